@@ -1,0 +1,57 @@
+"""What several test modules use: the command line in this process, and plans from sweep texts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+
+from orchestrator import cli, spec
+from orchestrator.plan import Plan, plan
+
+settings.register_profile("layerwise", deadline=None)  # machines are busy
+settings.load_profile("layerwise")
+
+
+class Ended(NamedTuple):
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def layerwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """The command line in this process: `layerwise("plan", "digits")`."""
+    monkeypatch.setenv("COLUMNS", "100")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return Ended(ending.value.code or 0, captured.out, captured.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path) -> Callable[..., Plan]:
+    """The plan of a sweep's text, with `--set` changes: `plan_of(TEXT, "recipe.steps=3")`."""
+
+    def planned(text: str, *changes: str) -> Plan:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text)
+        sweep, source = spec.load(str(path), changes)
+        return plan(spec.examine(sweep, source))
+
+    return planned

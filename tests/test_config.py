@@ -1,0 +1,172 @@
+"""Configurations: what they refuse, their canonical JSON, and the id that is its hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from trainings import DIGITS, SMALL, TASKS, training
+
+from trainers.config import (
+    ConfigError,
+    DatasetRef,
+    Recipe,
+    Schedule,
+    Task,
+    Training,
+    Treatment,
+    canonical,
+    digest,
+    file_digest,
+    freeze_options,
+    from_json,
+    key,
+)
+
+WRONG: list[tuple[type, dict[str, Any], str]] = [
+    (Recipe, {"rate": 0.0}, "rate"),
+    (Recipe, {"rate": -1.0}, "rate"),
+    (Recipe, {"rate": float("nan")}, "rate"),
+    (Recipe, {"rate": float("inf")}, "rate"),
+    (Recipe, {"momentum": 1.0}, "momentum"),
+    (Recipe, {"momentum": -0.1}, "momentum"),
+    (Recipe, {"weight_decay": -1e-9}, "weight_decay"),
+    (Recipe, {"batch": 0}, "batch"),
+    (Recipe, {"steps": 0}, "steps"),
+    (Recipe, {"epochs": 0.0}, "epochs"),
+    (Recipe, {"epochs": float("inf")}, "epochs"),
+    (Recipe, {"evaluate_every": 0}, "evaluate_every"),
+    (Recipe, {"dropout": 1.0}, "dropout"),
+    (Schedule, {"warmup": 1.0}, "warmup"),
+    (Schedule, {"warmup": -0.1}, "warmup"),
+    (Schedule, {"gamma": 0.0}, "gamma"),
+    (Schedule, {"floor": 1.1}, "floor"),
+    (Schedule, {"family": "step"}, "every"),
+    (Schedule, {"every": 3}, "every"),
+    (Schedule, {"family": "step", "every": 0}, "every"),
+    (Schedule, {"family": "multi_step"}, "milestones"),
+    (Schedule, {"milestones": (0.5,)}, "milestones"),
+    (Schedule, {"family": "multi_step", "milestones": (0.5, 0.5)}, "milestones"),
+    (Schedule, {"family": "multi_step", "milestones": (0.7, 0.5)}, "milestones"),
+    (Schedule, {"family": "multi_step", "milestones": (0.5, 1.0)}, "milestones"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "field"), WRONG)
+def test_a_wrong_field_is_named(kind: type, fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError, match=r"^expected ") as error:
+        kind(**fields)
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize("kind", [Recipe, Schedule, Task, Training, Treatment, DatasetRef])
+def test_configurations_are_frozen_and_keyword_only(kind: Any) -> None:
+    assert kind.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(kind))
+
+
+def test_what_a_treatment_freezes() -> None:
+    assert [
+        (t.frozen, t.frozen_layers, t.has_parent)
+        for t in (
+            Treatment(kind="base"),
+            Treatment(kind="base_long"),
+            Treatment(kind="selffer", n=3),
+            Treatment(kind="transfer", n=3, fine_tuned=True),
+            Treatment(kind="random", n=2),
+        )
+    ] == [
+        (False, 0, False),
+        (False, 0, False),
+        (True, 3, True),
+        (False, 0, True),
+        (True, 2, False),
+    ]
+
+
+def test_canonical_json_has_sorted_keys_and_no_defaults() -> None:
+    assert canonical(Recipe()) == "{}"
+    assert canonical(Recipe(rate=0.5, schedule=Schedule(family="linear"))) == (
+        '{"rate":0.5,"schedule":{"family":"linear"}}'
+    )
+    assert canonical(Treatment(kind="transfer", n=3)) == '{"kind":"transfer","n":3}'
+    assert canonical({"b": (1, 2.5), "a": None}) == '{"a":null,"b":[1,2.5]}'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical([float("nan")])
+
+
+def test_the_id_is_the_hash_of_the_canonical_json() -> None:
+    one = training("transfer", 2)
+    assert json.loads(canonical(one))["parent"] == training(target="A").id
+    assert one.id == hashlib.sha256(canonical(one).encode()).hexdigest()[:16] == digest(one, 16)
+    assert canonical(one) == json.dumps(
+        json.loads(canonical(one)), sort_keys=True, separators=(",", ":")
+    )
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        training(),
+        training("transfer", 2, fine_tuned=True, seed=7, dropout=0.5),
+        training("random", 1, schedule=Schedule(family="multi_step", milestones=(0.5, 0.75))),
+        dataclasses.replace(
+            training("selffer", 1), target=dataclasses.replace(TASKS["B"], images_per_class=3)
+        ),
+    ],
+)
+def test_json_gives_the_training_back(one: Training) -> None:
+    again = from_json(canonical(one))
+    assert again == one
+    assert again.id == one.id
+    assert hash(again) == hash(one)
+
+
+def test_an_id_does_not_depend_on_what_was_hashed_before() -> None:
+    """Equal objects may differ in their JSON: 0 == 0.0 == False."""
+
+    def text(noise: Any) -> str:
+        dataset = dataclasses.replace(DIGITS, options=freeze_options({"noise": noise}))
+        return canonical(
+            dataclasses.replace(training(), target=Task(dataset=dataset, classes=(1,)))
+        )
+
+    found = [text(noise) for noise in (0, 0.0, False, 0)]
+    assert [
+        f'["noise",{value}]' in t
+        for t, value in zip(found, ("0", "0.0", "false", "0"), strict=True)
+    ]
+    assert found[0] == found[3]
+    assert len(set(found)) == 3
+
+
+def test_options_are_sorted_and_hashable() -> None:
+    options = freeze_options({"conv": [8, [16]], "bias": True})
+    assert options == (("bias", True), ("conv", (8, (16,))))
+    assert hash(options) == hash(freeze_options({"bias": True, "conv": (8, (16,))}))
+    with pytest.raises(ConfigError, match="expected numbers, texts") as error:
+        freeze_options({"conv": [{"width": 8}]})
+    assert error.value.field == "conv"
+
+
+def test_keys_are_equal_for_equal_names_only() -> None:
+    found = [key("masks", 0, "a", step) for step in range(1000)]
+    assert len(set(found)) == 1000
+    assert all(0 <= seed < 2**63 for seed in found)
+    assert key("masks", 0, "a", 3) == found[3] != key("batches", 0, "a", 3)
+    expected = hashlib.sha256(b'["masks",0,"a",3]').hexdigest()[:16]
+    assert key("masks", 0, "a", 3) == int(expected, 16) >> 1
+
+
+def test_the_fingerprint_of_a_folder_ignores_order() -> None:
+    files = [("a/1.png", 10), ("b.png", 20)]
+    assert file_digest(files) == file_digest(reversed(files))
+    assert file_digest(files) != file_digest([("a/1.png", 10), ("b.png", 21)])
+
+
+def test_the_network_is_part_of_the_id() -> None:
+    changed = dataclasses.replace(SMALL, fingerprint="0123")
+    assert training(network=changed).id != training().id

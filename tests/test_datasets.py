@@ -1,0 +1,348 @@
+"""Three disjoint sets of originals; a user's own data, good and bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from trainings import DIGITS, SIZES, TASKS
+
+from trainers import datasets
+from trainers.config import ConfigError, DatasetRef, freeze_options
+from trainers.datasets import (
+    DIGITS_HASH,
+    DIGITS_IMAGES,
+    SUBSETS,
+    DataError,
+    check_options,
+    describe,
+    digits,
+    digits_info,
+    from_mapping,
+    load,
+    resolve,
+    task_arrays,
+)
+
+DEFAULT = {"train": 40, "validation": 40, "test": 94}
+
+
+def originals(subset: datasets.Subset, canvas: int) -> list[int]:
+    """Which of scikit-learn's images each image shows, where there is no noise.
+
+    Scikit-learn's digits are all different, and none has an empty border on all sides, so that the
+    one place is found at which all ink of the canvas lies on one original.
+    """
+    pixels = load_digits().images.astype(np.float32) / 16
+    known = {image.tobytes(): index for index, image in enumerate(pixels)}
+    assert len(known) == 1797
+    found = []
+    for image in subset.images[:, 0]:
+        places = (
+            (known.get(np.ascontiguousarray(image[top : top + 8, left : left + 8]).tobytes()), rest)
+            for top in range(canvas - 7)
+            for left in range(canvas - 7)
+            if (rest := image.sum() - image[top : top + 8, left : left + 8].sum()) == 0
+        )
+        [index] = {index for index, _ in places if index is not None}
+        found.append(index)
+    return found
+
+
+def test_no_original_is_in_two_sets() -> None:
+    data = digits(noise=0, **DEFAULT)
+    sets = {name: originals(data.subset(name), 12) for name in SUBSETS}
+    for name in SUBSETS:
+        copies = 4 if name == "train" else 1
+        counts = np.bincount(sets[name], minlength=1797)
+        assert sorted(set(counts)) == [0, copies]
+        assert (counts > 0).sum() == 10 * DEFAULT[name]
+        labels = load_digits().target[sets[name]]
+        assert (labels == data.subset(name).labels).all()
+    assert not set(sets["train"]) & set(sets["validation"])
+    assert not set(sets["train"]) & set(sets["test"])
+    assert not set(sets["validation"]) & set(sets["test"])
+
+
+def test_noise_and_places_do_not_move_originals_between_sets() -> None:
+    """The same originals with another number of renderings: the division comes first."""
+    one, four = digits(noise=0, renderings=1), digits(noise=0, renderings=4)
+    assert originals(one.train, 12) == originals(four.train, 12)[::4]
+    for name in ("validation", "test"):
+        assert (one.subset(name).images == four.subset(name).images).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"canvas": 8, "renderings": 1},
+        {"canvas": 16, "train": 1, "validation": 1, "test": 1, "seed": 3},
+        {"train": 100, "validation": 4, "test": 70},
+    ],
+)
+def test_the_info_equals_what_loading_gives(options: dict[str, Any]) -> None:
+    info, data = digits_info(**options), digits(**options)
+    assert info.classes == data.classes == tuple("0123456789")
+    for name in SUBSETS:
+        subset = data.subset(name)
+        assert subset.images.shape == (len(subset.labels), *info.shape)
+        assert (subset.images.dtype, subset.labels.dtype) == (np.float32, np.int64)
+        assert tuple(np.bincount(subset.labels, minlength=10)) == getattr(info, name)
+    assert info.fingerprint == DIGITS_HASH
+    assert describe("digits", freeze_options(options)) == info
+
+
+def test_digits_ships_what_is_known_of_its_classes() -> None:
+    assert tuple(np.bincount(load_digits().target)) == DIGITS_IMAGES
+    assert sum(DIGITS_IMAGES) == 1797
+
+
+def test_loading_twice_gives_equal_images_and_another_seed_others() -> None:
+    first, second, other = digits(**SIZES), digits(**SIZES), digits(**SIZES, seed=1)
+    for name in SUBSETS:
+        assert (first.subset(name).images == second.subset(name).images).all()
+        assert (first.subset(name).images != other.subset(name).images).any()
+
+
+def test_renderings_differ_in_place_and_noise() -> None:
+    images = digits(train=1, renderings=4).train.images[:4]
+    assert len({image.tobytes() for image in images}) == 4
+    plain = digits(train=1, renderings=1, canvas=8, noise=0).train.images
+    noisy = digits(train=1, renderings=400, canvas=8).train.images[:400]
+    assert (noisy - plain[0]).std() == pytest.approx(0.15, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ({"canvas": 7}, "canvas", "expected a whole number, x ≥ 8"),
+        ({"renderings": 0}, "renderings", "expected a whole number, x ≥ 1"),
+        ({"test": 0}, "test", "expected a whole number, x ≥ 1"),
+        ({"noise": -0.1}, "noise", "expected x ≥ 0"),
+        (
+            {"train": 41},
+            "train",
+            "train + validation + test is 175 images a class; expected at most",
+        ),
+        ({"nois": 0.1}, "nois", "unknown key 'nois'; did you mean 'noise'?"),
+        ({"colour": 1}, "colour", "unknown key 'colour'; known: canvas, noise, renderings, train"),
+        ({"canvas": 12.0}, "canvas", "expected a whole number, found 12.0"),
+        ({"canvas": True}, "canvas", "expected a whole number, found True"),
+        ({"noise": "much"}, "noise", "expected a number, found 'much'"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        describe("digits", freeze_options(options))
+    assert error.value.field == field
+    assert str(error.value).startswith(message)
+
+
+def test_any_option_for_a_function_that_takes_any() -> None:
+    check_options(lambda **anything: anything, (("colour", 1),))
+
+
+def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "DIGITS_HASH", "0" * 16)
+    with pytest.raises(DataError, match="scikit-learn's digits have changed: expected hash 0000"):
+        digits()
+
+
+def test_data_that_differ_from_the_plans_are_refused() -> None:
+    with pytest.raises(
+        DataError, match=f"{DIGITS_HASH}, then feed.*; make them equal, or plan again"
+    ):
+        load(dataclasses.replace(DIGITS, fingerprint="feed"))
+    assert load(DIGITS) is load(dataclasses.replace(DIGITS, fingerprint=""))
+
+
+def test_the_images_of_a_task() -> None:
+    """Labels are places in the task's list of classes; images stay in the dataset's order."""
+    whole = load(DIGITS)
+    order = (8, 0, 7, 3, 1)
+    images, labels = task_arrays(dataclasses.replace(TASKS["A"], classes=order), "validation")
+    expected = [i for i, label in enumerate(whole.validation.labels) if label in order]
+    assert (images == whole.validation.images[expected]).all()
+    assert [order[label] for label in labels] == whole.validation.labels[expected].tolist()
+
+
+def test_images_per_class_keeps_the_first_ones_of_training_only() -> None:
+    few = dataclasses.replace(TASKS["A"], images_per_class=3)
+    images, labels = task_arrays(few, "train")
+    all_images, all_labels = task_arrays(TASKS["A"], "train")
+    assert np.bincount(labels).tolist() == [3] * 5
+    for label in range(5):
+        assert (images[labels == label] == all_images[all_labels == label][:3]).all()
+    assert len(task_arrays(few, "test")[1]) == len(task_arrays(TASKS["A"], "test")[1]) == 50
+    many = dataclasses.replace(few, images_per_class=1000)
+    assert len(task_arrays(many, "train")[1]) == len(all_labels) == 80
+
+
+# A user's own data -------------------------------------------------------------------------------
+
+
+def mapping(dtype: Any = np.float32, shape: tuple[int, ...] = (4, 3, 8, 8)) -> dict[str, Any]:
+    return {s: (np.ones(shape, dtype), [0, 1, 0, 1]) for s in SUBSETS}
+
+
+def test_floats_are_kept_and_bytes_are_scaled() -> None:
+    images = np.full((2, 5, 6), 51, np.uint8)
+    data = from_mapping("mine", dict.fromkeys(SUBSETS, (images, [1, 0])))
+    assert data.train.images.shape == (2, 1, 5, 6)
+    assert data.train.images.dtype == np.float32
+    assert (data.train.images == np.float32(51) / 255).all()
+    assert (data.train.labels.tolist(), data.classes) == ([1, 0], ("0", "1"))
+    assert (from_mapping("mine", mapping(np.float64)).test.images == 1).all()
+    assert from_mapping("mine", {**mapping(), "classes": ["cat", "dog", "cow"]}).classes == (
+        "cat",
+        "dog",
+        "cow",
+    )
+
+
+def test_a_dataset_keeps_its_own_copy() -> None:
+    given = mapping()
+    data = from_mapping("mine", given)
+    given["train"][0][:] = 7
+    assert (data.train.images == 1).all()
+
+
+PAIR = "expected a mapping with 'train', 'validation' and 'test', each a pair (images, labels)"
+BAD: list[tuple[Any, str]] = [
+    (None, f"dataset mine: {PAIR}"),
+    ({"train": 1, "test": 2}, f"dataset mine: {PAIR}"),
+    ({**mapping(), "test": np.ones((4, 8, 8))}, f"dataset mine: {PAIR}"),
+    ({**mapping(), "test": (np.ones((1, 8, 8)),)}, f"dataset mine: {PAIR}"),
+    (
+        {**mapping(), "test": (np.ones((1, 8, 8)), [[0]])},
+        "dataset mine, test: expected labels as a list of class indices from 0",
+    ),
+    (
+        {**mapping(), "test": (np.ones((1, 8, 8)), ["cat"])},
+        "dataset mine, test: expected labels as a list of class indices from 0",
+    ),
+    (
+        {**mapping(), "test": (np.ones((1, 8, 8)), [-1])},
+        "dataset mine, test: expected labels as a list of class indices from 0",
+    ),
+    ({**mapping(), "test": (np.ones((2, 8, 8)), [0])}, "dataset mine, test: 2 images and 1 labels"),
+    (
+        {**mapping(), "validation": ([], np.zeros(0, int))},
+        "dataset mine, validation: 0 images and 0 labels",
+    ),
+    (
+        {**mapping(), "validation": (np.ones((1, 64)), [0])},
+        "dataset mine, validation: expected images (N, C, H, W) or (N, H, W), uint8 or float, or "
+        "image files; found float64 (1, 64)",
+    ),
+    (
+        {**mapping(), "validation": (np.ones((1, 3, 8, 8), bool), [0])},
+        "dataset mine, validation: expected images (N, C, H, W) or (N, H, W), uint8 or float, or "
+        "image files; found bool (1, 3, 8, 8)",
+    ),
+    (
+        {**mapping(), "test": (np.ones((1, 3, 8, 9)), [0])},
+        "dataset mine: expected images of one size (C, H, W), found {'train': (3, 8, 8), "
+        "'validation': (3, 8, 8), 'test': (3, 8, 9)}",
+    ),
+    ({**mapping(), "classes": ["cat"]}, "dataset mine: label 1 found, and 1 classes named"),
+    ({**mapping(), "classes": ["cat", "cat"]}, "dataset mine: two classes have one name"),
+    (
+        {**mapping(), "train": (["nowhere.png"], [0])},
+        "dataset mine, train: cannot read image nowhere.png: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD, ids=[m for _, m in BAD])
+def test_a_bad_mapping(given: Any, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        from_mapping("mine", given)
+    assert str(error.value).startswith(message)
+
+
+def write_png(path: Path, size: int, value: int) -> Path:
+    Image.new("RGB", (size, size), (value, 0, 0)).save(path)
+    return path
+
+
+def test_image_files(tmp_path: Path) -> None:
+    paths = [write_png(tmp_path / f"{value}.png", 6, value) for value in (0, 51)]
+    data = from_mapping("mine", dict.fromkeys(SUBSETS, (list(map(str, paths)), [0, 1])))
+    assert data.train.images.shape == (2, 3, 6, 6)
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, np.float32(51) / np.float32(255)]
+    assert (data.train.images[:, 1:] == 0).all()
+    other = write_png(tmp_path / "other.png", 5, 0)
+    with pytest.raises(DataError, match=r"other.png is 5×5, the images before it 6×6; give images"):
+        from_mapping("mine", dict.fromkeys(SUBSETS, ([paths[0], other], [0, 1])))
+    paths[1].write_text("no image")
+    with pytest.raises(DataError, match=r"train: cannot read image .*51.png"):
+        from_mapping("mine", dict.fromkeys(SUBSETS, (paths, [0, 1])))
+
+
+OWN = """\
+import numpy as np
+
+def flowers(size: int = 4, value: float = 1.0):
+    images = np.full((2, size, size), value)
+    return dict.fromkeys(("train", "validation", "test"), (images, [0, 1])) | {"classes": "ab"}
+
+tulip = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes the module `own_data` and forgets what was imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(text: str) -> None:
+        (tmp_path / "own_data.py").write_text(text)
+        sys.modules.pop("own_data", None)
+        datasets._load.cache_clear()
+
+    yield write
+    sys.modules.pop("own_data", None)
+    datasets._load.cache_clear()
+
+
+def test_own_data(own: Any) -> None:
+    own(OWN)
+    info = describe("own_data:flowers", (("size", 5),))
+    assert (info.classes, info.shape) == (("a", "b"), (1, 5, 5))
+    assert info.train == info.validation == info.test == (1, 1)
+    ref = DatasetRef(name="own_data:flowers", options=(("size", 5),), fingerprint=info.fingerprint)
+    assert load(ref).train.images.shape == (2, 1, 5, 5)
+    assert describe("own_data:flowers", (("value", 2.0),)).fingerprint != info.fingerprint
+    own(OWN + "# changed\n")
+    assert describe("own_data:flowers", (("size", 5),)).fingerprint != info.fingerprint
+    with pytest.raises(DataError, match="the data or its code differs from what the plan was made"):
+        load(ref)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_package.data:flowers", "cannot import 'no_such_package.data'"),
+        ("own_data:roses", "module 'own_data' has no function 'roses'"),
+        ("own_data:tulip", "module 'own_data' has no function 'tulip'"),
+        ("own_data", "module 'own_data' has no function ''"),
+        (":flowers", "expected package.module:function, found ':flowers'"),
+        (".own_data:flowers", "expected package.module:function, found '.own_data:flowers'"),
+        ("math:sqrt", "module 'math' has no source to hash"),
+    ],
+)
+def test_functions_that_are_not_there(name: str, message: str, own: Any) -> None:
+    own(OWN)
+    with pytest.raises(ConfigError) as error:
+        resolve(name)
+    assert error.value.field == "name"
+    assert str(error.value).startswith(message)

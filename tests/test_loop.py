@@ -1,0 +1,570 @@
+"""A whole training: golden losses, keyed starts, failure, columns, and exact resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import multiprocessing
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainings import BATCH_NORM, points, result, rows, training
+
+from orchestrator import worker
+from orchestrator.spec import Resources
+from orchestrator.store import Store
+from orchestrator.tables import result_columns
+from orchestrator.worker import Assignment
+from trainers import checkpoint
+from trainers.batches import task_data
+from trainers.checkpoint import CheckpointError
+from trainers.config import Training, canonical
+from trainers.evaluation import CHUNK, Score, evaluate
+from trainers.learner import Learner
+from trainers.loop import Failure, Result, Runtime, Snapshot, train
+from trainers.transfer import starting_network
+
+GOLDEN = Path(__file__).parent / "golden" / "losses.json"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def base() -> Result:
+    """The base whose layers the transfers from A copy."""
+    return result(training(target="A"))
+
+
+def parent_of(one: Training) -> bytes | None:
+    """The checkpoint of the base that `one` copies."""
+    if not one.treatment.has_parent:
+        return None
+    base = Training(
+        target=one.source or one.target,
+        network=one.network,
+        treatment=training().treatment,
+        recipe=one.recipe,
+        seed=one.seed,
+    )
+    assert base.id == one.parent
+    return result(base).checkpoint
+
+
+# Golden losses ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("float64", 1e-9)])
+def test_golden_losses(precision: str, tolerance: float) -> None:
+    """Every step's loss of one base, as it was when the file was written.
+
+    The tolerance is relative. Another machine's rounding grows over 20 steps: to 1e-3 at most in
+    float32, to nothing in float64. To renew the file after a change on purpose, write what the test
+    shows into it.
+    """
+    found = result(training(evaluate_every=1, precision=precision)).curve
+    losses = [point.train_loss for point in found]
+    golden = json.loads(GOLDEN.read_text())[precision]
+    assert losses == pytest.approx(golden, rel=tolerance), json.dumps(losses)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        training("transfer", 2),
+        training("selffer", 3, optimiser="adam", rate=0.01, dropout=0.4),
+        training("transfer", 1, fine_tuned=True, network=BATCH_NORM, precision="bfloat16"),
+        training("random", 3, init="torch", optimiser="adamw", rate=0.01),
+    ],
+)
+def test_two_runs_are_bit_identical(one: Training) -> None:
+    parent = parent_of(one)
+    first, second = result(one, parent), result(one, parent)
+    assert points(first.curve) == points(second.curve)
+    assert first.checkpoint == second.checkpoint
+    assert (first.test, first.validation) == (second.test, second.validation)
+
+
+# Keyed starts -----------------------------------------------------------------------------------
+
+
+def start(one: Training, parent: bytes | None = None) -> dict[str, bytes]:
+    """Weights before the first step, by layer; biases are 0 in all."""
+    network = starting_network(one, (1, 12, 12), torch.float32, parent)
+    return {
+        name: layer[0].weight.detach().numpy().tobytes() for name, layer in network.named_children()
+    }
+
+
+def test_fresh_layers_are_equal_in_every_treatment_and_for_every_n(base: Result) -> None:
+    """Layer k of B starts alike in AnB, AnB+, BnB, BnB+ and random, for all n < k."""
+    fresh: dict[int, set[bytes]] = {}
+    b = result(training())
+    for kind, n, fine_tuned in itertools.product(
+        ("selffer", "transfer", "random"), range(1, 5), (False, True)
+    ):
+        parent = {"selffer": b.checkpoint, "transfer": base.checkpoint}.get(kind)
+        layers = start(training(kind, n, fine_tuned=fine_tuned), parent)
+        for k in range(n + 1, 6):
+            fresh.setdefault(k, set()).add(layers[f"layer{k}"])
+    assert {k: len(found) for k, found in fresh.items()} == {2: 1, 3: 1, 4: 1, 5: 1}
+    bases = {layer for target in "AB" for layer in start(training(target=target)).values()}
+    assert not bases & {layer for found in fresh.values() for layer in found}
+
+
+def test_random_filters_are_nested_over_n() -> None:
+    layers = {n: start(training("random", n)) for n in range(1, 5)}
+    for n, m in itertools.combinations(range(1, 5), 2):
+        for k in range(1, n + 1):
+            assert layers[n][f"layer{k}"] == layers[m][f"layer{k}"]
+    fresh = start(training("random", 1))
+    assert all(layers[4][f"layer{k}"] != fresh[f"layer{k}"] for k in range(2, 5))
+    assert layers[4]["layer5"] == fresh["layer5"]
+
+
+def test_no_two_bases_share_weights_and_seeds_change_all() -> None:
+    starts = [
+        start(training(kind, n, target=target, seed=seed))
+        for kind, n in (("base", 0), ("random", 4))
+        for target in "AB"
+        for seed in (0, 1)
+    ]
+    for first, second in itertools.combinations(starts, 2):
+        assert not set(first.values()) & set(second.values())
+
+
+def test_a_base_and_its_longer_control_start_equal() -> None:
+    assert start(training("base_long", steps=40)) == start(training())
+
+
+def test_number_formats_start_from_the_same_weights() -> None:
+    double = starting_network(training(), (1, 12, 12), torch.float64, None).float().state_dict()
+    single = starting_network(training(), (1, 12, 12), torch.float32, None).state_dict()
+    assert all(torch.equal(double[name], single[name]) for name in single)
+
+
+def test_dropout_masks_depend_on_seed_target_and_step_only() -> None:
+    """The treatments of one target drop the same units at the same step."""
+
+    def masks(one: Training) -> list[list[bool]]:
+        parent = result(training(target="A", seed=one.seed)).checkpoint
+        it = Learner(one, task_data(one, CPU), parent, 0)
+        seen: list[list[bool]] = []
+        it.network[3].dropout.register_forward_hook(
+            lambda _module, _inputs, output: seen.append((output == 0).flatten().tolist())
+        )
+        it.network[3].relu.register_forward_hook(lambda *_: torch.ones(16, 8))
+        for step in (0, 1, 0):
+            it.step(step, 1e-9)
+        return seen
+
+    first = masks(training("random", 1, dropout=0.5))
+    assert first[0] == first[2] != first[1]
+    assert masks(training("transfer", 2, fine_tuned=True, dropout=0.5, rate=0.3)) == first
+    assert masks(training("random", 1, dropout=0.5, seed=1)) != first
+    assert masks(training("random", 1, dropout=0.5, target="A")) != first
+
+
+# Evaluations ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "evaluated"),
+    [
+        (20, 6, [6, 12, 18, 20]),
+        (12, 6, [6, 12]),
+        (5, 6, [5]),
+        (3, 1, [1, 2, 3]),
+        (20, None, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]),
+        (19, None, [2, 4, 6, 8, 10, 12, 14, 16, 18, 19]),
+        (1, None, [1]),
+    ],
+)
+def test_when_it_is_evaluated(steps: int, every: int | None, evaluated: list[int]) -> None:
+    *curve, last = rows(training(steps=steps, evaluate_every=every))
+    assert isinstance(last, Result)
+    assert [point.step for point in curve] == evaluated
+    assert [point.images for point in curve] == [16 * step for step in evaluated]
+    assert (last.steps, last.images, last.curve) == (steps, 16 * steps, tuple(curve))
+
+
+def test_a_points_loss_is_the_mean_since_the_point_before() -> None:
+    every_step = [p.train_loss for p in result(training(evaluate_every=1)).curve]
+    sixes = [p.train_loss for p in result(training(evaluate_every=6)).curve]
+    assert sixes == [
+        sum(every_step[start : start + 6]) / len(every_step[start : start + 6])
+        for start in (0, 6, 12, 18)
+    ]
+
+
+class FakeScores:
+    """Hand-made losses and scores in the place of a network's."""
+
+    def __init__(self, losses: list[float], validation: list[int], test: list[int]):
+        self.losses, self.asked = losses, []
+        self.rights = {"validation": iter(validation), "test": iter(test)}
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Learner, "step", lambda _, step, _rate: torch.tensor(self.losses[step]))
+        monkeypatch.setattr(Learner, "score", lambda _, subset: self.score(subset))
+
+    def score(self, subset: str) -> Score:
+        self.asked.append(subset)
+        right = next(self.rights[subset])
+        return Score(right=right, total=100, loss=right / 8, top5=None, per_class=((right, 100),))
+
+
+def test_columns_from_a_curve_made_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve evaluations: the best is the fourth, reached again at the ninth."""
+    validation = [10, 30, 20, 70, 60, 50, 40, 65, 70, 64, 63, 61]
+    fake = FakeScores([0.5] * 24, validation, test=[11, 31, 71, 55])
+    fake.install(monkeypatch)
+    last = result(training(steps=24, evaluate_every=2))
+    assert (last.val_best, last.val_best_step, last.test_right_best) == (0.7, 8, 71)
+    assert (last.validation.top1, last.test.top1) == (0.61, 0.55)
+    best = [70, 70, 65, 64, 63, 61, 60, 50, 40, 30]
+    assert last.val_mean10 == pytest.approx(sum(best) / 1000, rel=1e-15)
+    assert last.train_loss == 0.5
+    assert fake.asked.count("test") == 4  # where the validation improved, and at the end
+    assert [p.val_loss for p in last.curve] == [right / 8 for right in validation]
+
+
+@pytest.mark.parametrize(
+    ("losses", "at_chance"),
+    [
+        ([0.981, 0.985, 1.5, 1.2], True),
+        ([0.981, 0.981, 0.970, 0.980], False),  # one window of two that learned something
+        ([0.970, 0.995, 1.5, 1.2], True),  # a step is not a window
+        ([2.0, 2.0, 1.5, 0.4], False),
+    ],
+)
+def test_at_chance(losses: list[float], at_chance: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule is on means between evaluations, in parts of ln(classes)."""
+    fake = FakeScores([loss * math.log(5) for loss in losses], [9, 9], [9, 9])
+    fake.install(monkeypatch)
+    assert result(training(steps=4, evaluate_every=2)).at_chance is at_chance
+
+
+def test_a_network_that_does_not_learn_is_at_chance_and_kept() -> None:
+    still = result(training(rate=1e-12))
+    assert still.at_chance
+    assert not result(training(steps=300, evaluate_every=50)).at_chance
+
+
+def test_scores() -> None:
+    """Six classes, scores by hand: top-1, top-5, mean loss, and right and total of each class."""
+    scores = torch.tensor(
+        [
+            [9.0, 1, 2, 3, 4, 5],  # of class 0: right
+            [0.0, 9, 1, 2, 3, 4],  # of class 0: wrong, and not among the five best
+            [1.0, 9, 2, 3, 4, 5],  # of class 2: wrong, among the five best
+            [0.0, 0, 0, 0, 0, 9],  # of class 5: right
+        ]
+    )
+    labels = torch.tensor([0, 0, 2, 5])
+    found = evaluate(torch.nn.Identity(), (scores, labels), 6)
+    assert (found.right, found.total, found.top1, found.top5) == (2, 4, 0.5, 0.75)
+    assert found.per_class == ((1, 2), (0, 0), (0, 1), (0, 0), (0, 0), (1, 1))
+    rows_ = [
+        math.log(sum(map(math.exp, row))) - row[label]
+        for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
+    ]
+    assert found.loss == pytest.approx(sum(rows_) / 4, rel=1e-12)
+    assert evaluate(torch.nn.Identity(), (scores[:3, :5], labels[:3]), 5).top5 is None
+
+
+def test_scores_of_more_images_than_one_pass_takes() -> None:
+    torch.manual_seed(0)
+    scores, labels = torch.randn(2 * CHUNK + 5, 6), torch.randint(6, (2 * CHUNK + 5,))
+    found = evaluate(torch.nn.Identity(), (scores, labels), 6)
+    assert found.right == int((scores.argmax(1) == labels).sum())
+    assert found.total == len(labels)
+    loss = torch.nn.functional.cross_entropy(scores.double(), labels)
+    assert found.loss == pytest.approx(float(loss), rel=1e-12)
+
+
+def test_the_result_is_the_final_networks() -> None:
+    """Its checkpoint, loaded into a new network, gives the scores of the row."""
+    one = training()
+    last = result(one)
+    tensors, meta = checkpoint.unpack(last.checkpoint)
+    assert meta == {"trial": one.id, "steps": 20}
+    assert last.checkpoint_sha256 == checkpoint.checksum(last.checkpoint)
+    network = starting_network(one, (1, 12, 12), torch.float32, None)
+    network.load_state_dict(tensors)
+    network.to(memory_format=torch.channels_last)
+    data = task_data(one, CPU)
+    assert evaluate(network, data.test, 5) == last.test
+    assert evaluate(network, data.validation, 5) == last.validation
+    assert [total for _, total in last.test.per_class] == [10] * 5
+
+
+# Failure and proof ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step", [0, 3, 4, 7, 19])
+def test_a_loss_that_is_no_number_ends_the_trial_at_that_step(
+    value: float, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [1.0] * step + [value] * (20 - step)
+    FakeScores(losses, list(range(20)), list(range(20))).install(monkeypatch)
+    *curve, last = rows(training(steps=20, evaluate_every=4))
+    assert isinstance(last, Failure)
+    assert (last.step, last.error_type) == (step, "LossNotFinite")
+    assert last.message == f"loss is {value} at step {step}"
+    assert last.curve == tuple(curve)
+    assert [point.step for point in curve] == list(range(4, step + 1, 4))
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_a_diverging_training_fails_at_its_exact_step(optimiser: str) -> None:
+    """Whatever the evaluations are, and also where the last update is the one that broke it."""
+    one = training(rate=1e15, optimiser=optimiser, schedule=training().recipe.schedule)
+    it = Learner(one, task_data(one, CPU), None, 0)
+    first = next(step for step in range(20) if not torch.isfinite(it.step(step, 1e15)))
+    assert first > 0
+    for steps, every in ((20, 1), (20, 7), (20, 20), (first + 1, None), (first, None)):
+        constant = dataclasses.replace(one.recipe, schedule=type(one.recipe.schedule)())
+        recipe = dataclasses.replace(constant, steps=steps, evaluate_every=every)
+        last = rows(dataclasses.replace(one, recipe=recipe))[-1]
+        assert isinstance(last, Failure), (steps, every)
+        assert last.step == first, (steps, every)
+
+
+@pytest.mark.parametrize(
+    "one", [training("transfer", 2), training("selffer", 1, network=BATCH_NORM)]
+)
+def test_a_frozen_part_is_proven_frozen(one: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = parent_of(one)
+    last = result(one, parent)
+    assert last.frozen_hash_start == last.frozen_hash_end != ""
+
+    take_step = Learner.step
+
+    def tampering(self: Learner, step: int, rate: float) -> torch.Tensor:
+        if step == 7:
+            next(iter(self.network[0].parameters())).view(-1)[0].add_(1e-3)
+        return take_step(self, step, rate)
+
+    monkeypatch.setattr(Learner, "step", tampering)
+    tampered = result(one, parent)
+    assert tampered.frozen_hash_start == last.frozen_hash_start != tampered.frozen_hash_end
+
+
+def test_resuming_proves_from_the_first_start_on(base: Result) -> None:
+    """A frozen layer that changed before the snapshot is not taken for its start."""
+    one = training("transfer", 2)
+    found = rows(one, base.checkpoint, checkpoint_seconds=0.0)
+    tensors, meta = checkpoint.unpack(next(r for r in found if isinstance(r, Snapshot)).data)
+    tensors["network/layer1.conv.weight"][0, 0, 0, 0] += 1e-3
+    *_, last = train(one, parent=base.checkpoint, resume=checkpoint.pack(tensors, meta))
+    assert isinstance(last, Result)
+    assert last.frozen_hash_start == meta["frozen_hash_start"] != last.frozen_hash_end
+
+
+def test_what_learns_has_no_proof() -> None:
+    last = result(training())
+    assert last.frozen_hash_start == last.frozen_hash_end == ""
+
+
+# Resuming ---------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_of_another_training_is_refused() -> None:
+    snapshots = (r for r in rows(training(), checkpoint_seconds=0.0) if isinstance(r, Snapshot))
+    data = next(snapshots).data
+    other = training(seed=1)
+    with pytest.raises(CheckpointError, match=f"^the snapshot is not of trial {other.id}$"):
+        next(train(other, resume=data))
+
+
+def test_a_snapshot_after_every_step_but_the_last() -> None:
+    found = [r.step for r in rows(training(), checkpoint_seconds=0.0) if isinstance(r, Snapshot)]
+    assert found == list(range(1, 20))
+    assert not any(isinstance(r, Snapshot) for r in rows(training()))
+
+
+RESUMED = [
+    training(steps=23),
+    training("transfer", 2, steps=23),
+    training("selffer", 4, steps=23, dropout=0.4, optimiser="adam", rate=0.01),
+    training("transfer", 1, steps=23, fine_tuned=True, network=BATCH_NORM, momentum=0.5),
+    training("random", 1, steps=23, network=BATCH_NORM, precision="bfloat16"),
+    training(steps=23, dropout=0.2, optimiser="adamw", rate=0.01, precision="float64"),
+]
+
+
+@pytest.mark.parametrize("one", RESUMED)
+def test_resuming_from_any_step_is_bit_identical(one: Training) -> None:
+    """In one process: from every snapshot, and from snapshots of what was resumed."""
+    parent = parent_of(one)
+    whole = rows(one, parent, checkpoint_seconds=0.0)
+    expected = whole[-1]
+    assert isinstance(expected, Result)
+    snapshots = [row for row in whole if isinstance(row, Snapshot)]
+    for snapshot in snapshots[::3]:
+        last = list(train(one, parent=parent, resume=snapshot.data))[-1]
+        assert_equal(last, expected, resumes=1)
+    row: Any = None
+    resumes = -1
+    while not isinstance(row, Result):  # a process that never gets further than four steps
+        resume = row.data if row else None
+        again = train(one, parent=parent, resume=resume, runtime=Runtime(checkpoint_seconds=0.0))
+        steps = (r for r in again if isinstance(r, Snapshot | Result))
+        *_, row = itertools.islice(steps, 4)
+        resumes += 1
+    assert resumes == 5
+    assert_equal(row, expected, resumes=5)
+
+
+def assert_equal(last: Any, expected: Result, *, resumes: int) -> None:
+    """All that is a result is equal; what tells of the run is as it should be."""
+    assert isinstance(last, Result)
+    assert points(last.curve) == points(expected.curve)
+    assert (last.resumes, last.exact) == (resumes, True)
+    of_run = {"curve", "resumes", "seconds", "peak_memory_bytes"}
+    for field in dataclasses.fields(Result):
+        if field.name not in of_run:
+            assert getattr(last, field.name) == getattr(expected, field.name), field.name
+
+
+def test_resuming_under_other_settings_is_flagged_for_good() -> None:
+    def first(row_type: type, **options: Any) -> Any:
+        runtime = Runtime(checkpoint_seconds=0.0, feature_bytes=options.pop("feature_bytes", 1))
+        found = train(training(), runtime=runtime, **options)
+        return next(row for row in found if isinstance(row, row_type))
+
+    start = first(Snapshot).data
+    assert first(Result, resume=start).exact
+    other = first(Snapshot, resume=start, feature_bytes=2).data
+    assert not first(Result, resume=other, feature_bytes=2).exact
+    assert not first(Result, resume=other).exact
+
+
+def test_seconds_are_of_all_attempts() -> None:
+    snapshot = next(r for r in rows(training(), checkpoint_seconds=0.0) if isinstance(r, Snapshot))
+    tensors, meta = checkpoint.unpack(snapshot.data)
+    meta["seconds"] = {"data": 10.0, "train": 100.0, "evaluate": 1000.0}
+    resumed = train(training(), resume=checkpoint.pack(tensors, meta))
+    *_, last = resumed
+    assert isinstance(last, Result)
+    assert 10 < last.seconds.data < 20
+    assert 100 < last.seconds.train < 200
+    assert 1000 < last.seconds.evaluate < 1100
+    assert last.curve[0].seconds > 100
+
+
+# Killed processes -------------------------------------------------------------------------------
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["orchestrator.worker", "trainers.loop", "sklearn.datasets", "torch._dynamo"]  # all slow
+)
+
+KILLED = [
+    training("transfer", 2, steps=101),
+    training("selffer", 4, steps=101, dropout=0.4, optimiser="adam", rate=0.01),
+    training("transfer", 1, steps=101, fine_tuned=True, network=BATCH_NORM),
+]
+
+
+def assignment(one: Training, store: Store, parent: bytes | None) -> Assignment:
+    labels = {"id": one.id, "name": "A2B s0", "sweep": "test", "split": "s0", "split_hash": "0"}
+    labels |= {"source": "A", "target": "B", "treatment": one.treatment.kind, "seed": one.seed}
+    labels |= {"n": one.treatment.n, "frozen": one.treatment.frozen, "parent": one.parent}
+    sha256 = store.put_checkpoint(one.parent, parent) if one.parent and parent else None
+    return Assignment(
+        training=canonical(one),
+        labels=labels,
+        request=Resources().model_dump(),
+        retries=0,
+        parent_checkpoint=sha256,
+        keep_checkpoint=True,
+        checkpoint_seconds=1e-9,
+        store=store.root,
+        git_commit=None,
+    )
+
+
+def in_a_process(given: Assignment) -> Any:
+    process = CONTEXT.Process(target=worker.run, args=(given,))
+    process.start()
+    return process
+
+
+def furthest(store: Store, one: Training) -> int:
+    """The step of the last snapshot in the store."""
+    return max((int(name.split("-")[0]) for name in store.names("progress", one.id)), default=0)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[Store, Store]:
+    return Store(tmp_path / "whole"), Store(tmp_path / "killed")
+
+
+@pytest.mark.parametrize("one", KILLED)
+def test_a_killed_process_resumes_bit_identically(
+    one: Training, stores: tuple[Store, Store]
+) -> None:
+    """SIGKILL at moments drawn by a seed: row, curve, classes and checkpoint are the same."""
+    whole, killed = stores
+    parent = parent_of(one)
+    moments = random.Random(one.id)
+    steps = sorted(moments.sample(range(1, 70), 3))
+    for step in steps:
+        process = in_a_process(assignment(one, killed, parent))
+        while process.is_alive() and furthest(killed, one) < step:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.01))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+    last = in_a_process(assignment(one, killed, parent))
+    worker.run(assignment(one, whole, parent))
+    last.join()
+    assert last.exitcode == 0
+
+    for table in ("trials", "curves", "classes"):
+        columns = result_columns(table)
+        expected, found = whole.table(table).select(columns), killed.table(table).select(columns)
+        assert found.to_pylist() == expected.to_pylist(), table
+        assert expected.num_rows > 0
+    for store, resumes in ((whole, 0), (killed, 3)):
+        row = store.row(one.id)
+        assert row is not None
+        assert (row["outcome"], row["resumes"], row["exact"]) == ("complete", resumes, True)
+        assert store.names("progress") == []
+    names = whole.names("checkpoints", one.id)
+    assert names == killed.names("checkpoints", one.id)
+    paths = [store.path("checkpoints", one.id, names[0]) for store in stores]
+    assert whole.get(paths[0]) == killed.get(paths[1])
+
+
+def test_a_failed_trial_keeps_the_curve_from_before_it_was_resumed(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, store = training(steps=12, evaluate_every=4), stores[0]
+    given = assignment(one, store, None)
+    losses = [1.0] * 10 + [math.nan] * 2
+    FakeScores(losses, [1, 2, 3] * 9, [1, 2, 3] * 9).install(monkeypatch)
+
+    class Killed(BaseException):
+        pass
+
+    def watch(row: Any) -> None:
+        if isinstance(row, Snapshot) and row.step == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        worker.run(given, watch=watch)
+    report = worker.run(given)
+    assert report.message.startswith(f"trial {one.id} (A2B s0) failed: loss is nan at step 10; ")
+    row = store.row(one.id)
+    assert row is not None
+    assert (row["outcome"], row["error_type"], row["error_step"]) == ("failed", "LossNotFinite", 10)
+    assert store.table("curves").sort_by("step")["step"].to_pylist() == [4, 8]

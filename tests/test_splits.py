@@ -1,0 +1,80 @@
+"""Halves of the classes: the paper's random ones, and named ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainers.config import ConfigError
+from trainers.splits import named_split, random_split
+
+DIGITS = [
+    (0, (0, 1, 3, 7, 8), (2, 4, 5, 6, 9)),
+    (1, (2, 3, 6, 8, 9), (0, 1, 4, 5, 7)),
+    (2, (0, 1, 2, 4, 6), (3, 5, 7, 8, 9)),
+    (3, (0, 3, 8, 9, 1), (2, 4, 5, 6, 7)),
+]
+EXPECTED = " in the dataset; expected an index 0..3 or a name"
+CLASSES = ("cat", "dog", "car", "bus")
+
+
+@pytest.mark.parametrize(("seed", "a", "b"), DIGITS)
+def test_halves_of_ten_classes(seed: int, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    split = random_split(seed, 10)
+    assert (split.name, split.a, split.b) == (f"s{seed}", tuple(sorted(a)), b)
+    assert (split.half("A"), split.half("B")) == (split.a, split.b)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_papers_rule(seed: int) -> None:
+    """ilsvrc12/make_reduced_dataset.py: `random.seed([seed])`, `choice` without replacement."""
+    split = random_split(seed, 1000)
+    permuted = np.random.RandomState([seed]).permutation(1000)
+    assert split.a == tuple(sorted(permuted[:500].tolist()))
+    assert split.b == tuple(sorted(permuted[500:].tolist()))
+    chosen = np.random.RandomState([seed]).choice(np.arange(1000), 500, replace=False)
+    assert split.a == tuple(sorted(chosen.tolist()))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 10, 101])
+def test_halves_share_nothing_and_leave_nothing_out(classes: int) -> None:
+    split = random_split(5, classes)
+    assert sorted(split.a + split.b) == list(range(classes))
+    assert len(split.a) == classes // 2
+
+
+def test_the_hash_is_of_the_halves_and_not_of_the_name() -> None:
+    first, second = random_split(0, 10), named_split("mine", *DIGITS[0][1:], "0123456789")
+    assert first.hash == second.hash
+    assert first.hash != named_split("mine", *reversed(DIGITS[0][1:]), "0123456789").hash
+    assert len({random_split(seed, 10).hash for seed in range(4)}) == 4
+
+
+def test_a_split_by_names_or_indices() -> None:
+    split = named_split("kinds", ["dog", 0], [3, "car"], CLASSES)
+    assert (split.a, split.b) == ((0, 1), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "field", "message"),
+    [
+        (
+            ["cow"],
+            [1, 2, 3],
+            "A",
+            "no class 'cow'" + EXPECTED,
+        ),
+        ([0], [1, 2, 4], "B", "no class 4" + EXPECTED),
+        ([0], [-1, 1, 2], "B", "no class -1" + EXPECTED),
+        (["cat", 0], [1, 2, 3], "A", "a class is named twice"),
+        ([0, 1, 2, 3], [], "B", "expected at least one class"),
+        ([0, 1], [1, 2, 3], "", r"the halves overlap: classes [1] are in A and in B"),
+        ([0], [1], "", "the halves do not cover the dataset: classes [2, 3] are in neither"),
+    ],
+)
+def test_halves_that_are_none(a: Any, b: Any, field: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        named_split("kinds", a, b, CLASSES)
+    assert (error.value.field, str(error.value)) == (field, message)

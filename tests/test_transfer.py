@@ -1,0 +1,284 @@
+"""Copying, freezing, and the proof that frozen layers did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from trainings import BATCH_NORM, SMALL, result, training
+
+from trainers import checkpoint
+from trainers.batches import task_data
+from trainers.checkpoint import CheckpointError
+from trainers.config import NetworkRef, Training, freeze_options
+from trainers.learner import Learner
+from trainers.networks import Network, NetworkError, build
+from trainers.transfer import copy_layers, fingerprint, freeze, starting_network, training_mode
+
+SHAPE = (1, 12, 12)
+CACHE, NO_CACHE = 2**28, 0
+
+
+def base_of(one: Training) -> bytes:
+    """A base's checkpoint, its weights drawn at random, batch statistics too."""
+    torch.manual_seed(5)
+    network = build(one.network, 5, SHAPE)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(
+                torch.rand_like(tensor) + 0.5 if "var" in name else torch.randn_like(tensor)
+            )
+    return checkpoint.pack(network.state_dict(), {})
+
+
+def learner(one: Training, feature_bytes: int = CACHE) -> Learner:
+    parent = base_of(one) if one.treatment.has_parent else None
+    return Learner(one, task_data(one, torch.device("cpu")), parent, feature_bytes)
+
+
+def state(network: Network, n: int) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network[:n].state_dict().items()}
+
+
+def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Copying ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ref", [SMALL, BATCH_NORM])
+def test_the_first_layers_are_the_bases_and_no_others(ref: NetworkRef) -> None:
+    one = training("transfer", 2, network=ref)
+    base = checkpoint.unpack(base_of(one))[0]
+    network = starting_network(one, SHAPE, torch.float32, base_of(one))
+    for name, tensor in network.state_dict().items():
+        copied = name.startswith(("layer1.", "layer2."))
+        assert torch.equal(tensor, base[name]) == copied or "num_batches" in name, name
+
+
+def test_misfits_are_all_listed() -> None:
+    network = build(SMALL, 5, SHAPE)
+    base = dict(build(SMALL, 5, SHAPE).state_dict())
+    base["layer1.conv.weight"] = torch.zeros(4, 1, 5, 5)
+    del base["layer2.conv.bias"]
+    base["layer2.extra"] = torch.zeros(3)
+    base["layer3.fc.weight"] = torch.zeros(1)  # above the cut: nobody's business
+    before = state(network, 5)
+    with pytest.raises(NetworkError) as error:
+        copy_layers(network, base, 2)
+    assert str(error.value) == (
+        "layers 1..2 cannot be copied; "
+        "layer1.conv.weight: base has (4, 1, 5, 5), target wants (4, 1, 3, 3); "
+        "layer2.conv.bias: base has nothing, target wants (8,); "
+        "layer2.extra: in the base only"
+    )
+    assert same(before, state(network, 5))
+
+
+def test_layer_1_is_not_layer_10() -> None:
+    ref = NetworkRef(
+        name="conv8", options=freeze_options({"conv": [2] * 9, "pool": [1], "fc": [3]})
+    )
+    network, base = build(ref, 5, SHAPE), build(ref, 5, SHAPE).state_dict()
+    base["layer10.extra"] = torch.zeros(1)
+    copy_layers(network, base, 1)
+    with pytest.raises(NetworkError, match=r"layers 1..10 cannot be copied; layer10.extra: in the"):
+        copy_layers(network, base, 10)
+
+
+def test_a_base_of_another_width_is_refused() -> None:
+    other = NetworkRef(name="conv8", options=freeze_options({"conv": [3, 8], "pool": [1, 2]}))
+    parent = base_of(training(network=other))
+    with pytest.raises(NetworkError, match=r"layer1.conv.weight: base has \(3, 1, 3, 3\), target"):
+        starting_network(training("transfer", 1), SHAPE, torch.float32, parent)
+
+
+def test_copying_needs_a_base() -> None:
+    with pytest.raises(CheckpointError, match=r"^a transfer needs its base's checkpoint$"):
+        starting_network(training("transfer", 1), SHAPE, torch.float32, None)
+
+
+# Freezing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_freezing_covers_every_parameter(n: int) -> None:
+    network = build(SMALL, 5, SHAPE)
+    learning = freeze(network, n)
+    frozen = [p for layer in network[:n] for p in layer.parameters()]
+    assert not any(p.requires_grad for p in frozen)
+    assert all(p.requires_grad for p in learning)
+    assert {id(p) for p in frozen} | {id(p) for p in learning} == set(map(id, network.parameters()))
+    assert len(frozen) + len(learning) == 10
+    freeze(network, 0)
+    assert all(p.requires_grad for p in network.parameters())
+
+
+FROZEN = [
+    (training("transfer", 2), CACHE),
+    (training("transfer", 2), NO_CACHE),
+    (training("selffer", 3, dropout=0.5), CACHE),
+    (training("random", 4, optimiser="adamw", weight_decay=0.1), CACHE),
+    (training("transfer", 2, optimiser="adam"), NO_CACHE),
+    (training("transfer", 1, network=BATCH_NORM), CACHE),
+    (training("transfer", 2, network=BATCH_NORM), NO_CACHE),
+    (training("transfer", 2, network=BATCH_NORM, precision="bfloat16"), CACHE),
+]
+
+
+@pytest.mark.parametrize(("one", "feature_bytes"), FROZEN)
+def test_frozen_layers_take_no_gradient_no_decay_and_no_momentum(
+    one: Training, feature_bytes: int
+) -> None:
+    it = learner(one, feature_bytes)
+    n = one.treatment.n
+    before, rest, proof = state(it.network, n), state(it.network, len(it.network)), it.frozen_hash()
+    for step in range(4):
+        it.step(step, 0.1)
+    it.score("validation")
+    it.step(4, 0.1)
+    assert same(before, state(it.network, n))
+    assert it.frozen_hash() == proof != ""
+    above = [name for name in rest if name not in before]
+    after = it.network.state_dict()
+    assert all(not torch.equal(rest[name], after[name]) for name in above)
+    frozen = {id(p) for p in it.network[:n].parameters()}
+    given = {id(p) for group in it.optimiser.param_groups for p in group["params"]}
+    assert not frozen & given
+    assert not frozen & set(map(id, it.optimiser.state))
+    assert all(p.grad is None for p in it.network[:n].parameters())
+    assert all(p.grad is not None for p in it.network[n:].parameters())
+
+
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_batch_statistics_are_frozen_with_their_layer_only(fine_tuned: bool) -> None:
+    it = learner(training("transfer", 1, network=BATCH_NORM, fine_tuned=fine_tuned))
+    first, second = it.network[0][1], it.network[1][1]
+    before = first.running_mean.clone(), second.running_mean.clone()
+    for step in range(3):
+        it.step(step, 0.1)
+    assert torch.equal(first.running_mean, before[0]) != fine_tuned
+    assert int(first.num_batches_tracked) == (3 if fine_tuned else 0)
+    assert not torch.equal(second.running_mean, before[1])
+    assert int(second.num_batches_tracked) == 3
+
+
+def test_what_is_in_training_mode() -> None:
+    """Dropout everywhere, above and in frozen layers; normalisation above them only."""
+    network = Network.of(
+        [nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)) for _ in range(3)]
+    )
+    network.eval()
+    training_mode(network, 2)
+    assert [[m.training for m in layer] for layer in network] == [
+        [True, False, True],
+        [True, False, True],
+        [True, True, True],
+    ]
+
+
+def test_dropout_stays_on_above_frozen_layers_and_after_an_evaluation() -> None:
+    it = learner(training("selffer", 3, dropout=0.5))
+    drops = [m for m in it.network.modules() if isinstance(m, nn.Dropout)]
+    seen: list[bool] = []
+    for drop in drops:
+        drop.register_forward_hook(
+            lambda _module, inputs, output: seen.append(torch.equal(inputs[0], output))
+        )
+    it.step(0, 0.1)
+    it.score("test")
+    it.step(1, 0.1)
+    assert seen == [False, False, True, True, False, False]  # equal is off: in the evaluation
+
+
+@pytest.mark.parametrize(
+    ("one", "feature_bytes", "calls"),
+    [
+        (training("transfer", 2), CACHE, 4),  # one image, then each of the three sets
+        (training("transfer", 2), NO_CACHE, 1 + 3),
+        (training("transfer", 4, dropout=0.5), CACHE, 3),  # random: at every step
+    ],
+)
+def test_the_forward_pass_of_frozen_layers_builds_no_graph(
+    one: Training, feature_bytes: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[torch.Tensor] = []
+    forward = nn.Conv2d.forward
+
+    def watched(self: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+        made.append(forward(self, images))
+        return made[-1]
+
+    monkeypatch.setattr(nn.Conv2d, "forward", watched)
+    it = learner(one, feature_bytes)
+    inputs: list[Any] = []
+    it.above[0].register_forward_pre_hook(lambda _module, given: inputs.append(given[0]))
+    for step in range(3):
+        it.step(step, 0.1)
+    assert len(made) == 2 * calls  # two convolutions, both frozen
+    assert [image.requires_grad for image in (*made, *inputs)] == [False] * (len(made) + 3)
+    assert [image.grad_fn for image in (*made, *inputs)] == [None] * (len(made) + 3)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        training("transfer", 1),
+        training("selffer", 4, optimiser="adam", rate=0.01),
+        training("random", 2, network=BATCH_NORM),
+        training("transfer", 3, precision="float64"),
+    ],
+)
+def test_features_kept_are_features_computed_at_every_step(one: Training) -> None:
+    """To rounding; how the images pass the frozen layers is no part of what a trial is."""
+    parent = base_of(one) if one.treatment.has_parent else None
+    kept, computed = (result(one, parent, feature_bytes=size) for size in (CACHE, NO_CACHE))
+    exact = 1e-12 if one.recipe.precision == "float64" else 1e-4
+    for first, second in zip(kept.curve, computed.curve, strict=True):
+        assert first.train_loss == pytest.approx(second.train_loss, rel=exact)
+        assert first.val_loss == pytest.approx(second.val_loss, rel=exact)
+    assert kept.frozen_hash_end == computed.frozen_hash_end
+
+
+def test_features_are_kept_up_to_a_size() -> None:
+    one = training("transfer", 2)
+    images = 80 + 30 + 50
+    needed = images * 8 * 3 * 3 * 4
+    assert learner(one, needed).passed == 2
+    assert learner(one, needed - 1).passed == 0
+    assert learner(training(), CACHE).passed == 0
+    assert learner(training("transfer", 2, fine_tuned=True), CACHE).passed == 0
+    assert learner(training("transfer", 3, dropout=0.5), CACHE).passed == 0
+    assert learner(training("transfer", 2, dropout=0.5), CACHE).passed == 2
+    half = training("transfer", 2, precision="bfloat16")
+    assert learner(half, needed // 2).passed == 2
+
+
+# Proof ------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_changes_with_one_bit_of_the_frozen_layers_only() -> None:
+    network = build(BATCH_NORM, 5, SHAPE)
+    before = fingerprint(network, 2)
+    assert (len(before), fingerprint(network, 0)) == (64, "")
+    network[2].weight.data.add_(1)
+    assert fingerprint(network, 2) == before
+    for name, tensor in network[:2].state_dict().items():
+        bits = tensor.view(-1).view(torch.uint8)
+        bits[-1] ^= 1
+        assert fingerprint(network, 2) != before, name
+        bits[-1] ^= 1
+    assert fingerprint(network, 2) == before
+
+
+def test_the_fingerprint_is_of_values_and_not_of_how_they_lie() -> None:
+    network = build(SMALL, 5, SHAPE)
+    before = fingerprint(network, 2)
+    assert fingerprint(network.to(memory_format=torch.channels_last), 2) == before
+    assert fingerprint(network, 1) != before
+    assert fingerprint(network.double(), 2) != before

@@ -1,0 +1,94 @@
+"""Small trainings on digits, and a network with normalisation, for the tests of `trainers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from trainers.config import (
+    DatasetRef,
+    NetworkRef,
+    Recipe,
+    Schedule,
+    Task,
+    Training,
+    Treatment,
+    freeze_options,
+)
+from trainers.datasets import DIGITS_HASH
+from trainers.loop import Evaluation, Failure, Result, Runtime, Snapshot, train
+
+SIZES = {"train": 8, "renderings": 2, "validation": 6, "test": 10}
+DIGITS = DatasetRef(name="digits", options=freeze_options(SIZES), fingerprint=DIGITS_HASH)
+TASKS = {
+    "A": Task(dataset=DIGITS, classes=(0, 1, 3, 7, 8)),
+    "B": Task(dataset=DIGITS, classes=(2, 4, 5, 6, 9)),
+}
+SMALL = NetworkRef(  # two convolutions and three fully connected layers
+    name="conv8", options=freeze_options({"conv": [4, 8], "pool": [1, 2], "fc": [12, 8]})
+)
+BATCH_NORM = NetworkRef(name="trainings:batch_norm")
+RECIPE = {
+    "rate": 0.05,
+    "schedule": Schedule(family="cosine", warmup=0.1),
+    "weight_decay": 5e-4,
+    "batch": 16,
+    "steps": 20,
+    "evaluate_every": 6,
+}
+
+Row = Evaluation | Snapshot | Result | Failure
+
+
+def batch_norm(*, classes: int, shape: tuple[int, int, int], width: int = 4) -> list[nn.Module]:
+    """Two convolutions with batch normalisation, and a linear layer."""
+    return [
+        nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()),
+        nn.Linear(width * (shape[1] - 4) * (shape[2] - 4), classes),
+    ]
+
+
+def training(
+    kind: str = "base",
+    n: int = 0,
+    *,
+    target: str = "B",
+    fine_tuned: bool = False,
+    seed: int = 0,
+    network: NetworkRef = SMALL,
+    **recipe: Any,
+) -> Training:
+    """A training on a half of the digits; `recipe` changes RECIPE."""
+    source = {"selffer": target, "transfer": "AB".replace(target, "")}.get(kind)
+    ours = Recipe(**RECIPE | recipe)
+    parent = None
+    if source is not None:
+        parent = training(target=source, seed=seed, network=network, **recipe).id
+    return Training(
+        target=TASKS[target],
+        source=TASKS[source] if source else None,
+        network=network,
+        treatment=Treatment(kind=kind, n=n, fine_tuned=fine_tuned),  # type: ignore[arg-type]
+        recipe=ours,
+        seed=seed,
+        parent=parent,
+    )
+
+
+def rows(training: Training, parent: bytes | None = None, **runtime: Any) -> list[Row]:
+    """All that a training yields."""
+    return list(train(training, parent=parent, runtime=Runtime(**runtime)))
+
+
+def result(training: Training, parent: bytes | None = None, **runtime: Any) -> Result:
+    """How a training ends, which must not be a failure."""
+    last = rows(training, parent, **runtime)[-1]
+    assert isinstance(last, Result), last
+    return last
+
+
+def points(curve: tuple[Evaluation, ...]) -> list[tuple[Any, ...]]:
+    """A curve without its wall times."""
+    return [(p.step, p.images, p.rate, p.train_loss, p.val_loss, p.val_top1) for p in curve]

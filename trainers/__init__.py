@@ -1,0 +1,1 @@
+"""How networks are trained: torch and numpy, no Ray, no tables, no sweep."""

@@ -1,0 +1,307 @@
+"""What one training is: frozen, typed, hashable, with a canonical JSON and its digest.
+
+Standard library only. `orchestrator.spec` validates these classes with pydantic, which is told to
+be strict through `__pydantic_config__` and reads `ConfigError.field` to name the key that is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Options = tuple[tuple[str, Any], ...]
+Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
+Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycle"]
+
+STRICT = {"extra": "forbid", "strict": True}
+ID_LENGTH = 16
+
+
+class ConfigError(ValueError):
+    """A field of a configuration is wrong. `field` names it; the message says what was expected."""
+
+    def __init__(self, field: str, message: str):
+        super().__init__(message)
+        self.field = field
+
+
+def require(condition: bool, field: str, message: str) -> None:
+    """Raise `ConfigError` for `field` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(field, message)
+
+
+def freeze_options(options: Mapping[str, Any]) -> Options:
+    """A mapping as sorted pairs, with lists as tuples, so that configurations can be hashed."""
+
+    def frozen(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise ConfigError(key, "expected numbers, texts, booleans or lists of them")
+        if isinstance(value, list | tuple):
+            return tuple(frozen(key, item) for item in value)
+        return value
+
+    return tuple(sorted((key, frozen(key, value)) for key, value in options.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRef:
+    """A dataset by name (or `package.module:function`), its options, a hash of what is in it."""
+
+    name: str
+    options: Options = ()
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRef:
+    """A network by name (or `package.module:function`), its options, a hash of a user's code."""
+
+    name: str
+    options: Options = ()
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """What planning must know of a dataset: counts are images a class, `shape` is (C, H, W)."""
+
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkInfo:
+    """What planning must know of a network: one entry a numbered layer, for one image forward.
+
+    `shapes` are of the layers' outputs.
+    """
+
+    macs: tuple[int, ...]
+    parameters: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    state_bytes: int
+
+    @property
+    def depth(self) -> int:
+        return len(self.macs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A dataset, an ordered list of its classes (label i is `classes[i]`), images a class."""
+
+    dataset: DatasetRef
+    classes: tuple[int, ...]
+    images_per_class: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """Where the first `n` layers come from, and whether they learn (paper, section 3)."""
+
+    kind: Kind
+    n: int = 0
+    fine_tuned: bool = False
+
+    LETTER: ClassVar = {"base": "", "base_long": "", "selffer": "B", "transfer": "A", "random": "R"}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the first `n` layers are held fixed."""
+        return self.n > 0 and not self.fine_tuned
+
+    @property
+    def frozen_layers(self) -> int:
+        return self.n if self.frozen else 0
+
+    @property
+    def has_parent(self) -> bool:
+        return self.kind in ("selffer", "transfer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate over a training, as a factor of the recipe's rate: see `schedules.factor`.
+
+    `warmup` and `milestones` are fractions of the training, so that a longer training stretches
+    them; `every` counts steps, as Caffe's `stepsize` does.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    family: Family = "constant"
+    warmup: float = 0.0
+    gamma: float = 0.1
+    every: int | None = None
+    milestones: tuple[float, ...] = ()
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.warmup < 1, "warmup", "expected a fraction of the training, 0 ≤ x < 1")
+        require(0 < self.gamma <= 1, "gamma", "expected a factor, 0 < x ≤ 1")
+        require(0 <= self.floor <= 1, "floor", "expected a factor, 0 ≤ x ≤ 1")
+        require(
+            (self.every is not None) == (self.family == "step"),
+            "every",
+            "expected a number of steps, with family 'step' and no other",
+        )
+        require(self.every is None or self.every > 0, "every", "expected a number of steps, x > 0")
+        require(
+            bool(self.milestones) == (self.family == "multi_step"),
+            "milestones",
+            "expected a list of fractions, with family 'multi_step' and no other",
+        )
+        require(
+            all(0 < m < 1 for m in self.milestones)
+            and list(self.milestones) == sorted(set(self.milestones)),
+            "milestones",
+            "expected rising fractions of the training, each 0 < x < 1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained. `steps` or `epochs`; planning turns epochs into steps.
+
+    Rates are a step's, losses are means over a batch. `evaluate_every` counts steps.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    rate: float = 0.01
+    schedule: Schedule = Schedule()
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch: int = 32
+    steps: int | None = None
+    epochs: float | None = None
+    evaluate_every: int | None = None
+    dropout: float | None = None
+    init: Literal["he", "torch"] = "he"
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    normalise: Literal["target", "source", "whole"] = "target"
+
+    def __post_init__(self) -> None:
+        finite = "expected a finite number"
+        for field in ("rate", "momentum", "weight_decay"):
+            require(math.isfinite(getattr(self, field)), field, finite)
+        require(self.rate > 0, "rate", "expected a learning rate, x > 0")
+        require(0 <= self.momentum < 1, "momentum", "expected 0 ≤ x < 1")
+        require(self.weight_decay >= 0, "weight_decay", "expected x ≥ 0")
+        require(self.batch >= 1, "batch", "expected a number of images, x ≥ 1")
+        for field in ("steps", "epochs", "evaluate_every"):
+            value = getattr(self, field)
+            require(value is None or 0 < value < math.inf, field, "expected x > 0")
+        require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One network trained once. Its id is its content: equal trainings are one trial."""
+
+    target: Task
+    network: NetworkRef
+    treatment: Treatment
+    recipe: Recipe
+    seed: int = 0
+    source: Task | None = None
+    parent: str | None = None
+
+    @functools.cached_property
+    def id(self) -> str:
+        return digest(self, ID_LENGTH)
+
+
+def to_json(value: Any) -> Any:
+    """JSON values of a configuration, fields at their default left out.
+
+    Leaving defaults out means that a field added later changes no id made before.
+    """
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: to_json(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return value
+
+
+def _canonical_part(part: Any) -> str:
+    """`canonical(part)`, written once for each object: the parts recur in thousands of trials.
+
+    Kept with the object and not by equality, since equal objects may differ in it: 1 is 1.0.
+    """
+    if not dataclasses.is_dataclass(part):
+        return canonical(part)
+    kept: dict[str, str] = vars(part)
+    if "_canonical" not in kept:
+        kept["_canonical"] = canonical(part)
+    return kept["_canonical"]
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, finite numbers only."""
+    if isinstance(value, Training):
+        parts = (
+            f'"{field.name}":{_canonical_part(item)}'
+            for field in sorted(dataclasses.fields(value), key=lambda field: field.name)
+            if (item := getattr(value, field.name)) != field.default
+        )
+        return "{" + ",".join(parts) + "}"
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, length: int = 64) -> str:
+    """The first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def key(*parts: Any) -> int:
+    """A 63-bit seed for the random numbers that `parts` name; equal names, equal numbers."""
+    return int(digest(list(parts), 16), 16) >> 1
+
+
+def from_json(text: str) -> Training:
+    """The training whose `canonical` JSON is `text`."""
+
+    def task(value: Mapping[str, Any] | None) -> Task | None:
+        if value is None:
+            return None
+        dataset = reference(DatasetRef, value["dataset"])
+        return Task(**{**value, "classes": tuple(value["classes"]), "dataset": dataset})
+
+    def reference(cls: type, value: Mapping[str, Any]) -> Any:
+        return cls(**{**value, "options": freeze_options(dict(value.get("options", ())))})
+
+    value = json.loads(text)
+    recipe = dict(value["recipe"])
+    schedule = dict(recipe.pop("schedule", {}))
+    schedule["milestones"] = tuple(schedule.get("milestones", ()))
+    target = task(value["target"])
+    assert target is not None
+    return Training(
+        target=target,
+        source=task(value.get("source")),
+        network=reference(NetworkRef, value["network"]),
+        treatment=Treatment(**value["treatment"]),
+        recipe=Recipe(**recipe, schedule=Schedule(**schedule)),
+        seed=value.get("seed", 0),
+        parent=value.get("parent"),
+    )
+
+
+def file_digest(paths_and_sizes: Iterable[tuple[str, int]]) -> str:
+    """The fingerprint of a folder: a hash over its sorted (relative path, size in bytes)."""
+    return digest(sorted([path, size] for path, size in paths_and_sizes))

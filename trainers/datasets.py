@@ -1,0 +1,339 @@
+"""Datasets by name, each with disjoint training, validation and test images.
+
+A dataset of one's own is a function `package.module:function` that returns
+`{"train": (images, labels), "validation": …, "test": …}`, and optionally `"classes"`, their names.
+Images are an array (N, C, H, W) or (N, H, W), uint8 or float, or a list of image files of one size.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task, digest
+
+SUBSETS = ("train", "validation", "test")
+
+# SHA-256 over the pixels and labels of scikit-learn's copy of the UCI optical digits.
+DIGITS_HASH = "192c099834f8e7cd"
+DIGITS_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+
+
+class DataError(Exception):
+    """The data is missing, damaged or not what the plan was made with."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Images (N, C, H, W), float32, and class indices (N,), int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three disjoint sets of images and the names of the classes."""
+
+    classes: tuple[str, ...]
+    train: Subset
+    validation: Subset
+    test: Subset
+
+    def subset(self, name: str) -> Subset:
+        subset: Subset = getattr(self, name)
+        return subset
+
+
+class DatasetKind(NamedTuple):
+    """How a dataset is loaded, and what is known of it without loading it."""
+
+    load: Callable[..., Dataset]
+    info: Callable[..., DatasetInfo]
+
+
+def digits(
+    *,
+    canvas: int = 12,
+    noise: float = 0.15,
+    renderings: int = 4,
+    train: int = 40,
+    validation: int = 40,
+    test: int = 94,
+    seed: int = 0,
+) -> Dataset:
+    """scikit-learn's handwritten digits: 8×8 images placed at random on a larger canvas.
+
+    The originals are divided before any rendering. `train`, `validation` and `test` count originals
+    a class; each training original is rendered `renderings` times, each time at its own place and
+    with its own noise (standard deviation, of a full scale of 1), the others once.
+    """
+    from sklearn.datasets import load_digits
+
+    counts = {"train": train, "validation": validation, "test": test}
+    originals, labels = load_digits(return_X_y=True)
+    found = _hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
+    if found != DIGITS_HASH:
+        raise DataError(
+            f"scikit-learn's digits have changed: expected hash {DIGITS_HASH}, found {found}; "
+            "install a scikit-learn that ships the UCI test set of 1,797 images"
+        )
+    pixels = originals.reshape(-1, 8, 8).astype(np.float32) / 16
+    order = np.random.RandomState([seed, 0]).permutation(len(labels))
+    subsets, start = {}, dict.fromkeys(range(10), 0)
+    for number, (name, count) in enumerate(counts.items(), start=1):
+        chosen = []
+        for label in range(10):
+            members = order[labels[order] == label]
+            chosen.append(members[start[label] : start[label] + count])
+            start[label] += count
+        copies = renderings if name == "train" else 1
+        picked = np.repeat(np.concatenate(chosen), copies)
+        random = np.random.RandomState([seed, number])
+        corners = random.randint(0, canvas - 8 + 1, size=(len(picked), 2))
+        images = (noise * random.standard_normal((len(picked), 1, canvas, canvas))).astype(
+            np.float32
+        )
+        for image, (top, left), original in zip(images, corners, picked, strict=True):
+            image[0, top : top + 8, left : left + 8] += pixels[original]
+        subsets[name] = Subset(images, labels[picked].astype(np.int64))
+    return Dataset(classes=tuple("0123456789"), **subsets)
+
+
+def digits_info(
+    *,
+    canvas: int = 12,
+    noise: float = 0.15,
+    renderings: int = 4,
+    train: int = 40,
+    validation: int = 40,
+    test: int = 94,
+    seed: int = 0,  # noqa: ARG001 - the options of `digits`
+) -> DatasetInfo:
+    """What planning must know of `digits`, without scikit-learn."""
+    for name, value, least in (
+        ("canvas", canvas, 8),
+        ("renderings", renderings, 1),
+        ("train", train, 1),
+        ("validation", validation, 1),
+        ("test", test, 1),
+    ):
+        if value < least:
+            raise ConfigError(name, f"expected a whole number, x ≥ {least}")
+    if noise < 0:
+        raise ConfigError("noise", "expected x ≥ 0")
+    if train + validation + test > min(DIGITS_IMAGES):
+        raise ConfigError(
+            "train",
+            f"train + validation + test is {train + validation + test} images a class; "
+            f"expected at most {min(DIGITS_IMAGES)}, the images of the smallest class",
+        )
+    return DatasetInfo(
+        classes=tuple("0123456789"),
+        shape=(1, canvas, canvas),
+        train=(train * renderings,) * 10,
+        validation=(validation,) * 10,
+        test=(test,) * 10,
+        fingerprint=DIGITS_HASH,
+    )
+
+
+DATASETS: dict[str, DatasetKind] = {"digits": DatasetKind(digits, digits_info)}
+
+
+def load(ref: DatasetRef) -> Dataset:
+    """The dataset that `ref` names. Raises `DataError` if it is not the one planned with."""
+    dataset, fingerprint = _load(ref.name, ref.options)
+    if ref.fingerprint and fingerprint != ref.fingerprint:
+        raise DataError(
+            f"dataset {ref.name}: the data or its code differs from what the plan was made with "
+            f"(now {fingerprint}, then {ref.fingerprint}); make them equal, or plan again"
+        )
+    return dataset
+
+
+def describe(name: str, options: tuple[tuple[str, Any], ...]) -> DatasetInfo:
+    """What planning must know of a dataset.
+
+    Raises `ConfigError` naming `name` or the wrong option, and `DataError` for bad data.
+    """
+    if name in DATASETS:
+        kind = DATASETS[name]
+        check_options(kind.load, options)
+        return kind.info(**dict(options))
+    dataset, fingerprint = _load(name, options)
+    n = len(dataset.classes)
+    counts = {s: np.bincount(dataset.subset(s).labels, minlength=n).tolist() for s in SUBSETS}
+    _, c, h, w = dataset.train.images.shape
+    return DatasetInfo(
+        classes=dataset.classes,
+        shape=(c, h, w),
+        fingerprint=fingerprint,
+        **{s: tuple(counts[s]) for s in SUBSETS},
+    )
+
+
+def check_options(function: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> None:
+    """Raise `ConfigError` for an option that `function` does not take, or of another type."""
+    import difflib
+
+    parameters = inspect.signature(function, eval_str=True).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name, value in options:
+        parameter = parameters.get(name)
+        if parameter is None:
+            if open_ended:
+                continue
+            near = difflib.get_close_matches(name, parameters, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(parameters)}"
+            raise ConfigError(name, f"unknown key {name!r}{hint}")
+        if expected := _misfit(parameter.annotation, value):
+            raise ConfigError(name, f"expected {expected}, found {value!r}")
+
+
+def _misfit(annotation: Any, value: Any) -> str:
+    """What a parameter annotated so expects, if `value` is not that; only numbers are checked."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int and not (is_number and isinstance(value, int)):
+        return "a whole number"
+    if annotation is float and not is_number:
+        return "a number"
+    if annotation == tuple[int, ...] and (
+        not isinstance(value, tuple) or any(_misfit(int, item) for item in value)
+    ):
+        return "a list of whole numbers"
+    return ""
+
+
+def resolve(name: str) -> tuple[Callable[..., Any], str]:
+    """The function that `package.module:function` names, and a hash of its module's source.
+
+    Raises `ConfigError` with field `name`.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError("name", f"expected package.module:function, found {name!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError("name", f"cannot import {module_name!r}: {error}") from error
+    if not callable(function := getattr(module, attribute, None)):
+        raise ConfigError("name", f"module {module_name!r} has no function {attribute!r}")
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError) as error:
+        raise ConfigError("name", f"module {module_name!r} has no source to hash") from error
+    return function, hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, options: tuple[tuple[str, Any], ...]) -> tuple[Dataset, str]:
+    if name in DATASETS:
+        kind = DATASETS[name]
+        return kind.load(**dict(options)), kind.info(**dict(options)).fingerprint
+    function, source = resolve(name)
+    check_options(function, options)
+    given = function(**dict(options))
+    dataset = from_mapping(name, given)
+    manifest = [_hash_arrays(dataset.subset(s).images, dataset.subset(s).labels) for s in SUBSETS]
+    return dataset, digest([source, dataset.classes, manifest], 16)
+
+
+def from_mapping(name: str, given: Mapping[str, Any]) -> Dataset:
+    """A user's `{"train": (images, labels), …}` as a `Dataset`. Raises `DataError` on a bad one."""
+    if not isinstance(given, Mapping) or any(
+        not isinstance(given.get(s), tuple | list) or len(given[s]) != 2 for s in SUBSETS
+    ):
+        raise DataError(
+            f"dataset {name}: expected a mapping with 'train', 'validation' and 'test', "
+            "each a pair (images, labels)"
+        )
+    subsets = {s: _subset(f"dataset {name}, {s}", *given[s]) for s in SUBSETS}
+    sizes = {s: subset.images.shape[1:] for s, subset in subsets.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"dataset {name}: expected images of one size (C, H, W), found {sizes}")
+    count = 1 + max(int(subset.labels.max()) for subset in subsets.values())
+    classes = tuple(map(str, given.get("classes", range(count))))
+    if len(classes) < count:
+        raise DataError(
+            f"dataset {name}: label {count - 1} found, and {len(classes)} classes named"
+        )
+    if len(set(classes)) < len(classes):
+        raise DataError(f"dataset {name}: two classes have one name")
+    return Dataset(classes=classes, **subsets)
+
+
+def _subset(where: str, images: Any, labels: Any) -> Subset:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+        raise DataError(f"{where}: expected labels as a list of class indices from 0")
+    if len(images) != len(labels) or not len(labels):
+        raise DataError(f"{where}: {len(images)} images and {len(labels)} labels")
+    return Subset(_pixels(where, images), labels.astype(np.int64))
+
+
+def _pixels(where: str, images: Any) -> np.ndarray:
+    """Float images (N, C, H, W), from an array or from image files; uint8 is scaled to 0..1."""
+    if isinstance(images, list | tuple) and all(isinstance(path, str | Path) for path in images):
+        images = np.stack(_decode(where, [Path(path) for path in images]))
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or images.dtype.kind not in "uif":
+        raise DataError(
+            f"{where}: expected images (N, C, H, W) or (N, H, W), uint8 or float, or image files; "
+            f"found {images.dtype} {images.shape}"
+        )
+    scale = 255 if images.dtype == np.uint8 else 1
+    return np.ascontiguousarray(images, dtype=np.float32) / np.float32(scale)
+
+
+def _decode(where: str, paths: Sequence[Path]) -> list[np.ndarray]:
+    from PIL import Image
+
+    images: list[np.ndarray] = []
+    for path in paths:
+        try:
+            with Image.open(path) as file:
+                image = np.asarray(file.convert("RGB")).transpose(2, 0, 1)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DataError(f"{where}: cannot read image {path}: {error}") from error
+        if images and image.shape != images[0].shape:
+            raise DataError(
+                f"{where}: {path} is {image.shape[2]}×{image.shape[1]}, the images before it "
+                f"{images[0].shape[2]}×{images[0].shape[1]}; give images of one size"
+            )
+        images.append(image)
+    return images
+
+
+def _hash_arrays(*arrays: np.ndarray) -> str:
+    hasher = hashlib.sha256()
+    for array in arrays:
+        hasher.update(f"{array.shape}{array.dtype}".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()[:16]
+
+
+def task_arrays(task: Task, subset: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a task's classes and their labels, renumbered in the order of `task.classes`.
+
+    Images stay in the dataset's order; `images_per_class` keeps the first ones of each class, in
+    training only.
+    """
+    whole = load(task.dataset).subset(subset)
+    keep = np.isin(whole.labels, task.classes)
+    if subset == "train" and task.images_per_class is not None:
+        for index in task.classes:
+            keep[np.flatnonzero(whole.labels == index)[task.images_per_class :]] = False
+    lookup = np.full(max(int(whole.labels.max()), *task.classes) + 1, -1)
+    lookup[list(task.classes)] = range(len(task.classes))
+    return whole.images[keep], lookup[whole.labels[keep]]

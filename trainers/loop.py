@@ -1,0 +1,316 @@
+"""One network trained once: `for row in train(training, …): …`.
+
+Whoever calls decides where the rows go. They come in the order in which things happen: evaluations,
+now and then a snapshot to resume from, and at the end a result or a failure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from trainers import checkpoint
+from trainers.batches import task_data
+from trainers.config import Training
+from trainers.evaluation import Score
+from trainers.learner import Learner
+from trainers.schedules import factor
+
+AT_CHANCE = 0.98  # of ln(classes): a training loss that never fell below it has learned nothing
+EVALUATIONS = 10  # a training, where the recipe does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how a training runs: recorded with its results, never part of its id.
+
+    `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`).
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint_seconds: float = 60.0
+    feature_bytes: int = 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One point of a learning curve. `train_loss` is the mean since the point before."""
+
+    step: int
+    images: int
+    rate: float
+    train_loss: float
+    val_loss: float
+    val_top1: float
+    val_top5: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Everything needed to go on from `step` (the number of steps done)."""
+
+    step: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A completed training; the test is taken after the last step, `*_best` at `val_best_step`."""
+
+    steps: int
+    images: int
+    test: Score
+    validation: Score
+    test_right_best: int
+    val_best: float
+    val_best_step: int
+    val_mean10: float
+    train_loss: float
+    at_chance: bool
+    frozen_hash_start: str
+    frozen_hash_end: str
+    curve: tuple[Evaluation, ...]
+    checkpoint: bytes
+    checkpoint_sha256: str
+    exact: bool
+    resumes: int
+    seconds: Seconds
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A training that ended in a loss that is not a number. The same again would end the same.
+
+    `step` counts from 0: so many steps were done before.
+    """
+
+    step: int
+    error_type: str
+    message: str
+    curve: tuple[Evaluation, ...]
+    seconds: Seconds
+
+
+@dataclass(kw_only=True)
+class Seconds:
+    """Wall time by phase, over all attempts."""
+
+    data: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+
+
+Row = Evaluation | Snapshot | Result | Failure
+
+
+def train(
+    training: Training,
+    *,
+    parent: bytes | None = None,
+    resume: bytes | None = None,
+    runtime: Runtime = Runtime(),
+) -> Iterator[Row]:
+    """Train one network. `parent` is the base's checkpoint, `resume` a `Snapshot`'s data.
+
+    Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
+    """
+    device = _prepare_process(runtime)
+    recipe, steps = training.recipe, training.recipe.steps
+    assert steps is not None
+    every = recipe.evaluate_every or math.ceil(steps / EVALUATIONS)
+    run = _Progress(trial=training.id, environment=_environment(runtime))
+    clock = _Clock(run.seconds, device)
+
+    data = task_data(training, device)
+    clock.lap("data")
+    learner = Learner(training, data, parent, runtime.feature_bytes)
+    if resume is None:
+        run.frozen_hash_start = learner.frozen_hash()
+    else:
+        run.restore(resume, learner)
+
+    saved = time.perf_counter()
+    for step in range(run.step, steps):
+        rate = recipe.rate * factor(recipe.schedule, step, steps)
+        run.losses.append(learner.step(step, rate))
+        run.step = step + 1
+        last = run.step == steps
+        if last or run.step % every == 0:
+            clock.lap("train")
+            validation = learner.score("validation")
+            improved = validation.right > run.best_right
+            if improved or last:
+                test = learner.score("test")
+            if improved:
+                run.best_right, run.best_step = validation.right, run.step
+                run.test_right_best = test.right
+            clock.lap("evaluate")
+            if failure := run.failure(validation):
+                yield failure
+                return
+            yield run.point(validation, rate, run.step * learner.order.batch)
+            clock.restart()
+        if not last and time.perf_counter() - saved >= runtime.checkpoint_seconds:
+            clock.lap("train")
+            yield Snapshot(step=run.step, data=run.pack(learner))
+            clock.restart()
+            saved = time.perf_counter()
+    yield _result(run, learner, validation, test)
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """What a snapshot carries beside the weights. `losses` are those since the last evaluation."""
+
+    trial: str
+    environment: str
+    step: int = 0
+    losses: list[Any] = dataclasses.field(default_factory=list)
+    curve: list[Evaluation] = dataclasses.field(default_factory=list)
+    best_right: int = -1
+    best_step: int = 0
+    test_right_best: int = 0
+    frozen_hash_start: str = ""
+    exact: bool = True
+    resumes: int = 0
+    seconds: Seconds = dataclasses.field(default_factory=Seconds)
+
+    def failure(self, validation: Score) -> Failure | None:
+        """The failure, if a loss since the last evaluation is not finite.
+
+        What the last update broke shows in the validation loss first.
+        """
+        losses = [*map(float, self.losses), validation.loss]
+        for step, loss in enumerate(losses, start=self.step - len(self.losses)):
+            if not math.isfinite(loss):
+                return Failure(
+                    step=step,
+                    error_type="LossNotFinite",
+                    message=f"loss is {loss} at step {step}",
+                    curve=tuple(self.curve),
+                    seconds=self.seconds,
+                )
+        return None
+
+    def point(self, validation: Score, rate: float, images: int) -> Evaluation:
+        """Add a point to the curve, and begin to collect losses for the next."""
+        losses = [float(loss) for loss in self.losses]
+        point = Evaluation(
+            step=self.step,
+            images=images,
+            rate=rate,
+            train_loss=sum(losses) / len(losses),
+            val_loss=validation.loss,
+            val_top1=validation.top1,
+            val_top5=validation.top5,
+            seconds=self.seconds.train,
+        )
+        self.curve.append(point)
+        self.losses.clear()
+        return point
+
+    def pack(self, learner: Learner) -> bytes:
+        self.losses = [float(loss) for loss in self.losses]
+        return checkpoint.pack(learner.state(), dataclasses.asdict(self))
+
+    def restore(self, data: bytes, learner: Learner) -> None:
+        """Go on from a snapshot. Raises `CheckpointError` if it is of another training."""
+        state, meta = checkpoint.unpack(data)
+        if meta.pop("trial", None) != self.trial:
+            raise checkpoint.CheckpointError(f"the snapshot is not of trial {self.trial}")
+        learner.load_state(state)
+        same = meta.pop("environment") == self.environment
+        for phase, spent in meta.pop("seconds").items():
+            setattr(self.seconds, phase, getattr(self.seconds, phase) + spent)
+        self.curve = [Evaluation(**point) for point in meta.pop("curve")]
+        for name, value in meta.items():
+            setattr(self, name, value)
+        self.exact = self.exact and same
+        self.resumes += 1
+
+
+class _Clock:
+    """Adds wall time to phases. Time before a `restart` is in none, such as the caller's own."""
+
+    def __init__(self, seconds: Seconds, device: torch.device):
+        self.seconds, self.device = seconds, device
+        self.restart()
+
+    def restart(self) -> None:
+        self.since = time.perf_counter()
+
+    def lap(self, phase: Literal["data", "train", "evaluate"]) -> None:
+        """Add the time since the last lap to a phase."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        setattr(self.seconds, phase, getattr(self.seconds, phase) + now - self.since)
+        self.since = now
+
+
+def _result(run: _Progress, learner: Learner, validation: Score, test: Score) -> Result:
+    weights = checkpoint.pack(learner.network.state_dict(), {"trial": run.trial, "steps": run.step})
+    chance = AT_CHANCE * math.log(learner.classes)
+    best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]
+    return Result(
+        steps=run.step,
+        images=run.curve[-1].images,
+        test=test,
+        validation=validation,
+        test_right_best=run.test_right_best,
+        val_best=run.best_right / validation.total,
+        val_best_step=run.best_step,
+        val_mean10=sum(best) / len(best),
+        train_loss=run.curve[-1].train_loss,
+        at_chance=all(point.train_loss > chance for point in run.curve),
+        frozen_hash_start=run.frozen_hash_start,
+        frozen_hash_end=learner.frozen_hash(),
+        curve=tuple(run.curve),
+        checkpoint=weights,
+        checkpoint_sha256=checkpoint.checksum(weights),
+        exact=run.exact,
+        resumes=run.resumes,
+        seconds=run.seconds,
+        peak_memory_bytes=_peak_memory(learner.order.device),
+    )
+
+
+def _prepare_process(runtime: Runtime) -> torch.device:
+    """Set what is global: processes are reused, so this is done for every training."""
+    device = torch.device(runtime.device)
+    torch.set_num_threads(runtime.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return device
+
+
+def _environment(runtime: Runtime) -> str:
+    """Settings under which a resumed training is bit-identical."""
+    device = torch.device(runtime.device)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return (
+        f"torch {torch.__version__}, {name}, {runtime.threads} threads, "
+        f"features up to {runtime.feature_bytes} bytes"
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """On a GPU this training's peak; on the CPU the largest this process has been so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,224 @@
+"""Networks as an ordered list of numbered layers, so that "the first n layers" is a slice.
+
+A network of one's own is a function `package.module:function` with the signature of `conv8`: it
+takes the number of classes, the shape of an image and options, and returns a list of modules, each
+with weights of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from trainers.config import ConfigError, NetworkInfo, NetworkRef, Recipe, key
+from trainers.datasets import check_options, resolve
+
+Shape = tuple[int, int, int]
+
+
+class NetworkError(Exception):
+    """A network cannot be built, or its weights do not fit."""
+
+
+class Network(nn.Sequential):
+    """Layers 1..N, named `layer1` … `layerN`; `network[:n]` is the first n, with the same names."""
+
+    @classmethod
+    def of(cls, layers: Sequence[nn.Module]) -> Network:
+        return cls(OrderedDict((f"layer{i}", layer) for i, layer in enumerate(layers, 1)))
+
+
+def conv8(
+    *,
+    classes: int,
+    shape: Shape,
+    conv: tuple[int, ...] = (8, 16, 16, 16, 16),
+    pool: tuple[int, ...] = (1, 3),
+    fc: tuple[int, ...] = (32, 32),
+    dropout: float = 0.0,
+) -> list[nn.Module]:
+    """Convolutions 3×3 with ReLU, 2×2 max-pooling after the layers in `pool`, then fully connected.
+
+    `conv` and `fc` are widths. Dropout follows each hidden fully connected layer, if `dropout` or
+    the recipe's own asks for it. Eight layers by default, as the paper's network has.
+    """
+    if not conv:
+        raise ConfigError("conv", "expected at least one width")
+    for name, widths in (("conv", conv), ("fc", fc)):
+        if any(width < 1 for width in widths):
+            raise ConfigError(name, "expected widths, each x ≥ 1")
+    if any(not 1 <= number <= len(conv) for number in pool):
+        raise ConfigError("pool", f"expected numbers of convolutions, 1..{len(conv)}")
+    if not 0 <= dropout < 1:
+        raise ConfigError("dropout", "expected 0 ≤ x < 1")
+    channels, height, width = shape
+    layers: list[nn.Module] = []
+    for number, out in enumerate(conv, start=1):
+        parts: list[tuple[str, nn.Module]] = [
+            ("conv", nn.Conv2d(channels, out, 3, padding=1)),
+            ("relu", nn.ReLU(inplace=True)),
+        ]
+        if number in pool:
+            parts.append(("pool", nn.MaxPool2d(2)))
+            height, width = height // 2, width // 2
+        if number == len(conv):
+            parts.append(("flatten", nn.Flatten()))
+        layers.append(nn.Sequential(OrderedDict(parts)))
+        channels = out
+    if not height * width:
+        raise ConfigError("pool", f"pooling leaves nothing of images {shape[1]}×{shape[2]}")
+    features = channels * height * width
+    for out in fc:
+        parts = [("fc", nn.Linear(features, out)), ("relu", nn.ReLU(inplace=True))]
+        layers.append(nn.Sequential(OrderedDict([*parts, ("dropout", nn.Dropout(dropout))])))
+        features = out
+    return [*layers, nn.Sequential(OrderedDict(fc=nn.Linear(features, classes)))]
+
+
+NETWORKS = {"conv8": conv8}
+
+# Modules whose forward pass draws no random numbers; of any other it is assumed that it does.
+DETERMINISTIC = {
+    *(Network, nn.Sequential, nn.Identity, nn.Flatten),
+    *(nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm),
+}
+
+
+def fingerprint(name: str) -> str:
+    """A hash of the source of a user's network; empty for those that come with the project."""
+    return "" if name in NETWORKS else resolve(name)[1]
+
+
+def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
+    """The network that `ref` names, its weights not yet set.
+
+    Raises `ConfigError` for an option that does not fit, `NetworkError` for a bad list of layers or
+    for code that is not what the plan was made with.
+    """
+    builder, source = (NETWORKS[ref.name], "") if ref.name in NETWORKS else resolve(ref.name)
+    if ref.fingerprint and source != ref.fingerprint:
+        raise NetworkError(
+            f"network {ref.name}: the code differs from what the plan was made with (now {source}, "
+            f"then {ref.fingerprint}); make them equal, or plan again"
+        )
+    check_options(builder, ref.options)
+    layers = builder(classes=classes, shape=shape, **dict(ref.options))
+    if not isinstance(layers, list) or not all(isinstance(layer, nn.Module) for layer in layers):
+        raise NetworkError(f"network {ref.name}: expected a list of torch modules, one a layer")
+    if empty := [i for i, layer in enumerate(layers, 1) if not list(layer.parameters())]:
+        raise NetworkError(
+            f"network {ref.name}: layers {empty} have no weights; "
+            "put them into the same nn.Sequential as the layer that they follow"
+        )
+    return Network.of(layers)
+
+
+def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
+    """Multiply-adds of one image and parameters, layer by layer, without computing anything.
+
+    Raises as `build` does, and `NetworkError` if the layers do not fit together or the images.
+    """
+    try:
+        with torch.device("meta"):
+            network = build(ref, classes, shape)
+    except (RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise NetworkError(f"network {ref.name} cannot be built: {error}") from error
+    macs = [0] * len(network)
+
+    def count(number: int) -> Callable[[nn.Conv2d | nn.Linear, object, torch.Tensor], None]:
+        def hook(module: nn.Conv2d | nn.Linear, _inputs: object, output: torch.Tensor) -> None:
+            positions = output[0].numel() // module.weight.shape[0]
+            macs[number] += module.weight.numel() * positions
+
+        return hook
+
+    shapes: list[tuple[int, ...]] = []
+    for number, layer in enumerate(network):
+        layer.register_forward_hook(
+            lambda _layer, _inputs, out: shapes.append(tuple(out.shape[1:]))
+        )
+        for module in layer.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.register_forward_hook(count(number))
+    try:
+        network.eval()(torch.empty(2, *shape, device="meta"))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        message = str(error).partition("\n")[0]
+        raise NetworkError(f"network {ref.name} does not take images {shape}: {message}") from error
+    if shapes[-1] != (classes,):
+        raise NetworkError(
+            f"network {ref.name}: the last layer gives {shapes[-1]} an image; "
+            f"expected one score for each of {classes} classes, ({classes},)"
+        )
+    return NetworkInfo(
+        macs=tuple(macs),
+        parameters=tuple(sum(p.numel() for p in layer.parameters()) for layer in network),
+        shapes=tuple(shapes),
+        state_bytes=sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+    )
+
+
+def initialise(network: Network, recipe: Recipe, seeds: Sequence[int]) -> None:
+    """Set every weight: layer i from a generator of its own, seeded with `seeds[i]`.
+
+    `he` (He et al. 2015): normal with variance 2 / fan-in, 1 / fan-in in the last layer, which no
+    ReLU follows; biases 0, normalisation layers as torch starts them. `torch`: each module's own
+    `reset_parameters`.
+    """
+    for number, (layer, seed) in enumerate(zip(network, seeds, strict=True), start=1):
+        gain = 1.0 if number == len(network) else 2.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for module in layer.modules():
+                own = list(module.parameters(recurse=False))
+                reset = getattr(module, "reset_parameters", None)
+                if own and not callable(reset):
+                    raise NetworkError(
+                        f"layer {number}: {type(module).__name__} has weights and no "
+                        "reset_parameters(), so it cannot be initialised again"
+                    )
+                if callable(reset):
+                    reset()
+                if recipe.init == "he" and isinstance(module, nn.Conv2d | nn.Linear):
+                    fan_in = module.weight[0].numel()
+                    nn.init.normal_(module.weight, std=math.sqrt(gain / fan_in))
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+
+def layer_seed(seed: int, role: str, task_digest: str, layer: int) -> int:
+    """The seed of one layer's first weights.
+
+    `role` is base, fresh or random. The task stands for the split: no two bases share weights, no
+    fresh layer has a base's, and selffer and transfer of one target share the fresh ones.
+    """
+    return key("initialise", seed, role, task_digest, layer)
+
+
+def set_dropout(network: Network, probability: float) -> None:
+    """Replace the network's own dropout. Raises `NetworkError` if it has none to replace."""
+    modules = [m for m in network.modules() if isinstance(m, _DropoutNd)]
+    if probability and not modules:
+        raise NetworkError(
+            f"recipe.dropout is {probability}, and the network has no dropout modules; "
+            "add them to the network, or leave dropout out of the recipe"
+        )
+    for module in modules:
+        module.p = probability
+
+
+def is_random(network: nn.Module) -> bool:
+    """Whether a forward pass in training mode may draw random numbers."""
+    return any(
+        module.p > 0 if isinstance(module, _DropoutNd) else type(module) not in DETERMINISTIC
+        for module in network.modules()
+    )

@@ -1,0 +1,72 @@
+"""Divisions of a dataset's classes into two halves, A and B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainers.config import ConfigError, digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Class indices of both halves, each in rising order."""
+
+    name: str
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+    @property
+    def hash(self) -> str:
+        """A hash of the halves and not of the name."""
+        return digest([self.a, self.b], 16)
+
+    def half(self, letter: str) -> tuple[int, ...]:
+        return {"A": self.a, "B": self.b}[letter]
+
+
+def random_split(seed: int, n_classes: int) -> Split:
+    """A random half of the classes against the rest, named `s<seed>`.
+
+    The generator is the paper's: numpy's legacy stream seeded with the *list* `[seed]`
+    (yosinski/convnet_transfer, ilsvrc12/make_reduced_dataset.py), so that on 1000 classes seeds
+    0 to 3 are the paper's own splits. With an odd number of classes A is the smaller half.
+    """
+    chosen = np.random.RandomState([seed]).permutation(n_classes)[: n_classes // 2]
+    a = tuple(sorted(map(int, chosen)))
+    return Split(name=f"s{seed}", a=a, b=tuple(sorted(set(range(n_classes)) - set(a))))
+
+
+def named_split(
+    name: str, a: Sequence[int | str], b: Sequence[int | str], classes: Sequence[str]
+) -> Split:
+    """A split by class indices or names, whose halves share nothing and leave nothing out.
+
+    Raises `ConfigError` with field `A` or `B`, or an empty field for the pair.
+    """
+
+    def indices(field: str, half: Sequence[int | str]) -> tuple[int, ...]:
+        by_name = {label: index for index, label in enumerate(classes)}
+        found = []
+        for item in half:
+            index = by_name.get(item, -1) if isinstance(item, str) else item
+            if not 0 <= index < len(classes):
+                expected = f"an index 0..{len(classes) - 1} or a name"
+                raise ConfigError(field, f"no class {item!r} in the dataset; expected {expected}")
+            found.append(index)
+        if len(set(found)) < len(found):
+            raise ConfigError(field, "a class is named twice")
+        if not found:
+            raise ConfigError(field, "expected at least one class")
+        return tuple(sorted(found))
+
+    first, second = indices("A", a), indices("B", b)
+    if both := sorted(set(first) & set(second)):
+        raise ConfigError("", f"the halves overlap: classes {both} are in A and in B")
+    if missing := sorted(set(range(len(classes))) - set(first) - set(second)):
+        raise ConfigError(
+            "", f"the halves do not cover the dataset: classes {missing} are in neither"
+        )
+    return Split(name=name, a=first, b=second)
