@@ -1,0 +1,1 @@
+"""Which trainings, where, and what came out."""

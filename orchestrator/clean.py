@@ -1,0 +1,92 @@
+"""Files of a store that may go: orphans, failed trials, a sweep that nobody wants any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import LayerwiseError
+from orchestrator.store import HASH, Store
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A file that may be removed, and why."""
+
+    path: str
+    reason: str
+
+    @property
+    def size(self) -> int:
+        path = Path(self.path)
+        return path.stat().st_size if path.exists() else 0
+
+
+def orphans(store: Store) -> list[Waste]:
+    """What no row names: superseded attempts, weights nobody refers to, half-written files."""
+    rows = store.table("trials", ["id", "attempt", "checkpoint", "outcome"]).to_pylist()
+    attempts = {f"{row['id']}-{row['attempt']}.parquet" for row in rows}
+    weights = {(row["id"], (row["checkpoint"] or "")[:HASH]) for row in rows}
+    ended = {row["id"] for row in rows if row["outcome"] == "complete"}
+    found = []
+    for table in ("curves", "classes"):
+        for name in store.names(table):
+            if name not in attempts:
+                found.append(Waste(store.path(table, name), "attempt that no row names"))
+    for trial in store.names("checkpoints"):
+        for name in store.names("checkpoints", trial):
+            if (trial, name.removesuffix(".safetensors")) not in weights:
+                path = store.path("checkpoints", trial, name)
+                found.append(Waste(path, "weights that no row names"))
+    for trial in store.names("progress"):
+        for name in store.names("progress", trial):
+            if trial in ended:
+                path = store.path("progress", trial, name)
+                found.append(Waste(path, "snapshot of a complete trial"))
+    found += [
+        Waste(str(half), "half-written file") for half in sorted(Path(store.root).rglob(".*.tmp"))
+    ]
+    return found
+
+
+def of_trials(store: Store, trials: Iterable[str], reason: str) -> list[Waste]:
+    """Every file of these trials."""
+    wanted = set(trials)
+    found = []
+    for outcome in store.names("trials"):
+        for name in store.names("trials", outcome):
+            if name.removesuffix(".parquet") in wanted:
+                found.append(Waste(store.path("trials", outcome, name), reason))
+    for table in ("curves", "classes"):
+        for name in store.names(table):
+            if name.split("-")[0] in wanted:
+                found.append(Waste(store.path(table, name), reason))
+    for kind in ("checkpoints", "progress"):
+        for trial in sorted(wanted & set(store.names(kind))):
+            found += [Waste(store.path(kind, trial, n), reason) for n in store.names(kind, trial)]
+    return found
+
+
+def failed(store: Store) -> list[Waste]:
+    """The files of trials that failed, were lost or skipped."""
+    bad = [id for id, outcome in store.outcomes().items() if outcome != "complete"]
+    return of_trials(store, bad, "failed, lost or skipped")
+
+
+def of_sweep(store: Store, name: str) -> list[Waste]:
+    """A sweep and the files of those of its trials that no other sweep in the store has."""
+    members = store.table("sweeps").select(["sweep", "id"]).to_pylist()
+    own = {row["id"] for row in members if row["sweep"] == name}
+    others = {row["id"] for row in members if row["sweep"] != name}
+    if not own:
+        known = sorted({row["sweep"] for row in members}) or ["none"]
+        raise LayerwiseError(f"no sweep {name!r} in {store.root}; there: {', '.join(known)}")
+    record = Waste(store.path("sweeps", f"{name}.parquet"), f"sweep {name}")
+    return [record, *of_trials(store, own - others, f"sweep {name}")]
+
+
+def remove(store: Store, waste: Iterable[Waste]) -> None:
+    """Remove the files, rows first, so that a reader never sees a row without its curve."""
+    for item in sorted(waste, key=lambda item: f"{store.root}/trials/" not in item.path):
+        store.delete(item.path)

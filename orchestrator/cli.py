@@ -1,0 +1,346 @@
+"""The command line. Every command is thin: it reads its arguments, asks, prints the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.errors import LayerwiseError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.plan import Plan
+    from orchestrator.run import Run
+    from orchestrator.store import Store
+
+INTERRUPTED = 130
+MISTAKE = 2
+
+app = typer.Typer(
+    help="How transferable are the features of each layer of a network?",
+    epilog="Start with: layerwise run digits",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SweepArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A YAML file or a bundled sweep, such as digits.")
+]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="LAYERWISE_STORE", help="Folder of the results.")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the sweep: recipe.steps=100."),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", help="These trials and their bases: 'treatment=transfer and n=3'."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+RESULTS = Path("results")
+
+
+@app.command(epilog="Example: layerwise init mine.yaml")
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("sweep.yaml"),
+) -> None:
+    """Write a commented sweep file to start from."""
+    from importlib import resources
+
+    text = (resources.files("sweeps") / "template.yaml").read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise LayerwiseError(f"{path} exists; give another name") from error
+    except OSError as error:
+        raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
+    typer.echo(f"wrote {path}; try: layerwise check {path}")
+
+
+@app.command(epilog="Example: layerwise check mine.yaml")
+def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 - typer copies it
+    """Read a sweep, show its layers and cut points, and train every treatment for two steps."""
+    from orchestrator.check import check_sweep
+
+    check_sweep(sweep, changes, _console())
+
+
+@app.command(epilog="Example: layerwise plan digits --json")
+def plan(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    only: OnlyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a sweep would train, what is complete already, what the rest will cost."""
+    from orchestrator.status import plan_summary, print_plan
+
+    planned, opened = _plan(sweep, changes), _store(store)
+    summary = plan_summary(planned, opened, _selected(planned, only))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_plan(summary, _console())
+
+
+@app.command(
+    epilog="Examples: layerwise run digits; layerwise run mine.yaml --set recipe.steps=100 "
+    "--only 'treatment=transfer and n=3'; layerwise run mine.yaml --address auto"
+)
+def run(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    only: OnlyOption = None,
+    retry_failed: Annotated[bool, typer.Option(help="Train failed trials again.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs; without, a local one."),
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")] = None,
+    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard.")] = False,
+    inline: Annotated[bool, typer.Option(help="Train in this process, without Ray.")] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Train what the store lacks, and show the answer. After a stop, the same command goes on."""
+    planned, opened, out = _plan(sweep, changes), _store(store), _console()
+    from orchestrator.progress import RunProgress
+    from orchestrator.run import Run
+
+    progress = RunProgress(out, planned.flops)
+    carried = Run(
+        planned, opened, progress, only=_selected(planned, only), retry_failed=retry_failed
+    )
+    missing = [carried.trials[id] for id in carried.open_trials()]
+    say(out, f"{sweep}: {len(carried.trials)} trials, {carried.already} complete in {store}")
+    if missing:
+        progress.begin(missing)
+        try:
+            if inline:
+                from orchestrator.inline import run_inline
+
+                run_inline(carried)
+            else:
+                _launch(carried, address, cpus, gpus, dashboard)
+        except KeyboardInterrupt:
+            progress.close()
+            tally = carried.tally()
+            say(
+                out,
+                f"stopped with {tally['complete']} of {len(carried.trials)} trials complete; "
+                "the same command goes on from here",
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        finally:
+            progress.close()
+    _conclude(carried, opened, out, report)
+
+
+def _launch(
+    carried: Run, address: str | None, cpus: int | None, gpus: int | None, dashboard: bool
+) -> None:
+    if address:
+        os.environ["RAY_ADDRESS"] = address  # read when Ray is imported
+    from orchestrator.launch import Cluster, launch
+    from orchestrator.spec import own_modules
+
+    modules = tuple(own_modules(carried.plan.sweep))
+    launch(carried, Cluster(cpus=cpus, gpus=gpus, dashboard=dashboard, modules=modules))
+
+
+def _conclude(carried: Run, store: Store, out: Console, report: bool) -> None:
+    """The table of results, the report, and an exit code that says whether all is complete."""
+    from orchestrator.console import summary_table
+
+    tally = carried.tally()
+    name = carried.plan.sweep.name
+    if tally["complete"]:
+        out.print(summary_table(store.members(name), store.table("trials")))
+        if report:
+            say(out, f"report: {_write_report(store, name)}")
+    bad = {state: n for state, n in tally.items() if n and state != "complete"}
+    if bad:
+        counts = ", ".join(f"{n} {state}" for state, n in bad.items())
+        again = "" if "failed" not in bad else " (failed trials run again with --retry-failed)"
+        say(out, f"{counts} of {len(carried.trials)} trials{again}; why: layerwise status {name}")
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: layerwise status digits")
+def status(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """What is complete, failed, lost, skipped or missing, and why."""
+    from orchestrator.status import print_status, status_summary
+
+    summary = status_summary(_plan(sweep, changes), _store(store))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_status(summary, _console())
+
+
+@app.command(
+    epilog='Example: layerwise query "SELECT treatment, n, avg(top1) FROM trials GROUP BY ALL '
+    'ORDER BY ALL"; tables: trials, curves, classes, sweeps, effects, speed'
+)
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over the tables.")],
+    store: StoreOption = RESULTS,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: JsonOption = False,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
+) -> None:
+    """Ask the tables in SQL (DuckDB)."""
+    from orchestrator import query as asking
+
+    table = asking.run_query(_store(store, must_exist=True), sql)
+    if parquet is not None:
+        asking.to_parquet(table, parquet)
+        typer.echo(f"wrote {table.num_rows} rows to {parquet}", err=True)
+    elif csv:
+        typer.echo(asking.to_csv(table), nl=False)
+    elif as_json:
+        typer.echo(asking.to_json(table))
+    else:
+        from orchestrator.console import query_table
+
+        out = _console()
+        out.print(query_table(table, out.width))
+
+
+@app.command(epilog="Example: layerwise report digits")
+def report(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep in the store.")],
+    store: StoreOption = RESULTS,
+) -> None:
+    """Write the report: one HTML file and the figures as PNG."""
+    name = sweep if not Path(sweep).suffix else _plan(sweep, []).sweep.name
+    typer.echo(_write_report(_store(store, must_exist=True), name))
+
+
+@app.command(epilog="Example: layerwise debug digits 'A3B+ s2'")
+def debug(
+    sweep: SweepArgument,
+    trial: Annotated[str, typer.Argument(help="Beginning of an id, or a name: 'A3B+ s2'.")],
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    record: Annotated[bool, typer.Option("--record", help="Write to the store.")] = False,
+    pdb: Annotated[bool, typer.Option("--pdb", help="Stop in pdb at an error.")] = False,
+) -> None:
+    """Train one trial in this process, without Ray; its base first, where the store lacks it."""
+    from orchestrator.debugging import debug_trial
+
+    planned, opened = _plan(sweep, changes), _store(store)
+    try:
+        report = debug_trial(planned, trial, opened, record=record, echo=typer.echo)
+    except LayerwiseError:
+        raise
+    except Exception:
+        if not pdb:
+            raise
+        import pdb as debugger
+
+        debugger.post_mortem(sys.exc_info()[2])
+        raise typer.Exit(1) from None
+    if report.message:
+        typer.echo(report.message, err=True)
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: layerwise clean --failed")
+def clean(
+    store: StoreOption = RESULTS,
+    failed: Annotated[bool, typer.Option("--failed", help="Trials not complete.")] = False,
+    sweep: Annotated[str | None, typer.Option(help="A sweep and its own trials.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+) -> None:
+    """List what may go, then remove it: orphans always, and what the options name."""
+    from orchestrator import clean as cleaning
+
+    opened = _store(store, must_exist=True)
+    waste = cleaning.orphans(opened)
+    if failed:
+        waste += cleaning.failed(opened)
+    if sweep:
+        waste += cleaning.of_sweep(opened, sweep)
+    waste = list({item.path: item for item in waste}.values())
+    for item in waste:
+        typer.echo(f"{item.path}  ({item.reason})")
+    size = sum(item.size for item in waste)
+    typer.echo(f"{len(waste)} files, {size / 1e6:.1f} MB")
+    if waste and (yes or typer.confirm("remove them?")):
+        cleaning.remove(opened, waste)
+        typer.echo(f"removed {len(waste)} files")
+
+
+def _plan(sweep: str, changes: list[str]) -> Plan:
+    from orchestrator import plan as planning
+    from orchestrator import spec
+
+    loaded, source = spec.load(sweep, changes)
+    return planning.plan(spec.examine(loaded, source))
+
+
+def _selected(planned: Plan, only: str | None) -> set[str] | None:
+    from orchestrator.plan import select
+
+    if only is None:
+        return None
+    found = select(planned, only)
+    if not found:
+        raise LayerwiseError(
+            f"--only {only!r}: no trial of sweep {planned.sweep.name} is like that"
+        )
+    return found
+
+
+def _store(path: Path, must_exist: bool = False) -> Store:
+    from orchestrator.store import Store
+
+    if must_exist and not path.exists():
+        raise LayerwiseError(
+            f"no store at {path}; `layerwise run` makes one, --store names another"
+        )
+    return Store(path)
+
+
+def _write_report(store: Store, sweep: str) -> Path:
+    from orchestrator.report.page import write_report
+
+    return write_report(store, sweep, store.members(sweep), Path(store.root) / "reports" / sweep)
+
+
+def say(out: Console, text: str) -> None:
+    """One line, however wide the terminal is."""
+    out.print(text, soft_wrap=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point: a user's mistake is one line a mistake on standard error and exit code 2."""
+    try:
+        return app(arguments)
+    except LayerwiseError as error:
+        typer.echo(f"layerwise: {error}" if "\n" not in str(error) else str(error), err=True)
+        sys.exit(MISTAKE)

@@ -1,0 +1,128 @@
+"""Tables for the terminal: the results of a sweep, the answer to a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from orchestrator.report.findings import points
+from orchestrator.stats import effects, levels
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+ROWS = {  # arm: the effect that compares it with its own base
+    "BnB": "selffer",
+    "BnB+": "selffer_gain",
+    "AnB": "transfer",
+    "AnB+": "gain",
+    "random": "random",
+}
+MOST_ROWS = 200
+DIGITS = 4
+
+
+def summary_table(members: pa.Table, trials: pa.Table) -> Group:
+    """Mean difference to the own base in points, by treatment and n, ± half of the 95 % interval.
+
+    Expects the members of one sweep. A cell without a pair of networks is a dot.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = {
+        (row["effect"], row["n"]): row
+        for row in effects(members, trials).to_pylist()
+        if row["at_chance"] == "included"
+    }
+    known = {effect for effect, _ in found}
+    layers = sorted({n for n in members["n"].to_pylist() if n > 0})
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("n")
+    for n in layers:
+        table.add_column(str(n), justify="right", no_wrap=True)
+    for name, effect in ROWS.items():
+        if effect in known:
+            cells = [_estimate(found.get((effect, n))) for n in layers]
+            table.add_row(Text(name, "bold"), *cells)
+    heading = Text("Test top-1, difference to the own base in points", "bold")
+    notes = _notes(levels(members, trials).to_pylist(), found.get(("longer_training", 0)))
+    return Group(heading, *([table] if known else []), *map(Text, notes))
+
+
+def query_table(table: pa.Table, width: int, most: int = MOST_ROWS) -> Group:
+    """The answer to a query, at most `most` rows; a line below says how many are left out.
+
+    What is wider than `width` characters is written as records, one line a column.
+    """
+    from rich.box import SIMPLE
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text  # a plain string could hold markup
+
+    names = table.column_names
+    columns = [[_shown(x) for x in column.to_pylist()] for column in table.slice(0, most).columns]
+    shown = Table(box=SIMPLE, pad_edge=False)
+    if _width(names, columns) > width:
+        shown.show_header = False
+        shown.add_column(no_wrap=True, style="bold")
+        shown.add_column(overflow="fold")
+        for record in zip(*columns, strict=True):
+            for name, value in zip(names, record, strict=True):
+                shown.add_row(Text(name), Text(value))
+            shown.add_section()
+    else:
+        for field in table.schema:
+            number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            shown.add_column(Text(field.name), justify="right" if number else "left")
+        for record in zip(*columns, strict=True):
+            shown.add_row(*map(Text, record))
+    left_out = f"{most} of {table.num_rows} rows; --csv, --json and --parquet write all"
+    return Group(shown, *([Text(left_out)] if table.num_rows > most else []))
+
+
+def _estimate(row: Mapping[str, Any] | None, between: str = "\n") -> str:
+    if row is None:
+        return "·"
+    text = points(row["estimate"])
+    if row["high"] is not None:
+        text += f"{between}±{points(row['high'] - row['estimate'], sign=False)}"
+    return text
+
+
+def _notes(levels: Sequence[Mapping[str, Any]], longer: Mapping[str, Any] | None) -> list[str]:
+    """What the bases reach, and what ± means here."""
+    base = next((row for row in levels if row["arm"] == "base"), None)
+    if base is None:
+        return ["no base is complete yet"]
+    text = f"base {points(base['top1'], sign=False)} % ({base['n_networks']} networks)"
+    if longer:  # the control that tells transfer from mere extra training
+        text += f"; base_long, trained longer: {_estimate(longer, ' ')} points"
+    if base["n_splits"] < 2:
+        return [text, "one split: no interval"]
+    return [text, f"± pointwise 95 % t interval over {base['n_splits']} splits"]
+
+
+def _width(names: Sequence[str], columns: Sequence[Sequence[str]]) -> int:
+    """Characters that a table needs, three of them between columns."""
+    widest = (
+        max(len(text) for text in (name, *cells))
+        for name, cells in zip(names, columns, strict=True)
+    )
+    return sum(width + 3 for width in widest)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return str(value)

@@ -1,0 +1,295 @@
+"""The trials of a run on a Ray cluster through Ray Tune. The only file that imports Ray.
+
+Tune is asked for resources, actors and their reuse. Order, dependencies and retries are the
+frontier's: a searcher asks it for what is ready, and Tune itself retries nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+# Ray reads these when it is imported: no loggers, no reports, no usage statistics, Ctrl-C for us.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
+}
+# A local cluster of ours listens on every interface: the token is what keeps others out.
+LOCKED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+READY = "ray" not in sys.modules or os.environ.get("RAY_AUTH_MODE") == "token"
+os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+if not os.environ.get("RAY_ADDRESS"):
+    os.environ.update(LOCKED)
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.exceptions import RayActorError  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from orchestrator import worker  # noqa: E402
+from orchestrator.errors import LayerwiseError  # noqa: E402
+from orchestrator.frontier import Ending, Job  # noqa: E402
+from orchestrator.plan import Trial  # noqa: E402
+from orchestrator.run import Run  # noqa: E402
+from orchestrator.worker import Assignment, Report  # noqa: E402
+
+# Ray replaces 127.0.0.1 by the machine's outside address; elsewhere than on Linux it does not.
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What to ask of Ray: the size of a local cluster, and what travels to the workers.
+
+    A cluster that runs is named by `RAY_ADDRESS`, which must be set before this module is imported.
+    """
+
+    cpus: int | None = None
+    gpus: int | None = None
+    dashboard: bool = False
+    modules: tuple[str, ...] = ()  # folders and files of the user's own code
+
+
+def launch(run: Run, cluster: Cluster) -> None:
+    """Carry out a run on a cluster. Raises `LayerwiseError` for requests that no node can meet."""
+    with connect(cluster), tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
+        slots = _slots(run)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
+        scheduler = _Scheduler(slots)
+        searcher = _FrontierSearcher(run, scheduler)
+        tuner = tune.Tuner(
+            tune.with_resources(Worker, _placement),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=run.plan.sweep.name,
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[_Starts(searcher)],
+            ),
+        )
+        tuner.fit()
+    assert run.done, "Ray Tune ended before the sweep did"
+
+
+@contextlib.contextmanager
+def connect(cluster: Cluster) -> Iterator[None]:
+    """The cluster at `RAY_ADDRESS`, or a quiet local one on loopback with a fresh access token.
+
+    A local cluster is stopped at the end.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what went wrong is told by us
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if cluster.modules:
+        quiet["runtime_env"] = {"py_modules": list(cluster.modules)}
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise LayerwiseError(f"cannot join the Ray cluster at {address}: {reason}") from error
+    else:
+        if not READY:
+            raise LayerwiseError(
+                "ray was imported before orchestrator.launch, so a local cluster would be open to "
+                "the network: import orchestrator.launch first, or set RAY_ADDRESS"
+            )
+        if cluster.dashboard and importlib.util.find_spec("aiohttp_cors") is None:
+            raise LayerwiseError("Ray's dashboard is not installed: pip install 'ray[default]'")
+        ray.init(
+            address="local",
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+            include_dashboard=cluster.dashboard,
+            _node_ip_address=LOOPBACK,
+            **quiet,
+        )
+    # Ray takes SIGTERM for itself; a stop by it should be as clean as one by Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        ray.shutdown()
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """An actor that carries out jobs, one trial a step; it is reused for the next job."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.assignments = [Assignment.from_json(text) for text in config["trials"]]
+
+    def step(self) -> dict[str, Any]:
+        report = worker.run(self.assignments.pop(0))
+        return {"report": report, "done": not self.assignments}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:  # noqa: ARG002 - the store has them
+        return None
+
+
+class _Scheduler(FIFOScheduler):  # type: ignore[misc]
+    """Says which pending trial gets a worker that is free, and sees why a trial died."""
+
+    def __init__(self, slots: int):
+        super().__init__()
+        self.slots = slots
+        self.suggested: dict[str, int] = {}  # Tune's trial ids in the frontier's order
+        self.workers: set[tuple[str, int]] = set()
+        self.endings: dict[str, tuple[Ending, str]] = {}
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The pending trial that was suggested first, once every slot has a worker.
+
+        Until then the last one: the first ones wait for workers of their own, which are starting.
+        Tune would give them the free worker, throw the starting one away, and with trials shorter
+        than a worker's start never have more than one.
+        """
+        pending = [t for t in tune_controller.get_live_trials() if t.status == t.PENDING]
+        choose = min if len(self.workers) >= self.slots else max
+        return choose(pending, key=lambda trial: self.suggested[trial.trial_id], default=None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        self.workers.add((result["node_ip"], result["pid"]))
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.workers.add((result["node_ip"], result["pid"]))
+        super().on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
+        self.workers.clear()  # one is gone, and Tune does not say which
+        self.endings[trial.trial_id] = classify(trial.get_pickled_error())
+
+
+def classify(error: BaseException | None) -> tuple[Ending, str]:
+    """Whose fault it was that a worker's trial ended with an exception: the node's or its own."""
+    if error is None:
+        return Ending.WORKER_DIED, "no reason is known"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, RayActorError):
+        text = " ".join(line.strip() for line in lines)
+        node_lost = getattr(error, "preempted", False) or "node has died" in text
+        return (Ending.NODE_LOST if node_lost else Ending.WORKER_DIED), text
+    return Ending.WORKER_DIED, lines[-1] if lines else type(error).__name__
+
+
+class _FrontierSearcher(Searcher):  # type: ignore[misc]
+    """Hands Tune the jobs that are ready, and tells the frontier how they ended."""
+
+    def __init__(self, run: Run, scheduler: _Scheduler):
+        super().__init__()
+        self.run, self.scheduler = run, scheduler
+        self.jobs: dict[str, Job] = {}
+        self.reports: dict[str, dict[str, Report]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.run.done:
+            return str(Searcher.FINISHED)
+        taken = self.run.take()
+        if taken is None:
+            assert self.jobs, "nothing runs, nothing is ready and the run is not done"
+            return None
+        self.jobs[trial_id], assignments = taken
+        self.scheduler.suggested[trial_id] = len(self.scheduler.suggested)
+        self.reports[trial_id] = {}
+        request = json.dumps(self.jobs[trial_id].request.model_dump())
+        return {"trials": [assignment.to_json() for assignment in assignments], "request": request}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        report: Report = result["report"]
+        self.reports[trial_id][report.trial] = report
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        job, reports = self.jobs.pop(trial_id), self.reports.pop(trial_id)
+        if result is not None:
+            reports[result["report"].trial] = result["report"]
+        if error:
+            ending, reason = self.scheduler.endings.pop(trial_id, classify(None))
+            for id in job.trials:
+                reports.setdefault(id, Report(id, ending, reason))
+        self.run.end(job, reports)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher, and resuming is ours, from the store."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """See `__getstate__`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `__getstate__`."""
+
+
+class _Starts(tune.Callback):  # type: ignore[misc]
+    """Tells the run when a worker begins with a job."""
+
+    def __init__(self, searcher: _FrontierSearcher):
+        self.searcher = searcher
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ARG002
+        self.searcher.run.started(self.searcher.jobs[trial.trial_id])
+
+
+def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    request = json.loads(config["request"])
+    bundle = {"CPU": request["cpu"], **request["custom"]}
+    if request["gpu"]:
+        bundle["GPU"] = request["gpu"]
+    if request["memory_gb"]:
+        bundle["memory"] = int(request["memory_gb"] * 1e9)
+    return tune.PlacementGroupFactory([bundle])
+
+
+def _slots(run: Run) -> int:
+    """How many of the smallest trials the cluster holds at once.
+
+    Raises `LayerwiseError` if no node of the cluster, empty, could hold one of the trials.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = 1
+    requests: dict[str, Trial] = {}
+    for trial in run.trials.values():
+        requests.setdefault(trial.request.model_dump_json(), trial)
+    for request, trial in requests.items():
+        bundle = _placement({"request": request}).bundles[0]
+        held = [int(min(node.get(k, 0) / v for k, v in bundle.items() if v)) for node in nodes]
+        if not any(held):
+            largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+            has = {k: largest.get(k, 0) for k in bundle}
+            raise LayerwiseError(
+                f"trial {trial.name} asks for {bundle}, and no node of the cluster can give that; "
+                f"the largest has {has}: lower `resources` in the sweep, or use a larger cluster"
+            )
+        slots = max(slots, sum(held))
+    return slots

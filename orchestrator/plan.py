@@ -1,0 +1,298 @@
+"""`Plan`: the trials of a sweep and which depend on which. No disk, no clock, no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import LayerwiseError
+from orchestrator.spec import ALL_TREATMENTS, Experiment, Resources, Sweep
+from trainers.config import NetworkInfo, Recipe, Schedule, Task, Training, Treatment
+from trainers.splits import Split
+
+BACKWARD = 3  # a step of a layer that learns costs three forward passes: itself and two gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One network of a sweep: what it is, what the sweep calls it, and what it asks for.
+
+    Two trials with the same id are one training.
+    """
+
+    training: Training
+    name: str
+    sweep: str
+    split: str
+    split_hash: str
+    source: str | None
+    target: str
+    request: Resources
+    keep_checkpoint: bool
+
+    @property
+    def id(self) -> str:
+        return self.training.id
+
+    @property
+    def parent(self) -> str | None:
+        return self.training.parent
+
+    def labels(self) -> dict[str, Any]:
+        """The identity columns of the tables."""
+        treatment = self.training.treatment
+        return {
+            "id": self.id,
+            "name": self.name,
+            "sweep": self.sweep,
+            "split": self.split,
+            "split_hash": self.split_hash,
+            "source": self.source,
+            "target": self.target,
+            "treatment": treatment.kind,
+            "n": treatment.n,
+            "frozen": treatment.frozen,
+            "seed": self.training.seed,
+            "parent": self.parent,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a sweep's grid, parents before children."""
+
+    sweep: Sweep
+    members: tuple[Trial, ...]
+    network: NetworkInfo
+    text: str
+
+    @functools.cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The trials by id: cells that are the same training are one."""
+        found: dict[str, Trial] = {}
+        for trial in self.members:
+            found.setdefault(trial.id, trial)
+        return found
+
+    def with_parents(self, ids: Iterable[str]) -> set[str]:
+        """These trials and those that they copy layers of."""
+        wanted = set(ids)
+        return wanted | {p for id in wanted if (p := self.trials[id].parent) is not None}
+
+    def flops(self, trial: Trial) -> float:
+        """Floating-point operations of a training: frozen layers cost no backward pass."""
+        frozen = trial.training.treatment.frozen_layers
+        forward = sum(self.network.macs[:frozen])
+        learning = sum(self.network.macs[frozen:])
+        recipe = trial.training.recipe
+        return 2.0 * (forward + BACKWARD * learning) * recipe.batch * (recipe.steps or 0)
+
+
+def plan(experiment: Experiment) -> Plan:
+    """The grid as trials, in canonical order: splits, seeds, targets, treatments, layers."""
+    sweep = experiment.sweep
+    cells = [
+        trial
+        for split in experiment.splits
+        for seed in sweep.seeds
+        for trial in _pair(experiment, split, seed)
+    ]
+    return Plan(sweep, tuple(cells), experiment.layers, experiment.text)
+
+
+def _pair(experiment: Experiment, split: Split, seed: int) -> list[Trial]:
+    """Both directions of one split and seed; they share the bases, which come first."""
+    sweep = experiment.sweep
+    tasks = {
+        letter: Task(dataset=experiment.dataset, classes=split.half(letter)) for letter in "AB"
+    }
+    bases: dict[str, str] = {}
+    trials: list[Trial] = []
+
+    def add(target: str, treatment: Treatment, source: str | None = None) -> Trial:
+        training = Training(
+            target=tasks[target],
+            source=tasks[source] if source else None,
+            network=experiment.network,
+            treatment=treatment,
+            recipe=_recipe(experiment, treatment, tasks[target]),
+            seed=seed,
+            parent=bases[source] if source else None,
+        )
+        name = _name(treatment, source, target, split)
+        trial = Trial(
+            training=training,
+            name=f"{name} seed{seed}" if len(sweep.seeds) > 1 else name,
+            sweep=sweep.name,
+            split=split.name,
+            split_hash=split.hash,
+            source=source,
+            target=target,
+            request=sweep.request(treatment),
+            keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
+        )
+        trials.append(trial)
+        return trial
+
+    for name in sweep.treatments:
+        if name == "base":
+            bases.update({target: add(target, Treatment(kind="base")).id for target in "AB"})
+    layers = sweep.layers or range(1, experiment.layers.depth)
+    for target, other in ("AB", "BA"):
+        for name in sweep.treatments:
+            kind, fine_tuned = name.removesuffix("+"), name.endswith("+")
+            if kind == "base_long":
+                add(target, Treatment(kind="base_long"))
+            elif kind != "base":
+                source = {"selffer": target, "transfer": other, "random": None}[kind]
+                for n in layers:
+                    treatment = Treatment(kind=kind, n=n, fine_tuned=fine_tuned)  # type: ignore[arg-type]
+                    add(target, treatment, source)
+    return trials
+
+
+def _name(treatment: Treatment, source: str | None, target: str, split: Split) -> str:
+    """`A3B+ s2`: layers 1..3 from A, fine-tuned on B, split s2. `R` stands for random filters."""
+    match treatment.kind:
+        case "base":
+            name = target
+        case "base_long":
+            name = f"{target}-long"
+        case _:
+            name = f"{source or 'R'}{treatment.n}{target}{'+' * treatment.fine_tuned}"
+    return f"{name} {split.name}"
+
+
+def _recipe(experiment: Experiment, treatment: Treatment, target: Task) -> Recipe:
+    """The recipe of a trial with its length in steps, which epochs are turned into."""
+    sweep = experiment.sweep
+    images = sum(experiment.data.train[index] for index in target.classes)
+    own = _in_steps(sweep.recipe, images)
+    fine_tune = _in_steps(sweep.fine_tune.recipe or sweep.recipe, images)
+    if treatment.kind == "base_long":
+        assert own.steps is not None
+        assert fine_tune.steps is not None
+        return dataclasses.replace(own, steps=own.steps + fine_tune.steps)
+    return fine_tune if treatment.fine_tuned else own
+
+
+@functools.lru_cache(maxsize=256)
+def _in_steps(recipe: Recipe, images: int) -> Recipe:
+    """The recipe with `steps` for `epochs`, and without settings that change nothing."""
+    if recipe.epochs is not None:
+        steps = max(1, round(recipe.epochs * (images // recipe.batch)))
+        recipe = dataclasses.replace(recipe, steps=steps, epochs=None)
+    if recipe.schedule.family in ("constant", "cosine", "linear", "one_cycle"):
+        gamma = Schedule().gamma
+        recipe = dataclasses.replace(
+            recipe, schedule=dataclasses.replace(recipe.schedule, gamma=gamma)
+        )
+    return recipe
+
+
+# Selection --------------------------------------------------------------------------------------
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>)\s*('[^']*'|\"[^\"]*\"|\S+)\s*")
+
+
+def select(plan: Plan, condition: str) -> set[str]:
+    """Ids of the trials that `condition` is true of, such as `treatment=transfer and n=3`.
+
+    `treatment=transfer+` is the fine-tuned ones, `treatment=transfer` both.
+    Raises `LayerwiseError`.
+    """
+    tests: list[Callable[[Mapping[str, Any]], bool]] = []
+    keys = list(plan.members[0].labels())
+    for part in re.split(r"(?i)\s+and\s+", condition.strip()):
+        match = CONDITION.fullmatch(part)
+        if not match or match[1] not in keys:
+            raise LayerwiseError(
+                f"--only: cannot read {part!r}; expected conditions such as "
+                f"'treatment=transfer and n=3' with the keys {', '.join(keys)}"
+            )
+        tests.append(_test(*match.groups()))
+    return {t.id for t in plan.members if all(test(t.labels()) for test in tests)}
+
+
+def _test(key: str, sign: str, text: str) -> Callable[[Mapping[str, Any]], bool]:
+    compare = OPERATORS[sign]
+    text = text.strip("'\"")
+    if key == "treatment" and text not in ALL_TREATMENTS:
+        names = ", ".join(ALL_TREATMENTS)
+        raise LayerwiseError(f"--only: expected one of {names}, found {text!r}")
+    if key == "treatment" and text.endswith("+"):
+        kind = text.removesuffix("+")
+        return lambda row: compare(
+            (row["treatment"], row["n"] > 0 and not row["frozen"]), (kind, True)
+        )
+    value: Any = text
+    if key in ("n", "seed"):
+        if not text.isdigit():
+            raise LayerwiseError(f"--only: {key} is compared with a whole number, found {text!r}")
+        value = int(text)
+    elif key == "frozen":
+        if text.lower() not in ("true", "false"):
+            raise LayerwiseError(f"--only: frozen is true or false, found {text!r}")
+        value = text.lower() == "true"
+    return lambda row: row[key] is not None and compare(row[key], value)
+
+
+# Cost -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a set of trials will take. `seconds` is of one slot's time; null without any rate."""
+
+    flops: float
+    seconds: float | None
+    checkpoint_bytes: int
+
+
+def cost(plan: Plan, ids: Iterable[str], rates: Mapping[tuple[str, int, bool], float]) -> Cost:
+    """The cost of training `ids`, from `rates` in images a second by (treatment, n, frozen).
+
+    A kind of trial that was never measured is scaled by its FLOPs from those that were.
+    """
+    trials = [plan.trials[id] for id in ids]
+    measured = [
+        plan.flops(t) / (_images(t) / rate)
+        for t in plan.trials.values()
+        if (rate := rates.get(rate_key(t)))
+    ]
+    speed = sum(measured) / len(measured) if measured else None
+    seconds = 0.0
+    for trial in trials:
+        if rate := rates.get(rate_key(trial)):
+            seconds += _images(trial) / rate
+        elif speed:
+            seconds += plan.flops(trial) / speed
+    return Cost(
+        flops=sum(plan.flops(trial) for trial in trials),
+        seconds=seconds if speed else None,
+        checkpoint_bytes=plan.network.state_bytes
+        * sum(t.keep_checkpoint and plan.sweep.keep != "none" for t in trials),
+    )
+
+
+def rate_key(trial: Trial) -> tuple[str, int, bool]:
+    treatment = trial.training.treatment
+    return treatment.kind, treatment.n, treatment.frozen
+
+
+def _images(trial: Trial) -> int:
+    recipe = trial.training.recipe
+    return recipe.batch * (recipe.steps or 0)

@@ -1,0 +1,4 @@
+"""The report: what was found (findings), drawn (figures, charts) and put on a page.
+
+Altair is imported by `charts` only, jinja2 by `page` only.
+"""

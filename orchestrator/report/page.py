@@ -1,0 +1,245 @@
+"""The report of a sweep: one HTML file that needs no network, and its figures as PNG."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from orchestrator.report import charts, figures
+from orchestrator.report.charts import Panel
+from orchestrator.report.findings import count, findings, points
+from orchestrator.speed import speed, speeds
+from orchestrator.stats import ARMS, DIFFERENCES, effects, levels, measurements
+from orchestrator.store import Store
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+
+TITLES = {  # effect: (what the table calls it, how it is computed)
+    name: (name.replace("co_", "co-").replace("_", " "), " − ".join(pair))
+    for name, pair in DIFFERENCES.items()
+}
+PNG = {"figure2": (1, 620), "decomposition": (2, 420), "speed": (2, 420), "curves": (4, 240)}
+MOST_FAILURES = 100
+
+
+def write_report(store: Store, sweep: str, members: pa.Table, folder: Path) -> Path:
+    """Write `index.html` and the PNG figures of a sweep into a folder; the path of the HTML file.
+
+    `members` are the sweep's rows of the table `sweeps`. What has not run yet is only missing.
+    """
+    ids = members["id"].unique()
+    trials = store.table("trials")
+    trials = trials.filter(pc.is_in(trials["id"], ids))
+    curves = store.table("curves")
+    curves = curves.filter(pc.is_in(curves["id"], ids))
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = _figures(members, trials, curves) if "complete" in trials["outcome"].to_pylist() else {}
+    for name, (columns, width) in PNG.items():
+        path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)  # one of an earlier report would not belong to this one
+        if name in drawn:
+            path.write_bytes(charts.png(drawn[name], columns=columns, width=width))
+    page = _context(sweep, members, trials, curves) | {"sweep": sweep, "text": _text(store, sweep)}
+    shown = {name: drawn[name] for name in drawn if name != "curves"}
+    page["figures"] = {
+        name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+        for name, panels in shown.items()
+    }
+    path = folder / "index.html"
+    path.write_text(_render(page), encoding="utf-8")
+    return path
+
+
+def _figures(members: pa.Table, trials: pa.Table, curves: pa.Table) -> dict[str, list[Panel]]:
+    """Panels by figure; `chooser` is for the HTML what `curves` is for the PNG."""
+    networks = measurements(members, trials)
+    included = _included(effects(members, trials))
+    drawn = {"figure2": figures.figure2(networks, included)}
+    if included:
+        drawn["decomposition"] = figures.decomposition(included)
+    each = speed(members, trials, curves)
+    if each.num_rows:
+        drawn["speed"] = figures.speed_figure(each.to_pylist(), speeds(each).to_pylist())
+    if rows := figures.learning(networks, curves):
+        drawn["curves"] = figures.learning_figure(rows, choose=False)
+        drawn["chooser"] = figures.learning_figure(rows, choose=True)
+    return drawn
+
+
+def _context(sweep: str, members: pa.Table, trials: pa.Table, curves: pa.Table) -> dict[str, Any]:
+    """What the page says beside its figures."""
+    all_effects = effects(members, trials)
+    included = _included(all_effects)
+    excluded = [row for row in all_effects.to_pylist() if row["at_chance"] == "excluded"]
+    by_level = levels(members, trials).to_pylist()
+    by_speed = speeds(speed(members, trials, curves)).to_pylist()
+    rows = trials.to_pylist()
+    layers = sorted(set(members["n"].to_pylist()) - {0})
+    with_chance, without_chance = (
+        _matrix(chosen, "effect", layers, _effect, TITLES) for chosen in (included, excluded)
+    )
+    return {
+        "notes": _notes(sweep, members, rows, included),
+        "complete": sum(row["outcome"] == "complete" for row in rows),
+        "planned": len(members["id"].unique()),
+        "findings": findings(included, by_level, by_speed),
+        "layers": layers,
+        "levels": _matrix(by_level, "arm", layers, _level, ARMS),
+        "effects": with_chance,
+        "differing": [row for row in without_chance if row not in with_chance],
+        "speeds": _matrix(by_speed, "arm", layers, _steps, ARMS),
+        "all_effects": all_effects.to_pylist(),
+        "titles": TITLES,
+        "failures": _failures(members, rows),
+        "most_failures": MOST_FAILURES,
+        "provenance": _provenance(rows),
+        "intervals": any(row["low"] is not None for row in included),
+        "points": points,
+    }
+
+
+def _included(table: pa.Table) -> list[dict[str, Any]]:
+    return [row for row in table.to_pylist() if row["at_chance"] == "included"]
+
+
+def _notes(sweep: str, members: pa.Table, rows: Rows, included: Rows) -> list[str]:
+    """What a reader must know first."""
+    planned, outcomes = len(members["id"].unique()), Counter(row["outcome"] for row in rows)
+    if not outcomes["complete"]:
+        return [
+            f"No network is complete yet, so there is nothing to show. Run: layerwise run {sweep}"
+        ]
+    notes = []
+    if outcomes["complete"] < planned:
+        others = [
+            f"{outcomes[name]} {name}" for name in ("failed", "lost", "skipped") if outcomes[name]
+        ]
+        others += [f"{planned - len(rows)} not run"] if planned > len(rows) else []
+        notes.append(
+            f"Incomplete: {outcomes['complete']} of {planned} networks are complete "
+            f"({', '.join(others)}). All numbers are of those that are."
+        )
+    if included and max(row["n_splits"] for row in included) < 2:
+        notes.append(
+            "One split: differences have no interval, because the split is what an interval counts."
+        )
+    if chance := sum(bool(row["at_chance"]) for row in rows):
+        networks = count(chance, "network")
+        notes.append(f"{networks} never left chance: effects are given with and without them.")
+    if changed := sum(row["frozen_proven"] is False for row in rows):
+        networks = count(changed, "network")
+        notes.append(f"Frozen layers changed in {networks}: these numbers cannot be trusted.")
+    return notes
+
+
+def _matrix(
+    rows: Rows,
+    key: str,
+    layers: Sequence[int],
+    cell: Callable[[Row], tuple[str, str]],
+    order: Iterable[str],
+) -> list[dict[str, Any]]:
+    """One line per name, with a cell (text, small text) per n, or one for the whole line."""
+    found = {(row[key], row["n"]): cell(row) for row in rows}
+    return [
+        {
+            "name": name,
+            "whole": found.get((name, 0), ("", "")),
+            "cells": [found.get((name, n), ("", "")) for n in layers],
+        }
+        for name in order
+        if any(name == known for known, _ in found)
+    ]
+
+
+def _level(row: Row) -> tuple[str, str]:
+    return points(row["top1"], sign=False), _half(row, "top1")
+
+
+def _effect(row: Row) -> tuple[str, str]:
+    return points(row["estimate"]), _half(row, "estimate")
+
+
+def _half(row: Row, middle: str) -> str:
+    return "" if row["low"] is None else f"±{points(row['high'] - row[middle], sign=False)}"
+
+
+def _steps(row: Row) -> tuple[str, str]:
+    middle = "never" if row["steps"] is None else f"{row['steps']:.0f}"
+    return middle, f"{row['n_never']} of {row['n_networks']} never" if row["n_never"] else ""
+
+
+def _failures(members: pa.Table, rows: Rows) -> list[dict[str, Any]]:
+    """Trials that ended otherwise than complete, under the names of this sweep."""
+    names = dict(zip(members["id"].to_pylist(), members["name"].to_pylist(), strict=True))
+    failed = [row for row in rows if row["outcome"] != "complete"]
+    failed.sort(key=lambda row: (row["outcome"], names[row["id"]]))
+    wanted = ("id", "outcome", "error_type", "error_message", "error_step")
+    return [{"name": names[row["id"]]} | {key: row[key] for key in wanted} for row in failed]
+
+
+def _provenance(rows: Rows) -> list[tuple[str, str]]:
+    """Where the numbers come from, as pairs of a name and a text."""
+    done = [row for row in rows if row["outcome"] == "complete"]
+    frozen = [row["frozen_proven"] for row in done if row["frozen_proven"] is not None]
+    starts, ends = ([row[key] for row in rows if row[key]] for key in ("started", "ended"))
+    seconds = sum(row["seconds_train"] or 0 for row in done)
+    versions = Counter(
+        ", ".join(f"{name} {version}" for name, version in sorted(json.loads(text).items()))
+        for row in rows
+        if (text := row["versions"])
+    )
+    pairs = [
+        ("Networks", f"{len(done)} complete, {seconds / 60:.1f} minutes of training in all"),
+        ("Dataset", _counted(done, "dataset", "dataset_fingerprint")),
+        ("Network", _counted(done, "network")),
+        ("Frozen layers", f"proven unchanged in {sum(frozen)} of {len(frozen)} networks"),
+        ("Dates", f"{min(starts):%Y-%m-%d %H:%M} to {max(ends):%Y-%m-%d %H:%M} UTC")
+        if starts and ends
+        else ("Dates", ""),
+        ("Hosts", _counted(rows, "host")),
+        ("Devices", _counted(rows, "device")),
+        ("Git commits", _counted(rows, "git_commit")),
+        ("Versions", "; ".join(versions)),
+    ]
+    return [(name, text) for name, text in pairs if text]
+
+
+def _counted(rows: Rows, *columns: str) -> str:
+    """The values of columns, with counts where there are several: host1 (280), host2 (16)."""
+    counts = Counter(" ".join(str(row[key]) for key in columns if row[key]) for row in rows)
+    known = [(value, count) for value, count in counts.most_common() if value]
+    return ", ".join(f"{value} ({count})" if len(known) > 1 else value for value, count in known)
+
+
+def _text(store: Store, sweep: str) -> str:
+    """The sweep's file as it was run; empty where the store does not hold it."""
+    try:
+        data = store.get(store.path("sweeps", f"{sweep}.parquet"))
+    except FileNotFoundError:
+        return ""
+    metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
+    return (metadata.get(b"sweep") or b"").decode()
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    """The template with everything escaped, and the JavaScript once."""
+    import jinja2
+
+    script = re.sub(r"<(?=/script|!--)", r"\\x3c", charts.javascript(), flags=re.IGNORECASE)
+    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source).render(page, javascript=script)

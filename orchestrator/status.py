@@ -1,0 +1,179 @@
+"""What a store holds of a plan: outcomes, reasons, measured rates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import LayerwiseError
+from orchestrator.plan import Plan, Trial, cost
+from orchestrator.progress import duration
+from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATES = ("complete", "failed", "lost", "skipped", "missing")
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of every trial of a plan: an outcome, or `missing`."""
+
+    plan: Plan
+    states: dict[str, str]
+
+    @classmethod
+    def of(cls, plan: Plan, store: Store) -> Status:
+        outcomes = store.outcomes()
+        return cls(plan, {id: outcomes.get(id, "missing") for id in plan.trials})
+
+    def ids(self, *states: str) -> list[str]:
+        return [id for id, state in self.states.items() if state in states]
+
+    def by_treatment(self) -> dict[str, Counter[str]]:
+        """Treatment as the sweep file writes it → how many trials are in each state."""
+        found: dict[str, Counter[str]] = {}
+        for id, trial in self.plan.trials.items():
+            found.setdefault(treatment_name(trial), Counter())[self.states[id]] += 1
+        return found
+
+    def reasons(self, store: Store) -> list[dict[str, Any]]:
+        """The trials that ended otherwise than complete, with the reason."""
+        columns = ("id", "name", "outcome", "error_type", "error_step", "error_message")
+        rows = {
+            row["id"]: {column: row[column] for column in columns}
+            for state in ("failed", "lost", "skipped")
+            for row in store.rows(self.ids(state), state)
+        }
+        return [rows[id] for id in self.states if id in rows]
+
+
+def treatment_name(trial: Trial) -> str:
+    """`transfer` or `transfer+`, as a sweep file writes it."""
+    treatment = trial.training.treatment
+    return treatment.kind + "+" * treatment.fine_tuned
+
+
+def plan_summary(plan: Plan, store: Store, only: Iterable[str] | None = None) -> dict[str, Any]:
+    """What a sweep would train, as JSON values: per treatment, and the cost of what is open."""
+    status = Status.of(plan, store)
+    wanted = plan.with_parents(plan.trials if only is None else only)
+    treatments: dict[str, dict[str, Any]] = {}
+    for id in plan.trials:
+        if id not in wanted:
+            continue
+        trial = plan.trials[id]
+        row = treatments.setdefault(
+            treatment_name(trial), {"trials": 0, "needs": _needs(trial), "open": []}
+        )
+        row["trials"] += 1
+        if status.states[id] != "complete":
+            row["open"].append(id)
+    open_ids = [id for row in treatments.values() for id in row["open"]]
+    measured = rates(plan, store)
+    for row in treatments.values():
+        part = cost(plan, row["open"], measured)
+        row["complete"] = row["trials"] - len(row.pop("open"))
+        row |= {"flops": part.flops, "seconds": part.seconds}
+    whole = cost(plan, open_ids, measured)
+    return {
+        "sweep": plan.sweep.name,
+        "trials": len(wanted),
+        "complete": len(wanted) - len(open_ids),
+        "treatments": treatments,
+        "flops": whole.flops,
+        "seconds": whole.seconds,
+        "keep": plan.sweep.keep,
+        "checkpoint_bytes": whole.checkpoint_bytes,
+    }
+
+
+def _needs(trial: Trial) -> str | None:
+    if trial.parent is None:
+        return None
+    return "base of the target" if trial.source == trial.target else "base of the other half"
+
+
+def print_plan(summary: dict[str, Any], console: Console) -> None:
+    """`plan_summary` for a reader."""
+    from rich.table import Table
+
+    table = Table("treatment", "needs")
+    for heading in ("trials", "complete", "10⁹ FLOP open", "slot time open"):
+        table.add_column(heading, justify="right")
+    rows = [*summary["treatments"].items(), ("all", summary)]
+    for name, row in rows:
+        time = "" if row["seconds"] is None else duration(row["seconds"])
+        counts = str(row["trials"]), str(row["complete"])
+        table.add_row(name, row.get("needs") or "", *counts, f"{row['flops'] / 1e9:,.0f}", time)
+    console.print(table)
+    if summary["seconds"] is None:
+        console.print("no rates in the store yet: times appear once some trials are complete")
+    console.print(
+        f"checkpoints that stay (keep: {summary['keep']}): "
+        f"{summary['checkpoint_bytes'] / 1e6:,.1f} MB"
+    )
+
+
+def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
+    """The state of a sweep as JSON values, with the reasons for what is not complete."""
+    status = Status.of(plan, store)
+    counts = Counter(status.states.values())
+    return {
+        "sweep": plan.sweep.name,
+        "trials": len(plan.trials),
+        **{state: counts[state] for state in STATES},
+        "treatments": {name: dict(counts) for name, counts in status.by_treatment().items()},
+        "reasons": status.reasons(store),
+    }
+
+
+def print_status(summary: dict[str, Any], console: Console) -> None:
+    """`status_summary` for a reader."""
+    from rich.table import Table
+
+    table = Table("treatment")
+    for state in STATES:
+        table.add_column(state, justify="right")
+    for name, counts in (*summary["treatments"].items(), ("all", summary)):
+        table.add_row(name, *(str(counts.get(state, 0)) for state in STATES))
+    console.print(table)
+    for row in summary["reasons"]:
+        where = f" at step {row['error_step']}" if row["error_step"] is not None else ""
+        console.print(
+            f"{row['id'][:8]} {row['name']}: {row['outcome']}{where}: {row['error_message']}",
+            soft_wrap=True,
+        )
+
+
+def rates(plan: Plan, store: Store) -> dict[tuple[str, int, bool], float]:
+    """Images a second by (treatment, n, frozen), of equal networks and batches in the store."""
+    alike, kind = ("network", "dataset", "batch"), ("treatment", "n", "frozen")
+    first = plan.members[0].training
+    wanted = (first.network.name, first.target.dataset.name, first.recipe.batch)
+    columns = ["outcome", *alike, *kind, "images", "seconds_total"]
+    found: dict[tuple[str, int, bool], list[float]] = {}
+    for row in store.table("trials", columns).to_pylist():
+        if row["outcome"] == "complete" and wanted == tuple(row[name] for name in alike):
+            treatment, n, frozen = (row[name] for name in kind)
+            rate = row["images"] / row["seconds_total"]
+            found.setdefault((treatment, n, frozen), []).append(rate)
+    return {key: median(values) for key, values in found.items()}
+
+
+def find(plan: Plan, text: str) -> Trial:
+    """The trial with this name, or whose id begins so. Raises `LayerwiseError`."""
+    named = [trial for trial in plan.members if trial.name == text]
+    begun = [trial for id, trial in plan.trials.items() if id.startswith(text)]
+    if found := named or begun:
+        if len(found) == 1:
+            return found[0]
+        raise LayerwiseError(f"{text!r} is the beginning of {len(found)} ids; give more of it")
+    some = ", ".join(repr(trial.name) for trial in plan.members[:: max(1, len(plan.members) // 5)])
+    raise LayerwiseError(
+        f"no trial {text!r} in sweep {plan.sweep.name}; expected an id or a name: {some}"
+    )

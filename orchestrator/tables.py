@@ -1,0 +1,153 @@
+"""The schemas of the tables: every column, its type, what it means, and whether it is a result.
+
+Results are the columns that the same sweep gives again, bit for bit, on the same machine type and
+thread count, however often it was interrupted. Columns may be added; their meaning never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+OUTCOMES = ("complete", "failed", "lost", "skipped")  # in the order in which readers prefer them
+
+TEXT, INT, REAL, YES = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+UTC = pa.timestamp("us", tz="UTC")
+
+Column = tuple[str, pa.DataType, str]
+
+IDENTITY: list[Column] = [
+    ("id", TEXT, "hash of everything that the training is; names its checkpoint and its rows"),
+    ("name", TEXT, "readable name, such as A3B+ s2: layers 1..3 from A, fine-tuned on B, split s2"),
+    ("sweep", TEXT, "the sweep that ran it first"),
+    ("split", TEXT, "name of the split in that sweep"),
+    ("split_hash", TEXT, "hash of the split's halves"),
+    ("source", TEXT, "half that the copied layers were trained on; null where none are copied"),
+    ("target", TEXT, "half that the network is trained and tested on"),
+    ("treatment", TEXT, "base, base_long, selffer, transfer or random"),
+    ("n", INT, "how many first layers are copied or random; 0 for bases"),
+    ("frozen", YES, "whether the first n layers are held fixed"),
+    ("seed", INT, "seed of the training"),
+    ("parent", TEXT, "id of the base whose layers were copied"),
+]
+
+RESULTS: list[Column] = [
+    ("outcome", TEXT, "complete, failed, lost or skipped"),
+    ("parent_checkpoint", TEXT, "SHA-256 of the parent's checkpoint that was loaded"),
+    ("dataset", TEXT, "name of the dataset"),
+    ("dataset_fingerprint", TEXT, "hash of the data"),
+    ("network", TEXT, "name of the network"),
+    ("classes", INT, "classes of the target"),
+    ("optimiser", TEXT, "recipe: optimiser"),
+    ("rate", REAL, "recipe: learning rate, before the schedule"),
+    ("schedule", TEXT, "recipe: family of the learning-rate schedule"),
+    ("momentum", REAL, "recipe: momentum"),
+    ("weight_decay", REAL, "recipe: weight decay"),
+    ("batch", INT, "recipe: images a step"),
+    ("steps", INT, "recipe: steps"),
+    ("dropout", REAL, "recipe: dropout, null where the network's own"),
+    ("precision", TEXT, "recipe: number format"),
+    ("normalise", TEXT, "recipe: whose mean and deviation normalise the images"),
+    ("recipe", TEXT, "recipe as JSON, fields at their default left out"),
+    ("training", TEXT, "all that the id is the hash of, as JSON"),
+    ("right", INT, "test images classified rightly after the last step"),
+    ("total", INT, "test images"),
+    ("top1", REAL, "test top-1 accuracy after the last step: the primary metric"),
+    ("top5", REAL, "test top-5 accuracy; null with five classes or fewer"),
+    ("loss", REAL, "test loss (cross-entropy, nats) after the last step"),
+    ("top1_at_best", REAL, "test top-1 at the step with the best validation top-1"),
+    ("val_top1", REAL, "validation top-1 after the last step"),
+    ("val_loss", REAL, "validation loss after the last step"),
+    ("val_best", REAL, "best validation top-1 of all evaluations"),
+    ("val_best_step", INT, "step of that evaluation, the first if several"),
+    ("val_mean10", REAL, "mean of the ten best validation top-1 (the paper's metric)"),
+    ("train_loss", REAL, "mean training loss between the last two evaluations"),
+    ("at_chance", YES, "training loss never fell below 0.98 ln(classes)"),
+    ("images", INT, "training images seen, repeats counted"),
+    ("frozen_hash_start", TEXT, "SHA-256 of the frozen layers before the first step"),
+    ("frozen_hash_end", TEXT, "the same after the last step"),
+    ("frozen_proven", YES, "whether both hashes are equal; null where nothing is frozen"),
+    ("checkpoint", TEXT, "SHA-256 of the final weights"),
+    ("error_type", TEXT, "what went wrong"),
+    ("error_message", TEXT, "the same in words, with the reason for lost and skipped"),
+    ("error_step", INT, "step at which a training failed"),
+]
+
+RUN: list[Column] = [
+    ("attempt", TEXT, "names the attempt; curves and classes carry it too"),
+    ("retries", INT, "attempts before this one"),
+    ("resumes", INT, "times that it went on from a snapshot"),
+    ("exact", YES, "every resume was under equal settings, so the numbers are exact"),
+    ("seconds_total", REAL, "wall time of the last attempt, from reading to the row"),
+    ("seconds_data", REAL, "wall time of loading data, over all attempts"),
+    ("seconds_train", REAL, "wall time of training steps, over all attempts"),
+    ("seconds_evaluate", REAL, "wall time of evaluations, over all attempts"),
+    ("images_per_second", REAL, "training images a second of seconds_train"),
+    ("peak_memory_bytes", INT, "peak of the GPU's memory, or of the process on a CPU"),
+    ("cpu", REAL, "requested CPUs"),
+    ("gpu", REAL, "requested GPUs"),
+    ("memory_bytes", INT, "requested memory"),
+    ("resources", TEXT, "requested custom resources, as JSON"),
+    ("threads", INT, "threads of the training"),
+    ("device", TEXT, "what it ran on"),
+    ("host", TEXT, "name of the machine"),
+    ("pid", INT, "process on that machine"),
+    ("versions", TEXT, "versions of Python and the libraries, as JSON"),
+    ("git_commit", TEXT, "commit of the working folder, with + if it has changes"),
+    ("started", UTC, "start of the attempt"),
+    ("ended", UTC, "when the row was written"),
+]
+
+CURVE: list[Column] = [
+    ("step", INT, "steps done"),
+    ("images", INT, "training images seen, repeats counted"),
+    ("rate", REAL, "learning rate of the last step"),
+    ("train_loss", REAL, "mean training loss since the row before"),
+    ("val_loss", REAL, "validation loss"),
+    ("val_top1", REAL, "validation top-1"),
+    ("val_top5", REAL, "validation top-5; null with five classes or fewer"),
+]
+
+CLASSES: list[Column] = [
+    ("subset", TEXT, "validation or test"),
+    ("class_index", INT, "index of the class in the dataset"),
+    ("right", INT, "images classified rightly after the last step"),
+    ("total", INT, "images"),
+]
+
+
+def _schema(results: Iterable[Column], others: Iterable[Column]) -> pa.Schema:
+    fields = [
+        pa.field(name, kind, metadata={"description": text, "result": str(is_result).lower()})
+        for is_result, columns in ((True, results), (False, others))
+        for name, kind, text in columns
+    ]
+    return pa.schema(fields, metadata={"layerwise_schema": SCHEMA_VERSION})
+
+
+OF_TRIAL: list[Column] = [IDENTITY[0], ("attempt", TEXT, "attempt that wrote the row")]
+
+TRIALS = _schema(IDENTITY + RESULTS, RUN)
+CURVES = _schema([OF_TRIAL[0], *CURVE], [OF_TRIAL[1], ("seconds", REAL, "training time so far")])
+PER_CLASS = _schema([OF_TRIAL[0], *CLASSES], [OF_TRIAL[1]])
+MEMBERS = _schema(IDENTITY, [])
+
+SCHEMAS = {"trials": TRIALS, "curves": CURVES, "classes": PER_CLASS, "sweeps": MEMBERS}
+
+
+def result_columns(table: str) -> list[str]:
+    """Names of the columns that are results."""
+    return [f.name for f in SCHEMAS[table] if (f.metadata or {}).get(b"result") == b"true"]
+
+
+def to_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table. A column too many or too few is our bug, and is named."""
+    schema = SCHEMAS[table]
+    wanted = set(schema.names)
+    for row in rows:
+        if wrong := wanted ^ set(row):
+            raise TypeError(f"rows of {table} do not match the schema: {sorted(wrong)}")
+    return pa.Table.from_pylist(rows, schema=schema)

@@ -1,0 +1,312 @@
+"""What a worker does with a trial: read the parent, train, write checkpoint, curve and row.
+
+The same code runs in a Ray worker (`launch.py`) and in this process (`inline.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+from orchestrator.frontier import Ending
+from orchestrator.plan import Trial
+from orchestrator.spec import Resources
+from orchestrator.store import Store
+from orchestrator.tables import CLASSES, CURVE, TRIALS
+from trainers.config import ConfigError, Training, canonical, from_json, to_json
+
+EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A trial as it is sent to a worker: JSON values only."""
+
+    training: str
+    labels: dict[str, Any]
+    request: dict[str, Any]
+    retries: int
+    parent_checkpoint: str | None
+    keep_checkpoint: bool
+    checkpoint_seconds: float
+    store: str
+    git_commit: str | None
+
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        store: Store,
+        *,
+        checkpoint_seconds: float,
+        parent_checkpoint: str | None,
+        request: Resources | None = None,
+        retries: int = 0,
+    ) -> Assignment:
+        return cls(
+            training=canonical(trial.training),
+            labels=trial.labels(),
+            request=(request or trial.request).model_dump(),
+            retries=retries,
+            parent_checkpoint=parent_checkpoint,
+            keep_checkpoint=trial.keep_checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
+            store=store.root,
+            git_commit=git_commit(),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker tells of a trial. The row says the rest."""
+
+    trial: str
+    ending: Ending
+    message: str = ""
+    checkpoint: str | None = None
+    seconds: float = 0.0
+    top1: float | None = None
+
+
+Watcher = Callable[[Any], None]
+
+
+def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = None) -> Report:
+    """Train one trial and write what came out; nothing is written unless `record`.
+
+    `watch` sees every row of the training. What would end the same when tried again is a report;
+    what might not (a damaged checkpoint of the parent, a full disk) is raised.
+    """
+    import torch
+
+    from trainers.datasets import DataError
+    from trainers.loop import Failure, Result, Runtime, Snapshot, train
+    from trainers.networks import NetworkError
+
+    started, clock = datetime.now(UTC), time.perf_counter()
+    store, training = Store(assignment.store), from_json(assignment.training)
+    attempt, request = secrets.token_hex(4), assignment.request
+    runtime = Runtime(
+        device="cuda" if request["gpu"] else "cpu",
+        threads=max(1, int(request["cpu"])),
+        checkpoint_seconds=assignment.checkpoint_seconds if record else float("inf"),
+    )
+    row = (
+        EMPTY_ROW
+        | assignment.labels
+        | _recipe_columns(training)
+        | _run_columns(assignment, runtime)
+    )
+    row |= {"attempt": attempt, "started": started}
+
+    def finish(ending: Ending, **columns: Any) -> Report:
+        row.update(columns, outcome=ending.value, ended=datetime.now(UTC))
+        row["seconds_total"] = time.perf_counter() - clock
+        if record:
+            store.write_row(row)
+            store.drop_progress(training.id)
+        message, checkpoint = row["error_message"] or "", row["checkpoint"]
+        return Report(training.id, ending, message, checkpoint, row["seconds_total"], row["top1"])
+
+    try:
+        parent = _parent(assignment, training, store)
+        resume = next(store.progress(training.id), None) if record else None
+        for item in train(training, parent=parent, resume=resume, runtime=runtime):
+            if watch is not None:
+                watch(item)
+            match item:
+                case Snapshot():
+                    store.put_progress(training.id, attempt, item.step, item.data)
+                case Result() if record:
+                    _write_result(store, assignment, training, attempt, item)
+                    return finish(Ending.COMPLETE, **_result_columns(training, item))
+                case Result():
+                    return finish(Ending.COMPLETE, **_result_columns(training, item))
+                case Failure():
+                    if record:
+                        _write_curve(store, training.id, attempt, item.curve)
+                    return finish(Ending.FAILED, **_failure_columns(training, row, item))
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        return Report(training.id, Ending.OUT_OF_MEMORY, str(error).splitlines()[0])
+    except (NetworkError, DataError, ConfigError) as error:
+        return finish(
+            Ending.FAILED,
+            error_type=type(error).__name__,
+            error_message=f"trial {training.id} ({row['name']}): {error}",
+        )
+    raise AssertionError("a training ends with a result or a failure")
+
+
+def _parent(assignment: Assignment, training: Training, store: Store) -> bytes | None:
+    if training.parent is None:
+        return None
+    assert assignment.parent_checkpoint is not None
+    return store.get_checkpoint(training.parent, assignment.parent_checkpoint)
+
+
+def _write_result(
+    store: Store, assignment: Assignment, training: Training, attempt: str, result: Any
+) -> None:
+    """Everything that a row refers to, before the row."""
+    if assignment.keep_checkpoint:
+        store.put_checkpoint(training.id, result.checkpoint)
+    _write_curve(store, training.id, attempt, result.curve)
+    rows = [
+        {"id": training.id, "attempt": attempt, "subset": subset}
+        | {"class_index": index, "right": right, "total": total}
+        for subset, score in (("validation", result.validation), ("test", result.test))
+        for index, (right, total) in zip(training.target.classes, score.per_class, strict=True)
+    ]
+    assert all(name in rows[0] for name, _, _ in CLASSES)
+    store.write_attempt("classes", training.id, attempt, rows)
+
+
+def _write_curve(store: Store, trial: str, attempt: str, curve: Sequence[Any]) -> None:
+    rows = [{"id": trial, "attempt": attempt, **asdict(point)} for point in curve]
+    assert not rows or all(name in rows[0] for name, _, _ in CURVE)
+    store.write_attempt("curves", trial, attempt, rows)
+
+
+def _recipe_columns(training: Training) -> dict[str, Any]:
+    recipe = training.recipe
+    names = ("optimiser", "rate", "momentum", "weight_decay", "batch", "steps", "dropout")
+    return {name: getattr(recipe, name) for name in names} | {
+        "schedule": recipe.schedule.family,
+        "precision": recipe.precision,
+        "normalise": recipe.normalise,
+        "recipe": json.dumps(to_json(recipe), sort_keys=True),
+        "training": canonical(training),
+        "dataset": training.target.dataset.name,
+        "dataset_fingerprint": training.target.dataset.fingerprint,
+        "network": training.network.name,
+        "classes": len(training.target.classes),
+    }
+
+
+def _run_columns(assignment: Assignment, runtime: Any) -> dict[str, Any]:
+    request = assignment.request
+    memory = request["memory_gb"]
+    return {
+        "parent_checkpoint": assignment.parent_checkpoint,
+        "retries": assignment.retries,
+        "resumes": 0,
+        "cpu": request["cpu"],
+        "gpu": request["gpu"],
+        "memory_bytes": None if memory is None else int(memory * 1e9),
+        "resources": json.dumps(request["custom"], sort_keys=True),
+        "threads": runtime.threads,
+        "device": device_name(runtime.device),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "versions": versions(),
+        "git_commit": assignment.git_commit,
+    }
+
+
+def _result_columns(training: Training, result: Any) -> dict[str, Any]:
+    frozen = training.treatment.frozen
+    seconds = result.seconds
+    return {
+        "right": result.test.right,
+        "total": result.test.total,
+        "top1": result.test.top1,
+        "top5": result.test.top5,
+        "loss": result.test.loss,
+        "top1_at_best": result.test_right_best / result.test.total,
+        "val_top1": result.validation.top1,
+        "val_loss": result.validation.loss,
+        "val_best": result.val_best,
+        "val_best_step": result.val_best_step,
+        "val_mean10": result.val_mean10,
+        "train_loss": result.train_loss,
+        "at_chance": result.at_chance,
+        "images": result.images,
+        "frozen_hash_start": result.frozen_hash_start or None,
+        "frozen_hash_end": result.frozen_hash_end or None,
+        "frozen_proven": result.frozen_hash_start == result.frozen_hash_end if frozen else None,
+        "checkpoint": result.checkpoint_sha256,
+        "resumes": result.resumes,
+        "exact": result.exact,
+        "images_per_second": result.images / max(seconds.train, 1e-9),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        **_seconds_columns(seconds),
+    }
+
+
+def _failure_columns(training: Training, row: Mapping[str, Any], failure: Any) -> dict[str, Any]:
+    return {
+        "error_type": failure.error_type,
+        "error_message": f"trial {training.id} ({row['name']}) failed: {failure.message}; "
+        f"run it alone with: layerwise debug {row['sweep']} {training.id[:8]}",
+        "error_step": failure.step,
+        **_seconds_columns(failure.seconds),
+    }
+
+
+def _seconds_columns(seconds: Any) -> dict[str, float]:
+    return {f"seconds_{phase}": value for phase, value in asdict(seconds).items()}
+
+
+def driver_row(trial: Trial, outcome: str, reason: str) -> dict[str, Any]:
+    """The row of a trial that was lost or skipped, which only the driver can know."""
+    now = datetime.now(UTC)
+    return (
+        EMPTY_ROW
+        | trial.labels()
+        | _recipe_columns(trial.training)
+        | {"outcome": outcome, "attempt": secrets.token_hex(4), "error_type": outcome}
+        | {"error_message": reason, "started": now, "ended": now, "host": socket.gethostname()}
+        | {"versions": versions(), "git_commit": git_commit()}
+    )
+
+
+@lru_cache(maxsize=1)
+def versions() -> str:
+    """Versions that can change a number, as JSON."""
+    names = ("layerwise", "torch", "torchvision", "numpy", "ray", "pyarrow", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return json.dumps(found, sort_keys=True)
+
+
+@lru_cache(maxsize=4)
+def device_name(device: str) -> str:
+    if device == "cpu":
+        return f"cpu {platform.machine()}"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+@lru_cache(maxsize=1)
+def git_commit() -> str | None:
+    """The commit of the working folder, with + if it has changes; none outside a repository."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

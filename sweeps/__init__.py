@@ -1,0 +1,1 @@
+"""Sweeps that come with the project, by name: `layerwise run digits`."""

@@ -1,0 +1,207 @@
+"""Sweeps that never ran: rows that match the schemas, with numbers chosen by the test."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.store import Store
+from orchestrator.tables import SCHEMAS, to_table
+
+Row = Mapping[str, Any]
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TREATMENTS = (
+    ("selffer", True),
+    ("selffer", False),
+    ("transfer", True),
+    ("transfer", False),
+    ("random", True),
+)
+STEPS, EVERY = 500, 50
+
+# From a prototype on digits: points against the own base for n = 1..7; the bases in percent.
+DIGITS = {
+    ("selffer", True): (1.2, 2.0, 0.3, -0.2, -0.2, -0.3, -0.5),
+    ("selffer", False): (4.0, 3.3, 5.1, 4.3, 4.0, 4.1, 3.7),
+    ("transfer", True): (1.6, 0.0, -13.2, -21.3, -25.5, -36.2, -39.6),
+    ("transfer", False): (2.9, 3.8, 4.2, 3.4, 3.1, 3.9, 3.2),
+    ("random", True): (-1.2, -8.8, -26.5, -36.9, -54.9, -51.1, -52.1),
+}
+BASE, BASE_LONG = 87.5, 91.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What a member is; `top1` of a factory is a function of it."""
+
+    split: str
+    target: str
+    treatment: str
+    n: int = 0
+    frozen: bool = False
+    seed: int = 0
+
+
+@dataclass
+class Synthetic:
+    """The rows of one sweep."""
+
+    name: str = "demo"
+    members: list[Row] = field(default_factory=list)
+    trials: list[Row] = field(default_factory=list)
+    curves: list[Row] = field(default_factory=list)
+
+    def add(self, label: Label, top1: float | None, **columns: Any) -> str:
+        """A member; with `top1` its complete trial too, else it has not run. Its id."""
+        member = member_row(self.name, label)
+        self.members.append(member)
+        if top1 is not None or "outcome" in columns:
+            self.trials.append(trial_row(member, top1, **columns))
+        return str(member["id"])
+
+    @property
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Members and trials."""
+        return to_table("sweeps", self.members), to_table("trials", self.trials)
+
+    def curve_table(self) -> pa.Table:
+        return to_table("curves", self.curves)
+
+    def write(self, store: Store, text: str = "name: demo\n") -> None:
+        store.write_sweep(self.name, self.members, text)
+        for id in {row["id"] for row in self.curves}:
+            rows = [row for row in self.curves if row["id"] == id]
+            store.write_attempt("curves", id, rows[0]["attempt"], rows)
+        for row in self.trials:
+            counts = [class_row(row, index) for index in range(row["classes"] or 0)]
+            if row["outcome"] == "complete":
+                store.write_attempt("classes", row["id"], row["attempt"], counts)
+            store.write_row(row)
+
+
+def member_row(sweep: str, label: Label) -> Row:
+    """A row of `sweeps`. The id is a hash of the label, whatever the sweep's name."""
+    letter = {"selffer": label.target, "random": "R"}.get(label.treatment)
+    source = {"selffer": label.target, "transfer": "BA"["AB".index(label.target)]}.get(
+        label.treatment
+    )
+    plus = "+" if label.n and not label.frozen else ""
+    copied = f"{letter or source}{label.n}" if label.n else ""
+    long = "-long" if label.treatment == "base_long" else ""
+    base = dataclasses.replace(label, treatment="base", n=0, frozen=False, target=source or "A")
+    row = blank("sweeps") | dataclasses.asdict(label)
+    return row | {
+        "id": identify(label),
+        "name": f"{copied}{label.target}{plus}{long} {label.split}",
+        "sweep": sweep,
+        "split_hash": "00ff",
+        "source": source,
+        "parent": identify(base) if source else None,
+    }
+
+
+def identify(label: Label) -> str:
+    return hashlib.sha256(repr(label).encode()).hexdigest()[:16]
+
+
+def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> Row:
+    """A row of `trials`, complete unless `columns` say otherwise."""
+    long = 2 if member["treatment"] == "base_long" else 1
+    complete = {
+        "outcome": "complete",
+        "dataset": "digits",
+        "network": "small8",
+        "classes": 5,
+        "right": round((top1 or 0) * 1000),
+        "total": 1000,
+        "top1": top1,
+        "val_top1": top1,
+        "at_chance": False,
+        "steps": STEPS * long,
+        "images": STEPS * long * 32,
+        "frozen_proven": True if member["frozen"] else None,
+        "attempt": "a0",
+        "seconds_train": 1.0,
+        "device": "cpu",
+        "host": "host1",
+        "versions": json.dumps({"python": "3.11.9", "torch": "2.13.0"}),
+        "git_commit": "0123456789abcdef",
+        "started": START,
+        "ended": START + timedelta(minutes=4),
+    }
+    return blank("trials") | dict(member) | complete | columns
+
+
+def class_row(trial: Mapping[str, Any], index: int) -> Row:
+    counts = {"class_index": index, "right": 40 + index, "total": 50, "subset": "test"}
+    return {"id": trial["id"], "attempt": trial["attempt"]} | counts
+
+
+def curve_rows(id: str, points: Iterable[tuple[int, float]], attempt: str = "a0") -> list[Row]:
+    return [
+        blank("curves") | {"id": id, "attempt": attempt, "step": step, "val_top1": top1}
+        for step, top1 in points
+    ]
+
+
+def blank(table: str) -> dict[str, Any]:
+    """A row of nulls."""
+    return dict.fromkeys(SCHEMAS[table].names)
+
+
+def grid(
+    top1: Callable[[Label], float | None],
+    *,
+    name: str = "demo",
+    splits: Sequence[str] = ("s0", "s1", "s2", "s3"),
+    layers: Sequence[int] = tuple(range(1, 8)),
+) -> Synthetic:
+    """The paper's whole design, both directions of each split, without curves."""
+    sweep = Synthetic(name)
+    for split in splits:
+        for target in "AB":
+            for treatment in ("base", "base_long"):
+                label = Label(split=split, target=target, treatment=treatment)
+                sweep.add(label, top1(label))
+            for treatment, frozen in TREATMENTS:
+                for n in layers:
+                    label = Label(
+                        split=split, target=target, treatment=treatment, n=n, frozen=frozen
+                    )
+                    sweep.add(label, top1(label))
+    return sweep
+
+
+def digits(*, noise: float = 1.0, **options: Any) -> Synthetic:
+    """The design with the prototype's numbers, normal noise (points) and saturating curves."""
+
+    def top1(label: Label) -> float:
+        shift = random.Random(f"{label.split}{label.target}").gauss(0, noise)
+        draw = random.Random(repr(label)).gauss(0, noise)
+        mean = {"base": BASE, "base_long": BASE_LONG}.get(label.treatment)
+        if mean is None:
+            mean = BASE + DIGITS[label.treatment, label.frozen][label.n - 1]
+        return round((mean + shift + draw) * 10) / 1000
+
+    sweep = grid(top1, **options)
+    for member, trial in zip(sweep.members, list(sweep.trials), strict=True):
+        pace = (
+            60 if member["treatment"] in ("selffer", "transfer") and not member["frozen"] else 120
+        )
+        steps = trial["steps"]
+        wobble = random.Random(member["id"])
+        points = [
+            (step, trial["top1"] - (trial["top1"] - 0.2) * 2.7 ** (-step / pace))
+            for step in range(EVERY * steps // STEPS, steps + 1, EVERY * steps // STEPS)
+        ]
+        noisy = [(step, round(y + wobble.gauss(0, 0.005), 4)) for step, y in points[:-1]]
+        sweep.curves += curve_rows(member["id"], [*noisy, (steps, trial["top1"])])
+    return sweep

@@ -1,0 +1,207 @@
+"""The benchmark compares equals: the same networks, data and recipe on both sides. No Ray here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import plain_tune, versus_tune
+from benchmarks.versus_tune import Figures, Row, figures
+from orchestrator import plan as planning
+from orchestrator import spec
+from orchestrator.plan import Plan
+from orchestrator.store import Store
+from orchestrator.worker import EMPTY_ROW
+from trainers.batches import task_data
+from trainers.schedules import factor
+
+
+def digits_plan(splits: int) -> Plan:
+    loaded, source = spec.load("digits", [f"splits.random={list(range(splits))}"])
+    return planning.plan(spec.examine(loaded, source))
+
+
+def row(**changes: object) -> Row:
+    values = {
+        "name": "A s0",
+        "arm": "base",
+        "top1": 0.5,
+        "started": 0.0,
+        "ended": 1.0,
+        "seconds": 1.0,
+    }
+    return Row(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_both_programs_train_the_same_networks(splits: int) -> None:
+    peer = [
+        (plain_tune.name(config), config["treatment"][0])
+        for space in plain_tune.spaces(splits)
+        for config in plain_tune.networks(space)
+    ]
+    ours = [
+        (trial.name, trial.training.treatment.kind + "+" * trial.training.treatment.fine_tuned)
+        for trial in digits_plan(splits).members
+    ]
+    assert Counter(peer) == Counter(ours)
+    assert len(peer) == 74 * splits
+
+
+def test_the_first_experiment_needs_no_base() -> None:
+    first, second = (
+        {c["treatment"][0] for c in plain_tune.networks(s)} for s in plain_tune.spaces(1)
+    )
+    assert first == {"base", "base_long", "random"}
+    assert second == {"selffer", "selffer+", "transfer", "transfer+"}
+
+
+def test_the_recipe_and_the_data_are_those_of_the_sweep() -> None:
+    sweep = spec.load("digits")[0]
+    recipe = sweep.recipe
+    assert sweep.dataset.options == plain_tune.DATA
+    assert dict(sweep.network.frozen_options) == plain_tune.NETWORK
+    assert (recipe.optimiser, recipe.init, recipe.normalise) == ("sgd", "he", "target")
+    assert (recipe.rate, recipe.momentum) == (plain_tune.RATE, plain_tune.MOMENTUM)
+    assert (recipe.weight_decay, recipe.batch) == (plain_tune.WEIGHT_DECAY, plain_tune.BATCH)
+    assert (recipe.steps, recipe.evaluate_every) == (plain_tune.STEPS, plain_tune.EVALUATE_EVERY)
+    for steps in (recipe.steps, 2 * recipe.steps):
+        assert [plain_tune.rate_factor(s, steps) for s in range(steps)] == pytest.approx(
+            [factor(recipe.schedule, s, steps) for s in range(steps)]
+        )
+
+
+def test_both_programs_see_the_same_pixels() -> None:
+    peer = plain_tune.load_tasks(1)
+    for trial in digits_plan(1).members[:2]:
+        ours = task_data(trial.training, torch.device("cpu"))
+        for subset, (images, labels) in peer[f"{trial.target}0"].items():
+            our_images, our_labels = getattr(ours, subset)
+            assert torch.equal(labels, our_labels)
+            np.testing.assert_allclose(images.numpy(), our_images.numpy(), rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "learning"),
+    [(("base", 0), 16), (("random", 2), 12), (("transfer", 7), 2), (("transfer+", 7), 16)],
+)
+def test_the_peer_freezes_and_copies(treatment: tuple[str, int], learning: int) -> None:
+    base = plain_tune.build({"split": 0, "target": "B", "treatment": ("base", 0)}, {})
+    config = {"split": 0, "target": "A", "treatment": treatment}
+    network = plain_tune.build(config, {"B0": base.state_dict()})
+    assert sum(parameter.requires_grad for parameter in network.parameters()) == learning
+    copied = treatment[1] if treatment[0].startswith("transfer") else 0
+    for number, (layer, base_layer) in enumerate(zip(network, base, strict=True), start=1):
+        equal = torch.equal(next(layer.parameters()), next(base_layer.parameters()))
+        assert equal == (number <= copied)
+
+
+def test_the_peer_uses_nothing_of_orchestrator() -> None:
+    assert "import orchestrator" not in (source := inspect.getsource(plain_tune))
+    assert "from orchestrator" not in source
+
+
+def test_figures() -> None:
+    rows = [
+        row(started=110.0, ended=114.0, seconds=3.0),
+        row(started=110.5, ended=116.0, seconds=5.0),
+        row(started=114.0, ended=120.0, seconds=6.0),
+        row(started=116.0, ended=119.0, seconds=2.0),
+    ]
+    assert figures(rows, begun=103.0, wall=20.0, slots=2) == Figures(
+        wall=20.0, warm_up=7.0, overhead=(40 - 16) / 4, share=16 / 20, network=4.0
+    )
+
+
+def test_medians_and_ratios_over_repetitions() -> None:
+    def one(wall: float) -> Figures:
+        return Figures(wall=wall, warm_up=wall / 10, overhead=0.1, share=0.9, network=1.0)
+
+    rounds = [
+        {"layerwise": one(10.0), "plain Tune": one(50.0)},
+        {"layerwise": one(20.0), "plain Tune": one(60.0)},
+        {"layerwise": one(12.0), "plain Tune": one(48.0)},
+    ]
+    assert versus_tune.medians(rounds)["layerwise"] == one(12.0)
+    assert versus_tune.medians(rounds)["plain Tune"] == one(50.0)
+    assert versus_tune.ratios(rounds) == {"layerwise": 1.0, "plain Tune": 4.0}
+    assert versus_tune.table(rounds).splitlines()[2:] == [
+        "| layerwise | 12.0 | 1.00 | 0.10 | 90 % | 1.2 | 1.00 |",
+        "| plain Tune | 50.0 | 4.00 | 0.10 | 90 % | 5.0 | 1.00 |",
+    ]
+
+
+def test_accuracies_are_shown_by_treatment() -> None:
+    rows = [row(top1=0.5), row(top1=0.75), row(arm="random", top1=0.25)]
+    shown = versus_tune.accuracy_table({"layerwise": rows, "plain Tune": rows})
+    assert shown.splitlines() == [
+        "| top-1, % | base | random |",
+        "|---|---|---|",
+        "| layerwise | 62.5 | 25.0 |",
+        "| plain Tune | 62.5 | 25.0 |",
+    ]
+
+
+def test_rows_are_read_from_what_each_program_writes(tmp_path: Path) -> None:
+    second = datetime(2026, 1, 1, tzinfo=UTC)
+    Store(tmp_path / "store").write_row(
+        EMPTY_ROW
+        | {"id": "0123", "name": "A3B+ s0", "treatment": "transfer", "n": 3, "frozen": False}
+        | {"outcome": "complete", "top1": 0.5, "started": second, "ended": second}
+        | {"seconds_data": 1.0, "seconds_train": 2.0, "seconds_evaluate": 4.0}
+    )
+    moment = second.timestamp()
+    expected = row(name="A3B+ s0", arm="transfer+", started=moment, ended=moment, seconds=7.0)
+    assert versus_tune.read_rows("layerwise", tmp_path) == [expected]
+    (tmp_path / "rows.json").write_text(json.dumps([vars(expected)]))
+    assert versus_tune.read_rows("plain Tune", tmp_path) == [expected]
+
+
+def test_each_program_gets_the_same_size_and_slots(tmp_path: Path) -> None:
+    lines = [" ".join(versus_tune.command(p, 2, 3, tmp_path)[1:]) for p in versus_tune.PROGRAMS]
+    out = f"--out {tmp_path}/rows.json --splits 2 --cpus 3"
+    assert lines == [
+        "-m orchestrator run digits --set splits.random=[0, 1] "
+        f"--store {tmp_path}/store --no-report --cpus 3",
+        f"-m benchmarks.plain_tune {out}",
+        f"-m benchmarks.plain_tune {out} --reuse-actors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "splits", "repeat"),
+    [([], 1, 1), (["--full"], 4, 1), (["--splits", "2", "--repeat", "3"], 2, 3)],
+)
+def test_options(arguments: list[str], splits: int, repeat: int) -> None:
+    chosen = versus_tune.options(arguments)
+    assert (chosen.splits, chosen.repeat) == (splits, repeat)
+    assert chosen.cpus >= 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--full", "--splits", "2"], ["--repeat", "0"], ["--splits", "x"], ["--fast"]]
+)
+def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        versus_tune.options(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_program_that_fails_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versus_tune, "PROGRAMS", ("no such",))
+    monkeypatch.setattr(versus_tune, "command", lambda *_: ["sh", "-c", "echo a reason; exit 3"])
+    with pytest.raises(SystemExit, match=r"exit code 3:\na reason"):
+        versus_tune.measure("no such", 1, 1)
+
+
+def test_the_processor_is_named() -> None:
+    assert versus_tune.processor(lambda: "model name\t: AMD EPYC\nflags: x\n") == "AMD EPYC"
+    assert versus_tune.processor(lambda: "")

@@ -1,0 +1,554 @@
+"""The command line: whole outputs, exit codes, and what it does not load."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from orchestrator import spec
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan, plan
+from orchestrator.progress import RunProgress
+from orchestrator.run import Run
+from orchestrator.store import Store
+from orchestrator.worker import driver_row
+
+Layerwise = Callable[..., tuple[int, str, str]]
+
+SMALL = """\
+name: small
+dataset: {name: digits, train: 10, renderings: 1, validation: 2, test: 3}
+network: {conv: [2, 2], pool: [1, 2], fc: [4]}
+splits: {random: [0]}
+treatments: [base, selffer, transfer]
+layers: [1]
+recipe: {rate: 0.03, steps: 3, batch: 8}
+"""
+COMMANDS = ("init", "check", "plan", "run", "status", "query", "report", "debug", "clean")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `small.yaml` and the store of its complete run; to be copied, not changed."""
+    from rich.console import Console
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SMALL)
+    planned = small(folder)
+    run_inline(
+        Run(planned, Store(folder / "results"), RunProgress(Console(quiet=True), planned.flops))
+    )
+    return folder
+
+
+def small(folder: Path) -> Plan:
+    return plan(spec.examine(*spec.load(str(folder / "small.yaml"))))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: `small.yaml` and no store."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+@pytest.fixture
+def full(folder: Path, finished: Path) -> Path:
+    """The working folder, with the store of a complete run."""
+    shutil.copytree(finished / "results", folder / "results")
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+# Help -------------------------------------------------------------------------------------------
+
+
+def test_help(layerwise: Layerwise) -> None:
+    code, out, err = layerwise("--help")
+    assert (code, err) == (0, "")
+    listed = re.findall(r"^  (\w+) {2,}\S", out, re.MULTILINE)
+    assert listed == list(COMMANDS)
+    assert "How transferable are the features of each layer of a network?" in out
+    assert "Start with: layerwise run digits" in out
+    assert layerwise("-h")[1] == out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str, layerwise: Layerwise) -> None:
+    code, out, err = layerwise(command, "--help")
+    assert (code, err) == (0, "")
+    assert re.search(rf"^  Examples?: layerwise {command} ", out, re.MULTILINE)
+
+
+def test_no_command_shows_the_help(layerwise: Layerwise) -> None:
+    code, out, err = layerwise()
+    assert code == 2
+    assert "Start with: layerwise run digits" in out + err
+
+
+def test_help_loads_no_heavy_library() -> None:
+    """What takes long to import is imported by the commands that need it."""
+    code = (
+        "import sys\n"
+        "from orchestrator.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "torchvision", "ray", "duckdb", "pydantic", "pyarrow", "numpy", "altair"}
+    assert "typer" in found.stderr.split()
+    assert not heavy & set(found.stderr.split())
+
+
+def test_as_a_module() -> None:
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "orchestrator", "init", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+    assert found.stderr == ""
+    assert found.stdout.startswith("Usage: python -m orchestrator init [OPTIONS]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "No such command 'nothing'."),
+        (["plan"], "Missing argument 'SWEEP'."),
+        (["plan", "small.yaml", "--fast"], "No such option: --fast"),
+        (["run", "small.yaml", "--cpus", "0"], "Invalid value for '--cpus'"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], said: str, layerwise: Layerwise) -> None:
+    code, out, err = layerwise(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+# init, check ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_init(layerwise: Layerwise) -> None:
+    assert layerwise("init", "mine.yaml") == (
+        0,
+        "wrote mine.yaml; try: layerwise check mine.yaml\n",
+        "",
+    )
+    text = (resources.files("sweeps") / "template.yaml").read_text()
+    assert Path("mine.yaml").read_text() == text
+    assert layerwise("init", "mine.yaml") == (
+        2,
+        "",
+        "layerwise: mine.yaml exists; give another name\n",
+    )
+    assert layerwise("init", "no/mine.yaml") == (
+        2,
+        "",
+        "layerwise: cannot write no/mine.yaml: No such file or directory\n",
+    )
+    assert layerwise("init")[0] == 0
+    assert Path("sweep.yaml").read_text() == text
+
+
+def test_check(folder: Path, layerwise: Layerwise) -> None:
+    before = files(folder)
+    assert layerwise("check", "small.yaml") == (
+        0,
+        """\
+dataset digits: 10 classes, images 1×12×12, 100 for training, 20 for validation, 30 for test; \
+fingerprint 192c099834f8e7cd
+┏━━━━━━━┳━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━┓
+┃ layer ┃ output ┃ parameters ┃ multiply-adds ┃ cut after it ┃
+┡━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━┩
+│ 1     │ 2×6×6  │ 20         │ 2,592         │ n = 1        │
+│ 2     │ 18     │ 38         │ 1,296         │              │
+│ 3     │ 4      │ 76         │ 72            │              │
+│ 4     │ 5      │ 25         │ 20            │              │
+└───────┴────────┴────────────┴───────────────┴──────────────┘
+4 trainings of 2 steps went well: base, selffer, transfer
+""",
+        "",
+    )
+    assert files(folder) == before
+
+
+def test_check_says_what_went_wrong(
+    folder: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm in training mode needs more than one value a channel: only a step shows it."""
+    (folder / "single.py").write_text(
+        "from torch import nn\n\n\n"
+        "def build(*, classes, shape):\n"
+        "    first = nn.Sequential(nn.Flatten(), nn.Linear(144, 4), nn.BatchNorm1d(4))\n"
+        "    return [first, nn.Linear(4, classes)]\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    code, out, err = layerwise(
+        "check", "small.yaml", "--set", "network=single:build", "--set", "recipe.batch=1"
+    )
+    assert code == 2
+    assert "went well" not in out
+    for name in ("A s0", "B s0"):
+        assert f"{name}: its worker died 4 times" in err
+    assert "Expected more than 1 value per channel when training" in err
+
+
+# plan, status -----------------------------------------------------------------------------------
+
+NOTHING_YET = """\
+┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ 10⁹ FLOP open ┃ slot time open ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+│ base      │                        │      2 │        0 │            11 │                │
+│ selffer   │ base of the target     │      2 │        0 │             6 │                │
+│ transfer  │ base of the other half │      2 │        0 │             6 │                │
+│ all       │                        │      6 │        0 │            24 │                │
+└───────────┴────────────────────────┴────────┴──────────┴───────────────┴────────────────┘
+no rates in the store yet: times appear once some trials are complete
+checkpoints that stay (keep: bases): 0.0 MB
+"""
+ALL_DONE = """\
+┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ 10⁹ FLOP open ┃ slot time open ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+│ base      │                        │      2 │        2 │             0 │           0:00 │
+│ selffer   │ base of the target     │      2 │        2 │             0 │           0:00 │
+│ transfer  │ base of the other half │      2 │        2 │             0 │           0:00 │
+│ all       │                        │      6 │        6 │             0 │           0:00 │
+└───────────┴────────────────────────┴────────┴──────────┴───────────────┴────────────────┘
+checkpoints that stay (keep: bases): 0.0 MB
+"""
+
+
+def test_plan_of_what_was_never_run(folder: Path, layerwise: Layerwise) -> None:
+    steps = "recipe.steps=30000"
+    assert layerwise("plan", "small.yaml", "--set", steps) == (0, NOTHING_YET, "")
+    assert files(folder) == ["small.yaml"]
+
+
+@pytest.mark.usefixtures("full")
+def test_plan_of_what_is_complete(layerwise: Layerwise) -> None:
+    assert layerwise("plan", "small.yaml") == (0, ALL_DONE, "")
+
+
+@pytest.mark.usefixtures("folder")
+def test_plan_for_programs(layerwise: Layerwise) -> None:
+    code, out, err = layerwise("plan", "small.yaml", "--json")
+    assert (code, err) == (0, "")
+    macs = (9 * 2 * 144, 9 * 2 * 2 * 36, 18 * 4, 4 * 5)
+    whole, frozen = 3 * sum(macs), macs[0] + 3 * sum(macs[1:])
+    images = 2 * 3 * 8  # two trials, three steps of eight
+    kind = {"trials": 2, "complete": 0, "seconds": None}
+    assert json.loads(out) == {
+        "sweep": "small",
+        "trials": 6,
+        "complete": 0,
+        "treatments": {
+            "base": kind | {"needs": None, "flops": 2 * whole * images},
+            "selffer": kind | {"needs": "base of the target", "flops": 2 * frozen * images},
+            "transfer": kind | {"needs": "base of the other half", "flops": 2 * frozen * images},
+        },
+        "flops": 2 * (whole + 2 * frozen) * images,
+        "seconds": None,
+        "keep": "bases",
+        "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
+    }
+
+
+@pytest.mark.usefixtures("full")
+def test_plan_of_a_part(layerwise: Layerwise) -> None:
+    """Two bases and two new trials, whose time is known from those that were measured."""
+    only = "treatment=transfer and n=2"
+    code, out, _ = layerwise(
+        "plan", "small.yaml", "--set", "layers=[1, 2]", "--only", only, "--json"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert (found["trials"], found["complete"]) == (4, 2)
+    assert list(found["treatments"]) == ["base", "transfer"]
+    assert found["seconds"] == found["treatments"]["transfer"]["seconds"] > 0
+    assert found["checkpoint_bytes"] == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_plan_of_nothing(layerwise: Layerwise) -> None:
+    assert layerwise("plan", "small.yaml", "--only", "n=7") == (
+        2,
+        "",
+        "layerwise: --only 'n=7': no trial of sweep small is like that\n",
+    )
+
+
+def spoil(folder: Path) -> tuple[str, str]:
+    """Make one trial lost and one skipped, and one missing; the ids of the first two."""
+    store, planned = Store(folder / "results"), small(folder)
+    by_name = {trial.name: trial for trial in planned.members}
+    lost, skipped, missing = (by_name[name] for name in ("B s0", "B1A s0", "A1B s0"))
+    for trial in (lost, skipped, missing):
+        store.delete(store.row_path("complete", trial.id))
+    store.write_row(driver_row(lost, "lost", "its worker died 4 times; the last time: signal 9"))
+    store.write_row(driver_row(skipped, "skipped", f"its parent {lost.id} lost: signal 9"))
+    return lost.id, skipped.id
+
+
+def test_status(full: Path, layerwise: Layerwise) -> None:
+    lost, skipped = spoil(full)
+    assert layerwise("status", "small.yaml") == (
+        0,
+        f"""\
+┏━━━━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━┳━━━━━━┳━━━━━━━━━┳━━━━━━━━━┓
+┃ treatment ┃ complete ┃ failed ┃ lost ┃ skipped ┃ missing ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━╇━━━━━━╇━━━━━━━━━╇━━━━━━━━━┩
+│ base      │        1 │      0 │    1 │       0 │       0 │
+│ selffer   │        2 │      0 │    0 │       0 │       0 │
+│ transfer  │        0 │      0 │    0 │       1 │       1 │
+│ all       │        3 │      0 │    1 │       1 │       1 │
+└───────────┴──────────┴────────┴──────┴─────────┴─────────┘
+{lost[:8]} B s0: lost: its worker died 4 times; the last time: signal 9
+{skipped[:8]} B1A s0: skipped: its parent {lost} lost: signal 9
+""",
+        "",
+    )
+
+
+def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
+    lost, skipped = spoil(full)
+    code, out, err = layerwise("status", "small.yaml", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {
+        "sweep": "small",
+        "trials": 6,
+        "complete": 3,
+        "failed": 0,
+        "lost": 1,
+        "skipped": 1,
+        "missing": 1,
+        "treatments": {
+            "base": {"complete": 1, "lost": 1},
+            "selffer": {"complete": 2},
+            "transfer": {"skipped": 1, "missing": 1},
+        },
+        "reasons": [
+            {
+                "id": lost,
+                "name": "B s0",
+                "outcome": "lost",
+                "error_type": "lost",
+                "error_step": None,
+                "error_message": "its worker died 4 times; the last time: signal 9",
+            },
+            {
+                "id": skipped,
+                "name": "B1A s0",
+                "outcome": "skipped",
+                "error_type": "skipped",
+                "error_step": None,
+                "error_message": f"its parent {lost} lost: signal 9",
+            },
+        ],
+    }
+
+
+# run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_run_twice(layerwise: Layerwise) -> None:
+    run = ("run", "small.yaml", "--inline", "--no-report")
+    code, first, err = layerwise(*run)
+    assert (code, err) == (0, "")
+    assert first.startswith("small.yaml: 6 trials, 0 complete in results\n")
+    code, second, err = layerwise(*run)
+    assert (code, err) == (0, "")
+    assert second.startswith("small.yaml: 6 trials, 6 complete in results\n")
+    assert first.splitlines()[1:] == second.splitlines()[1:]
+
+
+@pytest.mark.usefixtures("folder")
+def test_run_a_part(layerwise: Layerwise) -> None:
+    only = ("--only", "name='A1A s0'")
+    code, out, _ = layerwise("run", "small.yaml", "--inline", "--no-report", *only)
+    assert code == 0
+    assert out.startswith("small.yaml: 2 trials, 0 complete in results\n")
+
+
+def test_a_store_that_is_a_file(folder: Path, layerwise: Layerwise) -> None:
+    for command in ("plan", "status", "run"):
+        assert layerwise(command, "small.yaml", "--store", "small.yaml") == (
+            2,
+            "",
+            f"layerwise: store {folder}/small.yaml is a file; expected a folder\n",
+        )
+
+
+@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["report", "small"], ["clean"]])
+@pytest.mark.usefixtures("folder")
+def test_no_store(command: list[str], layerwise: Layerwise) -> None:
+    assert layerwise(*command) == (
+        2,
+        "",
+        "layerwise: no store at results; `layerwise run` makes one, --store names another\n",
+    )
+
+
+# debug ------------------------------------------------------------------------------------------
+
+
+def curve(id: str, name: str) -> str:
+    """What debug prints of one training, its measurements left out."""
+    steps = "".join(
+        f"  step      {step}  rate #  train loss #  validation loss #  top-1 #\n"
+        for step in (1, 2, 3)
+    )
+    return f"trial {id} ({name}): 3 steps\n{steps}  test top-1 # in # s\n"
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d+\.\d+", "#", text)
+
+
+def test_debug_one_trial(full: Path, layerwise: Layerwise) -> None:
+    before = files(full)
+    trial = small(full).members[3]
+    for text in ("B1A s0", trial.id, trial.id[:5]):
+        code, out, err = layerwise("debug", "small.yaml", text)
+        assert (code, err) == (0, "")
+        assert without_numbers(out) == curve(trial.id, "B1A s0")
+    row = Store("results").row(trial.id)
+    assert row is not None
+    assert f"test top-1 {row['top1']:.4f}" in out
+    assert files(full) == before
+
+
+@pytest.mark.parametrize("harm", ["nothing", "no checkpoint", "a damaged checkpoint"])
+def test_debug_trains_the_base_that_is_not_there(
+    harm: str, folder: Path, finished: Path, layerwise: Layerwise
+) -> None:
+    base, trial = (small(folder).members[number] for number in (1, 3))
+    if harm != "nothing":
+        shutil.copytree(finished / "results", "results")
+        [weights] = (folder / "results" / "checkpoints" / base.id).iterdir()
+        if harm == "no checkpoint":
+            weights.unlink()
+        else:
+            weights.write_bytes(b"damaged")
+    before = files(folder)
+    code, out, err = layerwise("debug", "small.yaml", "B1A s0")
+    assert (code, err) == (0, "")
+    assert without_numbers(out) == (
+        "its base B s0 is not in the store and is trained first\n"
+        + curve(base.id, "B s0")
+        + curve(trial.id, "B1A s0")
+    )
+    assert files(folder) == before
+
+
+def test_debug_that_records(folder: Path, layerwise: Layerwise) -> None:
+    code, _, _ = layerwise("debug", "small.yaml", "B1A s0", "--record")
+    assert code == 0
+    trials = {row["name"]: row["outcome"] for row in Store("results").table("trials").to_pylist()}
+    assert trials == {"B s0": "complete", "B1A s0": "complete"}
+    assert Store("results").table("curves").num_rows == 6
+    assert len(files(folder / "results" / "checkpoints")) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_debug_of_nothing(layerwise: Layerwise) -> None:
+    assert layerwise("debug", "small.yaml", "A9B s0") == (
+        2,
+        "",
+        "layerwise: no trial 'A9B s0' in sweep small; expected an id or a name: "
+        "'A s0', 'B s0', 'A1A s0', 'B1A s0', 'B1B s0', 'A1B s0'\n",
+    )
+
+
+# clean ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("full")
+def test_clean_where_nothing_may_go(layerwise: Layerwise) -> None:
+    assert layerwise("clean") == (0, "0 files, 0.0 MB\n", "")
+
+
+def test_clean_orphans(full: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Superseded attempts, weights and snapshots that no row names, half-written files."""
+    store, id = Store("results"), small(full).members[0].id
+    kept = files(full)
+    store.put(store.path("curves", f"{id}-0000.parquet"), b"")
+    store.put(store.path("classes", f"{id}-0000.parquet"), b"")
+    store.put(store.path("checkpoints", id, "0000.safetensors"), b"")
+    store.put(store.path("progress", id, "0000000001-0000-0000.safetensors"), b"")
+    Path("results/trials/complete/.half.parquet.00.tmp").write_bytes(b"half")
+    root = full / "results"
+    listed = (
+        f"{root}/curves/{id}-0000.parquet  (attempt that no row names)\n"
+        f"{root}/classes/{id}-0000.parquet  (attempt that no row names)\n"
+        f"{root}/checkpoints/{id}/0000.safetensors  (weights that no row names)\n"
+        f"{root}/progress/{id}/0000000001-0000-0000.safetensors  (snapshot of a complete trial)\n"
+        f"{root}/trials/complete/.half.parquet.00.tmp  (half-written file)\n"
+        "5 files, 0.0 MB\n"
+    )
+    for answer, end in (("n\n", (0, "")), ("", (1, "Aborted!\n"))):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        code, out, err = layerwise("clean")
+        assert (code, err) == end
+        assert out.rstrip() == f"{listed}remove them? [y/N]:"
+    assert len(files(full)) == len(kept) + 5
+    assert layerwise("clean", "--yes") == (0, f"{listed}removed 5 files\n", "")
+    assert files(full) == kept
+
+
+def test_clean_failed_trials(full: Path, layerwise: Layerwise) -> None:
+    lost, skipped = spoil(full)
+    code, out, _ = layerwise("clean", "--failed", "--yes")
+    assert code == 0
+    reasons = re.findall(r"/(trials/\w+/\w+)\.parquet  \((.*)\)", out)
+    assert reasons == [
+        (f"trials/lost/{lost}", "failed, lost or skipped"),
+        (f"trials/skipped/{skipped}", "failed, lost or skipped"),
+    ]
+    outcomes = Store("results").outcomes()
+    assert sorted(outcomes.values()) == ["complete"] * 3
+    assert {Path(name).name.split("-")[0] for name in files(full / "results" / "curves")} == set(
+        outcomes
+    )
+
+
+def test_clean_a_sweep(full: Path, layerwise: Layerwise) -> None:
+    """What another sweep has as well stays."""
+    other = ("--set", "name=other", "--set", "treatments=[base]")
+    assert layerwise("run", "small.yaml", "--inline", "--no-report", *other)[0] == 0
+    code, out, _ = layerwise("clean", "--sweep", "small", "--yes")
+    assert code == 0
+    assert out.endswith("removed 13 files\n")
+    store = Store("results")
+    bases = [trial.id for trial in small(full).members[:2]]
+    assert sorted(store.outcomes()) == sorted(bases)
+    assert store.names("checkpoints") == sorted(bases)
+    assert store.names("sweeps") == ["other.parquet"]
+    assert layerwise("clean", "--sweep", "small", "--yes") == (
+        2,
+        "",
+        f"layerwise: no sweep 'small' in {full}/results; there: other\n",
+    )

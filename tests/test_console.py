@@ -1,0 +1,84 @@
+"""Tables in the terminal, whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from synthetic import digits
+
+from orchestrator.console import query_table, summary_table
+
+SUMMARY = """\
+Test top-1, difference to the own base in points
+n          1     2
+BnB     +0.4  +1.1
+        ±5.4  ±4.1
+BnB+    +3.9  +2.7
+        ±1.6  ±6.7
+AnB     +2.0  −0.6
+        ±0.6  ±2.9
+AnB+    +3.4  +4.6
+        ±1.6  ±1.3
+random  −1.7  −8.3
+        ±2.9  ±0.0
+base 87.7 % (4 networks); base_long, trained longer: +4.0 ±5.4 points
+± pointwise 95 % t interval over 2 splits
+"""
+ONE_SPLIT = """\
+Test top-1, difference to the own base in points
+n          1     2
+BnB     +0.9  +1.5
+BnB+    +3.8  +3.3
+AnB     +2.1  −0.8
+AnB+    +3.6  +4.5
+random  −1.5  −8.3
+base 87.6 % (2 networks); base_long, trained longer: +3.6 points
+one split: no interval
+"""
+NOTHING = "Test top-1, difference to the own base in points\nno base is complete yet\n"
+
+
+def shown(renderable: Any, width: int = 80) -> str:
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = [line.rstrip() for line in capture.get().splitlines() if line.strip()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_summary() -> None:
+    members, trials = digits(splits=("s0", "s1"), layers=(1, 2)).tables
+    assert shown(summary_table(members, trials)) == SUMMARY
+    one_split = trials.filter(pc.equal(trials["split"], "s0"))
+    assert shown(summary_table(members, one_split)) == ONE_SPLIT
+    assert shown(summary_table(members, trials.slice(0, 0))) == NOTHING
+
+
+def test_summary_marks_missing_cells() -> None:
+    members, trials = digits(splits=("s0", "s1"), layers=(1, 2)).tables
+    done = trials.filter(pc.or_(pc.less(trials["n"], 2), pc.equal(trials["treatment"], "random")))
+    assert "AnB     +2.0     ·\n" in shown(summary_table(members, done))
+
+
+def test_query_table() -> None:
+    table = pa.table({"name": ["[red]x", None, "z"], "value": [0.123456789, 12.0, 1e-9]})
+    assert shown(query_table(table, width=80, most=2)).splitlines() == [
+        " name      value",
+        " ───────────────",
+        " [red]x   0.1235",
+        "              12",
+        "2 of 3 rows; --csv, --json and --parquet write all",
+    ]
+
+
+def test_a_wide_answer_is_written_as_records() -> None:
+    table = pa.table({"first": ["x" * 30, "y"], "second": [1, 2]})
+    assert shown(query_table(table, width=40)).splitlines() == [
+        " first    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        " second   1",
+        " first    y",
+        " second   2",
+    ]

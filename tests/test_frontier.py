@@ -1,0 +1,356 @@
+"""The frontier: what may start next, and what becomes of trials whose attempts end badly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.frontier import (
+    ENDED,
+    MEMORY_RAISES,
+    WORKER_DEATHS,
+    Ending,
+    Frontier,
+    GivenUp,
+    Job,
+    Node,
+    State,
+    with_more_memory,
+)
+from orchestrator.spec import Resources
+
+COMPLETE, FAILED, LOST, SKIPPED = State.COMPLETE, State.FAILED, State.LOST, State.SKIPPED
+
+
+# Any graph, any endings -------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """A graph, what is known of it, how many jobs run at once, and how attempts end in turn."""
+
+    nodes: dict[str, Node]
+    complete: set[str]
+    failed: dict[str, str]
+    slots: int
+    endings: list[Ending]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    nodes: dict[str, Node] = {}
+    for number in range(draw(st.integers(0, 10))):
+        parents = draw(st.sets(st.sampled_from(sorted(nodes)), max_size=3)) if nodes else set()
+        request = Resources(
+            gpu=draw(st.sampled_from([0.0, 0.25, 1.0])),
+            memory_gb=draw(st.sampled_from([None, 1.0])),
+        )
+        cost = draw(st.integers(0, 5))
+        nodes[f"t{number}"] = Node(tuple(sorted(parents)), float(cost), request)
+    known = st.sets(st.sampled_from(sorted(nodes))) if nodes else st.just(set())
+    return Case(
+        nodes=nodes,
+        complete=draw(known),
+        failed=dict.fromkeys(sorted(draw(known)), "it failed before"),
+        slots=draw(st.integers(1, 4)),
+        endings=draw(st.lists(st.sampled_from(list(Ending)), max_size=60)),
+    )
+
+
+@dataclass
+class History:
+    """What happened in one run of a case."""
+
+    frontier: Frontier
+    taken: list[Job] = field(default_factory=list)
+    ended: list[tuple[str, Ending]] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
+
+
+def carry_out(case: Case, watch: Callable[[Frontier, Job], None] = lambda *_: None) -> History:
+    """Run a case to its end; attempts beyond the listed endings complete."""
+    frontier = Frontier(case.nodes, case.complete, case.failed)
+    history = History(frontier, given_up=frontier.take_given_up())
+    endings: Iterator[Ending] = iter(case.endings)
+    running: list[Job] = []
+    while True:
+        while len(running) < case.slots:
+            ready = {id for id, state in frontier.state.items() if state is State.READY}
+            job = frontier.take()
+            assert (job is None) == (not ready)
+            if job is None:
+                break
+            assert job.trials[0] in ready
+            watch(frontier, job)
+            history.taken.append(job)
+            running.append(job)
+        if not running:
+            return history
+        job = running.pop(0)
+        [id] = job.trials
+        ending = next(endings, Ending.COMPLETE)
+        history.ended.append((id, ending))
+        history.given_up += frontier.finish(job, {id: (ending, "why")})
+
+
+@given(cases())
+def test_parents_are_complete_before_a_child_is_handed_out(case: Case) -> None:
+    def watch(frontier: Frontier, job: Job) -> None:
+        [id] = job.trials
+        assert frontier.state[id] is State.RUNNING
+        assert all(frontier.state[parent] is COMPLETE for parent in case.nodes[id].parents)
+
+    carry_out(case, watch)
+
+
+@given(cases())
+def test_every_trial_ends(case: Case) -> None:
+    history = carry_out(case)
+    frontier = history.frontier
+    assert frontier.done
+    assert set(frontier.state.values()) <= set(ENDED)
+    assert {state: n for state, n in frontier.tally.items() if n} == Counter(
+        frontier.state.values()
+    )
+    known = case.complete | set(case.failed)
+    for id, state in frontier.state.items():
+        spoilt = any(frontier.state[parent] is not COMPLETE for parent in case.nodes[id].parents)
+        if id in case.complete:
+            assert state is COMPLETE
+        elif id in case.failed:
+            assert state is FAILED
+        else:
+            assert (state is SKIPPED) == spoilt
+    assert not known & {id for job in history.taken for id in job.trials}
+
+
+@given(cases())
+def test_nothing_is_handed_out_again_but_for_a_retry(case: Case) -> None:
+    history = carry_out(case)
+    attempts = Counter(id for job in history.taken for id in job.trials)
+    endings: dict[str, list[Ending]] = {id: [] for id in case.nodes}
+    for id, ending in history.ended:
+        endings[id].append(ending)
+    for id, found in endings.items():
+        assert attempts[id] == len(found)
+        assert all(ending not in (Ending.COMPLETE, Ending.FAILED) for ending in found[:-1])
+        assert found.count(Ending.WORKER_DIED) <= WORKER_DEATHS + 1
+        assert found.count(Ending.OUT_OF_MEMORY) <= MEMORY_RAISES + 1
+        state = history.frontier.state[id]
+        if found and found[-1] is Ending.COMPLETE:
+            assert state is COMPLETE
+        elif found and found[-1] is Ending.FAILED:
+            assert state is FAILED
+        elif found:
+            assert state is LOST
+            assert found[-1] is not Ending.NODE_LOST
+    for number, job in enumerate(history.taken):
+        earlier = [other for other in history.taken[:number] if other.trials == job.trials]
+        assert job.retries == len(earlier)
+
+
+@given(cases())
+def test_what_is_given_up_is_told_once(case: Case) -> None:
+    history = carry_out(case)
+    found = {item.trial: item.state for item in history.given_up}
+    assert len(found) == len(history.given_up)
+    assert found == {id: s for id, s in history.frontier.state.items() if s in (LOST, SKIPPED)}
+    assert all(item.reason.endswith(("why", "it failed before")) for item in history.given_up)
+    assert history.frontier.take_given_up() == []
+
+
+@given(cases())
+def test_the_longest_path_goes_first(case: Case) -> None:
+    def below(id: str) -> float:
+        children = [child for child, node in case.nodes.items() if id in node.parents]
+        return case.nodes[id].cost + max(map(below, children), default=0)
+
+    def watch(frontier: Frontier, job: Job) -> None:
+        [id] = job.trials
+        waiting = [other for other, state in frontier.state.items() if state is State.READY]
+        assert all(below(id) >= below(other) for other in waiting)
+
+    carry_out(case, watch)
+
+
+@given(cases())
+def test_the_same_again_is_the_same(case: Case) -> None:
+    first, second = carry_out(case), carry_out(case)
+    assert first.taken == second.taken
+    assert first.given_up == second.given_up
+    assert first.frontier.state == second.frontier.state
+
+
+@given(cases())
+def test_requests_only_rise(case: Case) -> None:
+    last: dict[str, Resources] = {}
+    for job in carry_out(case).taken:
+        [id] = job.trials
+        before = last.get(id, case.nodes[id].request)
+        assert job.request.gpu >= before.gpu
+        assert (job.request.memory_gb or 0) >= (before.memory_gb or 0)
+        last[id] = job.request
+
+
+# Plain examples ---------------------------------------------------------------------------------
+
+CHAIN = {"base": Node(), "copy": Node(("base",)), "copy of copy": Node(("copy",)), "other": Node()}
+
+
+def end(frontier: Frontier, ending: Ending, reason: str = "why") -> list[GivenUp]:
+    """Take the next job and end it so."""
+    job = frontier.take()
+    assert job is not None
+    return frontier.finish(job, {job.trials[0]: (ending, reason)})
+
+
+def take(frontier: Frontier) -> str | None:
+    job = frontier.take()
+    return job.trials[0] if job else None
+
+
+def test_an_empty_plan_is_done() -> None:
+    frontier = Frontier({})
+    assert frontier.done
+    assert frontier.take() is None
+
+
+def test_a_chain_beside_a_single_trial() -> None:
+    frontier = Frontier(CHAIN)
+    base = frontier.take()
+    assert base == Job(("base",), Resources())
+    assert take(frontier) == "other"
+    assert frontier.take() is None
+    assert frontier.finish(base, {"base": (Ending.COMPLETE, "")}) == []
+    assert take(frontier) == "copy"
+    assert not frontier.done
+
+
+def test_what_the_store_holds_is_not_run() -> None:
+    frontier = Frontier(CHAIN, complete=["base", "other"])
+    assert take(frontier) == "copy"
+    assert frontier.take() is None
+
+
+def test_a_child_in_the_store_does_not_wait_for_its_base() -> None:
+    """The base is trained again because its checkpoint is gone; the child is complete."""
+    frontier = Frontier(CHAIN, complete=["copy", "other"])
+    assert frontier.state["copy of copy"] is State.READY
+    assert end(frontier, Ending.FAILED) == []
+    assert frontier.state["copy"] is COMPLETE
+    assert take(frontier) == "copy of copy"
+
+
+def test_a_failed_base_skips_everything_below() -> None:
+    frontier = Frontier(CHAIN)
+    assert end(frontier, Ending.FAILED, "loss is nan") == [
+        GivenUp("copy", SKIPPED, "its parent base failed: loss is nan"),
+        GivenUp("copy of copy", SKIPPED, "its parent copy skipped: loss is nan"),
+    ]
+    assert end(frontier, Ending.COMPLETE) == []
+    assert frontier.done
+    assert [state.value for state in frontier.state.values()] == [
+        "failed", "skipped", "skipped", "complete",
+    ]  # fmt: skip
+
+
+def test_what_failed_before_is_not_run_again() -> None:
+    frontier = Frontier(CHAIN, complete=["other"], failed={"base": "loss is nan"})
+    assert frontier.done
+    assert frontier.take_given_up() == [
+        GivenUp("copy", SKIPPED, "its parent base failed: loss is nan"),
+        GivenUp("copy of copy", SKIPPED, "its parent copy skipped: loss is nan"),
+    ]
+
+
+def test_a_worker_that_dies_is_tried_three_times_more() -> None:
+    frontier = Frontier({"a": Node()})
+    for retries in range(3):
+        assert end(frontier, Ending.WORKER_DIED) == []
+        assert frontier.retries["a"] == retries + 1
+    assert end(frontier, Ending.WORKER_DIED, "signal 9") == [
+        GivenUp("a", LOST, "its worker died 4 times; the last time: signal 9")
+    ]
+    assert frontier.done
+
+
+def test_a_node_may_be_lost_any_number_of_times() -> None:
+    frontier = Frontier({"a": Node()})
+    for _ in range(100):
+        assert end(frontier, Ending.NODE_LOST) == []
+    assert frontier.take() == Job(("a",), Resources(), 100)
+
+
+def test_out_of_memory_raises_the_request() -> None:
+    frontier = Frontier({"a": Node(request=Resources(gpu=0.3, memory_gb=2))})
+    asked = []
+    while not frontier.done:
+        job = frontier.take()
+        assert job is not None
+        asked.append((job.request.gpu, job.request.memory_gb))
+        given_up = frontier.finish(job, {"a": (Ending.OUT_OF_MEMORY, "2 GiB missing")})
+    assert asked == [(0.3, 2), (0.6, 4), (1.0, 8), (1.0, 16)]
+    assert given_up == [GivenUp("a", LOST, "out of memory with 1 GPU and 16 GB: 2 GiB missing")]
+
+
+def test_out_of_memory_with_nothing_to_raise() -> None:
+    frontier = Frontier({"a": Node()})
+    assert end(frontier, Ending.OUT_OF_MEMORY, "killed") == [
+        GivenUp("a", LOST, "out of memory with no GPU: killed")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Resources(), Resources()),
+        (Resources(gpu=0.25), Resources(gpu=0.5)),
+        (Resources(gpu=0.75), Resources(gpu=1)),
+        (Resources(gpu=2, memory_gb=1), Resources(gpu=2, memory_gb=2)),
+        (Resources(cpu=3, custom={"fast": 1}), Resources(cpu=3, custom={"fast": 1})),
+    ],
+)
+def test_more_memory(before: Resources, after: Resources) -> None:
+    assert with_more_memory(before) == after
+
+
+def test_long_paths_start_first() -> None:
+    frontier = Frontier(
+        {
+            "short": Node(cost=3),
+            "base": Node(cost=1),
+            "alone": Node(cost=4),
+            "copy": Node(("base",), cost=5),
+            "equal": Node(cost=3),
+        }
+    )
+    order = [take(frontier) for _ in range(5)]
+    assert order == ["base", "alone", "short", "equal", None]
+
+
+def test_a_trial_with_two_parents_waits_for_both() -> None:
+    frontier = Frontier({"a": Node(), "b": Node(), "c": Node(("a", "b"))})
+    end(frontier, Ending.COMPLETE)
+    assert take(frontier) == "b"
+    assert frontier.take() is None
+
+
+def test_parents_must_come_first() -> None:
+    with pytest.raises(ValueError, match=r"^copy comes before its parent base$"):
+        Frontier({"copy": Node(("base",)), "base": Node()})
+    with pytest.raises(ValueError, match=r"^copy comes before its parent base$"):
+        Frontier({"copy": Node(("base",))})
+
+
+def test_a_job_ends_once() -> None:
+    frontier = Frontier({"a": Node()})
+    job = frontier.take()
+    assert job is not None
+    frontier.finish(job, {"a": (Ending.COMPLETE, "")})
+    with pytest.raises(AssertionError, match="a is complete"):
+        frontier.finish(job, {"a": (Ending.COMPLETE, "")})

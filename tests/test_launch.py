@@ -1,0 +1,326 @@
+"""End to end through real Ray, as a user runs it: whole, killed, stopped, failed, on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from orchestrator.store import Store
+from orchestrator.tables import result_columns
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=60", "recipe.evaluate_every=20")
+TRIALS = 2 * (2 + 5 * 2)
+PATIENCE = 120.0
+
+
+def command(store: Path, *more: str, sweep: str = "digits") -> list[str]:
+    changes = [part for change in SMALL for part in ("--set", change)]
+    module = [sys.executable, "-m", "orchestrator", "run", sweep]
+    return [*module, "--store", str(store), "--no-report", *changes, *more]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    return kept | {"COLUMNS": "100", "PYTHONPATH": str(Path.cwd())} | more
+
+
+def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProcess[str]:
+    line = command(store, *more, **options)  # type: ignore[arg-type]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=PATIENCE, env=environment(), check=False
+    )
+
+
+def results(store: Path) -> dict[str, pa.Table]:
+    """The result columns of all tables, in an order of their own."""
+    tables = {}
+    for name, keys in (("trials", ["id"]), ("curves", ["id", "step"])):
+        columns = result_columns(name)
+        table = Store(store).table(name).select(columns)
+        tables[name] = table.sort_by([(key, "ascending") for key in keys])
+    return tables
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the small sweep, trained one after the other in a process without Ray."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    done = run(store, "--inline")
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def wait_for_rows(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while len(list(store.glob("trials/complete/*.parquet"))) < count:
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.05)
+
+
+def test_complete_run_is_quiet_and_equals_training_without_ray(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"digits: {TRIALS} trials, 0 complete in {tmp_path}"
+    progress = [line for line in lines[1:] if re.match(r"\d+/\d+ done · ", line)]
+    assert lines[1 + len(progress)] == "Test top-1, difference to the own base in points"
+    assert lines[-1] == "one split: no interval"
+    assert results(tmp_path) == results(undisturbed)
+
+    again = run(tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[0] == (
+        f"digits: {TRIALS} trials, {TRIALS} complete in {tmp_path}"
+    )
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert all(row["frozen_proven"] for row in rows if row["frozen"])
+    assert {row["exact"] for row in rows} == {True}
+    assert not list(tmp_path.rglob(".*.tmp"))
+    assert not (tmp_path / "progress").exists() or not list((tmp_path / "progress").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
+def test_a_stopped_run_goes_on_and_ends_the_same(
+    undisturbed: Path, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    with subprocess.Popen(
+        command(tmp_path, "--set", "checkpoint_seconds=0.02"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        wait_for_rows(tmp_path, 5, process)
+        process.send_signal(stop)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    if code == 130:
+        assert errors == ""
+        last = output.splitlines()[-1]
+        assert re.fullmatch(
+            rf"stopped with \d+ of {TRIALS} trials complete; "
+            "the same command goes on from here",
+            last,
+        )
+    if stop is not signal.SIGTERM:  # it stops as SIGINT does
+        assert run(tmp_path).returncode == 0
+        assert results(tmp_path) == results(undisturbed)
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Process ids below a process, with their command lines."""
+    parents, lines = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "stat").read_text().rpartition(")")[2].split()
+            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue  # it ended in between
+        parents[int(folder.name)] = int(status[1])
+    below = {process}
+    while more := {child for child, parent in parents.items() if parent in below} - below:
+        below |= more
+    return {child: lines[child] for child in below}
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        command(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        wait_for_rows(tmp_path, 3, process)
+        workers = [p for p, line in descendants(process.pid).items() if "Trainable" in line]
+        os.kill(workers[0], signal.SIGKILL)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output + errors
+    assert errors == ""
+    assert "worker died, to be tried again" in output
+    assert results(tmp_path) == results(undisturbed)
+    retries = [row["retries"] for row in Store(tmp_path).table("trials").to_pylist()]
+    assert sorted(retries)[-2:] == [0, 1]
+
+
+OWN = '''
+"""Ten kinds of noisy images; where `broken`, class 0 is not a number."""
+import numpy as np
+from torch import nn
+
+def flowers(*, broken: bool = False):
+    def subset(seed, count):
+        random = np.random.RandomState(seed)
+        labels = np.arange(count) % 4
+        images = random.standard_normal((count, 1, 6, 6)).astype("float32")
+        images += labels[:, None, None, None]
+        if broken:
+            images[labels == 0] = np.nan
+        return images, labels
+    return {"train": subset(0, 80), "validation": subset(1, 40), "test": subset(2, 40),
+            "classes": ["rose", "tulip", "daisy", "lily"]}
+
+def build(*, classes, shape, width: int = 8):
+    return [
+        nn.Sequential(nn.Flatten(), nn.Linear(36, width), nn.ReLU()),
+        nn.Sequential(nn.Linear(width, width), nn.ReLU()),
+        nn.Linear(width, classes),
+    ]
+'''
+
+
+def own_sweep(folder: Path, broken: bool) -> Path:
+    package = folder / "garden"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "data.py").write_text(OWN)
+    sweep = folder / "own.yaml"
+    sweep.write_text(
+        textwrap.dedent(f"""
+        name: own
+        dataset: {{name: "garden.data:flowers", broken: {str(broken).lower()}}}
+        network: garden.data:build
+        splits: {{named: {{pair: {{A: [rose, tulip], B: [daisy, lily]}}}}}}
+        treatments: [base, selffer, transfer]
+        recipe: {{batch: 10, steps: 20}}
+        """)
+    )
+    return sweep
+
+
+def test_own_code_travels_and_a_failed_base_skips_its_children(tmp_path: Path) -> None:
+    sweep, store = own_sweep(tmp_path, broken=True), tmp_path / "store"
+    line = [sys.executable, "-m", "orchestrator", "run", str(sweep), "--store", str(store)]
+    done = subprocess.run(
+        [*line, "--no-report"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    rows = {row["name"]: row for row in Store(store).table("trials").to_pylist()}
+    outcomes = {name: row["outcome"] for name, row in rows.items()}
+    assert outcomes == {
+        "A pair": "failed",
+        "B pair": "complete",
+        "A1A pair": "skipped",
+        "A2A pair": "skipped",
+        "B1A pair": "failed",
+        "B2A pair": "failed",
+        "A1B pair": "skipped",
+        "A2B pair": "skipped",
+        "B1B pair": "complete",
+        "B2B pair": "complete",
+    }
+    base = rows["A pair"]
+    assert (base["error_type"], base["error_step"]) == ("LossNotFinite", 0)
+    assert base["error_message"] == (
+        f"trial {base['id']} (A pair) failed: loss is nan at step 0; "
+        f"run it alone with: layerwise debug own {base['id'][:8]}"
+    )
+    assert rows["A1B pair"]["error_message"] == (
+        f"its parent {base['id']} failed: {base['error_message']}"
+    )
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("3 failed, 4 skipped of 10 trials")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+CLUSTER = """
+import os, sys
+from orchestrator.launch import Cluster, connect, ray
+with connect(Cluster(cpus=2)):
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
+    sys.stdin.read()
+"""
+
+CLIENT = """
+import logging, sys, ray
+ray.init(address=sys.argv[1], logging_level=logging.ERROR, _node_ip_address="127.0.0.2")
+print("joined")
+"""
+
+
+def test_a_local_cluster_refuses_clients_without_its_token_and_serves_those_with_it(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as cluster:
+        assert cluster.stdout is not None
+        address, token = cluster.stdout.readline().split()
+        assert address.startswith("127.")
+        strangers = [
+            subprocess.Popen(
+                [sys.executable, "-c", CLIENT, address],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment(**credentials),
+            )
+            for credentials in (
+                {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+                {"RAY_AUTH_MODE": "disabled"},
+            )
+        ]
+        served = subprocess.run(
+            command(tmp_path, "--address", address, "--only", "n=0"),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token),
+            check=False,
+        )
+        assert served.returncode == 0, served.stderr
+        for stranger in strangers:
+            said, _ = stranger.communicate(timeout=PATIENCE)
+            assert stranger.returncode != 0
+            assert "InvalidAuthToken" in said
+            assert "joined" not in said
+        cluster.communicate(timeout=PATIENCE)
+    bases = Store(tmp_path).table("trials").to_pylist()
+    assert sorted(row["name"] for row in bases) == ["A s0", "A-long s0", "B s0", "B-long s0"]
+    expected = {
+        row["id"]: row["checkpoint"] for row in Store(undisturbed).table("trials").to_pylist()
+    }
+    assert all(expected[row["id"]] == row["checkpoint"] for row in bases)
+
+
+def test_a_request_that_no_node_can_meet_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", "resources={default: {cpu: 1}, base: {cpu: 1, gpu: 64}}")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "layerwise: trial A s0 asks for {'CPU': 1.0, 'GPU': 64.0}, and no node of the cluster can "
+        f"give that; the largest has {{'CPU': {float(os.cpu_count() or 1)}, 'GPU': 0}}: "
+        "lower `resources` in the sweep, or use a larger cluster\n"
+    )
+    assert json.dumps(done.stdout.splitlines()[:1]) == json.dumps(
+        [f"digits: {TRIALS} trials, 0 complete in {tmp_path}"]
+    )

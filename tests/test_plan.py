@@ -1,0 +1,331 @@
+"""The grid of a sweep: which trials, their ids and parents, what they cost, which are selected."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator import spec
+from orchestrator.errors import LayerwiseError
+from orchestrator.plan import Plan, cost, plan, rate_key, select
+from orchestrator.status import find, treatment_name
+
+IDS = Path(__file__).parent / "golden" / "ids.json"
+PlanOf = Callable[..., Plan]
+
+SMALL = """\
+name: small
+dataset: digits
+splits: {random: [0]}
+treatments: [base, base_long, selffer, transfer, transfer+, random]
+layers: [1, 3]
+recipe: {rate: 0.03, steps: 10}
+"""
+# Multiply-adds of conv8 on an image of 12×12, by hand: weights × positions of each layer.
+MACS = (
+    9 * 1 * 8 * 144,
+    9 * 8 * 16 * 36,
+    9 * 16 * 16 * 36,
+    9 * 16 * 16 * 9,
+    9 * 16 * 16 * 9,
+    144 * 32,
+    32 * 32,
+    32 * 5,
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Plan:
+    return plan(spec.examine(*spec.load("digits")))
+
+
+def test_the_papers_design(digits: Plan) -> None:
+    assert len(digits.members) == len(digits.trials) == 296
+    assert Counter(map(treatment_name, digits.members)) == {
+        "base": 8,
+        "base_long": 8,
+        "selffer": 56,
+        "selffer+": 56,
+        "transfer": 56,
+        "transfer+": 56,
+        "random": 56,
+    }
+    assert Counter(trial.split for trial in digits.members) == dict.fromkeys(
+        ("s0", "s1", "s2", "s3"), 74
+    )
+    assert Counter(trial.target for trial in digits.members) == {"A": 148, "B": 148}
+
+
+def test_parents_are_the_bases_of_the_copied_layers(digits: Plan) -> None:
+    bases = {(t.split, t.target): t.id for t in digits.members if treatment_name(t) == "base"}
+    for trial in digits.members:
+        parent = None
+        if trial.training.treatment.has_parent:
+            other = {"A": "B", "B": "A"}[trial.target]
+            is_transfer = trial.training.treatment.kind == "transfer"
+            parent = bases[trial.split, other if is_transfer else trial.target]
+        assert trial.parent == parent, trial.name
+        assert (trial.source is not None) == (parent is not None), trial.name
+
+
+def test_parents_come_first_and_names_are_unique(digits: Plan) -> None:
+    seen: set[str] = set()
+    for trial in digits.members:
+        assert trial.parent is None or trial.parent in seen
+        seen.add(trial.id)
+    assert len({trial.name for trial in digits.members}) == 296
+
+
+def test_order_of_one_pair(plan_of: PlanOf) -> None:
+    assert [trial.name for trial in plan_of(SMALL).members] == [
+        *("A s0", "B s0"),
+        *(
+            "A-long s0",
+            "A1A s0",
+            "A3A s0",
+            "B1A s0",
+            "B3A s0",
+            "B1A+ s0",
+            "B3A+ s0",
+            "R1A s0",
+            "R3A s0",
+        ),
+        *(
+            "B-long s0",
+            "B1B s0",
+            "B3B s0",
+            "A1B s0",
+            "A3B s0",
+            "A1B+ s0",
+            "A3B+ s0",
+            "R1B s0",
+            "R3B s0",
+        ),
+    ]
+
+
+def test_seeds_repeat_the_grid(plan_of: PlanOf) -> None:
+    planned = plan_of(SMALL, "seeds=[4, 5]")
+    assert len(planned.trials) == 40
+    assert planned.members[0].name == "A s0 seed4"
+    assert planned.members[20].name == "A s0 seed5"
+
+
+def test_golden_ids(digits: Plan) -> None:
+    """The file may only grow: an id that changes orphans every result that was kept under it."""
+    golden = json.loads(IDS.read_text())
+    found = {trial.name: trial.id for trial in digits.members}
+    assert {name: found[name] for name in golden} == golden
+    assert len(golden) >= 13
+
+
+def test_what_an_id_is_not_made_of(plan_of: PlanOf) -> None:
+    """Names, resources and what is kept say how a trial is run and not what it is."""
+    first = plan_of(SMALL)
+    a, b = (list(trial.training.target.classes) for trial in first.members[:2])
+    same = plan_of(
+        SMALL,
+        "name=other",
+        "splits.random=[]",
+        f"splits.named={{mine: {{A: {a}, B: {b}}}}}",
+        "resources={default: {cpu: 2}}",
+        "keep=all",
+        "checkpoint_seconds=5",
+        "recipe.momentum=0.9",
+        "network=conv8",
+    )
+    assert list(same.trials) == list(first.trials)
+    assert {trial.split for trial in same.members} == {"mine"}
+
+
+def test_what_an_id_is_made_of(plan_of: PlanOf) -> None:
+    first = set(plan_of(SMALL).trials)
+    for change in (
+        "recipe.rate=0.04",
+        "recipe.steps=11",
+        "recipe.init=torch",
+        "recipe.normalise=whole",
+        "seeds=[1]",
+        "splits.random=[1]",
+        "dataset.noise=0.2",
+        "network.fc=[32, 16]",
+    ):
+        assert not first & set(plan_of(SMALL, change).trials), change
+
+
+def test_a_fine_tuning_recipe_changes_fine_tuned_trials_only(plan_of: PlanOf) -> None:
+    first, other = plan_of(SMALL), plan_of(SMALL, "fine_tune.recipe.rate=0.001")
+    changed = [a.name for a, b in zip(first.members, other.members, strict=True) if a.id != b.id]
+    assert changed == ["B1A+ s0", "B3A+ s0", "A1B+ s0", "A3B+ s0"]
+
+
+def test_equal_trainings_are_one_trial(plan_of: PlanOf) -> None:
+    """Two names for one division: 40 cells, 20 trainings, and the first name counts."""
+    halves = "{A: [0, 1, 2, 3, 4], B: [5, 6, 7, 8, 9]}"
+    planned = plan_of(SMALL, "splits.random=[]", f"splits.named={{x: {halves}, y: {halves}}}")
+    assert (len(planned.members), len(planned.trials)) == (40, 20)
+    assert {trial.split for trial in planned.trials.values()} == {"x"}
+
+
+def test_a_setting_that_changes_nothing_changes_no_id(plan_of: PlanOf) -> None:
+    assert set(plan_of(SMALL, "recipe.schedule.gamma=0.5").trials) == set(plan_of(SMALL).trials)
+    every = ("recipe.schedule.family=step", "recipe.schedule.every=3")
+    first, other = plan_of(SMALL, *every), plan_of(SMALL, *every, "recipe.schedule.gamma=0.5")
+    assert not set(first.trials) & set(other.trials)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [("2", 50), ("0.5", 12), ("0.001", 1), ("1.5", 38)])
+def test_epochs_become_steps(epochs: str, steps: int, plan_of: PlanOf) -> None:
+    """Five classes of 160 images in whole batches of 32: 25 steps an epoch."""
+    planned = plan_of(SMALL, "recipe.steps=", f"recipe.epochs={epochs}")
+    assert planned.members[0].training.recipe.steps == steps
+    assert planned.members[0].training.recipe.epochs is None
+    assert list(planned.trials) == list(plan_of(SMALL, f"recipe.steps={steps}").trials)
+
+
+def test_base_long_takes_the_steps_of_both(plan_of: PlanOf) -> None:
+    def steps(*changes: str) -> dict[str, int | None]:
+        members = plan_of(SMALL, *changes).members
+        return {t.name: t.training.recipe.steps for t in members if t.target == "A"}
+
+    assert steps()["A-long s0"] == 20
+    tuned = steps("fine_tune.recipe.steps=7")
+    assert tuned["A s0"] == tuned["B1A s0"] == 10
+    assert tuned["A-long s0"] == 17
+    assert tuned["B1A+ s0"] == 7
+
+
+def test_the_last_layer_is_never_copied(plan_of: PlanOf) -> None:
+    planned = plan_of(SMALL, "layers=all", "network.fc=[]")
+    assert sorted({trial.training.treatment.n for trial in planned.members}) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("bases", 2), ("all", 20), ("none", 2)])
+def test_checkpoints_that_are_kept(keep: str, kept: int, plan_of: PlanOf) -> None:
+    """With `none` the bases are written as well: they are removed when the run is over."""
+    planned = plan_of(SMALL, f"keep={keep}")
+    assert sum(trial.keep_checkpoint for trial in planned.members) == kept
+    state = 4 * sum(
+        [9 * 8 + 8, 9 * 8 * 16 + 16, 3 * (9 * 16 * 16 + 16), 144 * 32 + 32, 32 * 32 + 32, 165]
+    )
+    assert planned.network.state_bytes == state
+    expected = 0 if keep == "none" else kept * state
+    assert cost(planned, planned.trials, {}).checkpoint_bytes == expected
+
+
+def test_floating_point_operations_by_hand(digits: Plan) -> None:
+    """Two for a multiply-add; three passes through layers that learn, one through frozen ones."""
+    assert digits.network.macs == MACS
+    by_name = {trial.name: trial for trial in digits.members}
+    images = 32 * 500
+    assert digits.flops(by_name["A s0"]) == 2 * 3 * sum(MACS) * images
+    assert digits.flops(by_name["A-long s0"]) == 2 * 3 * sum(MACS) * 2 * images
+    assert digits.flops(by_name["A3B+ s0"]) == 2 * 3 * sum(MACS) * images
+    frozen = 2 * (sum(MACS[:3]) + 3 * sum(MACS[3:])) * images
+    for name in ("A3B s0", "A3A s0", "R3A s0"):
+        assert digits.flops(by_name[name]) == frozen
+
+
+def test_cost_without_rates(digits: Plan) -> None:
+    found = cost(digits, ["unknown"][:0], {})
+    assert (found.flops, found.seconds, found.checkpoint_bytes) == (0, None, 0)
+    bases = [trial.id for trial in digits.members if treatment_name(trial) == "base"]
+    found = cost(digits, bases, {})
+    assert found.flops == 8 * 2 * 3 * sum(MACS) * 32 * 500
+    assert found.seconds is None
+
+
+def test_cost_with_rates(plan_of: PlanOf) -> None:
+    """320 images at 40 a second are 8 seconds; what was not measured is scaled by its FLOPs."""
+    planned = plan_of(SMALL)
+    base, long, frozen = (find(planned, name) for name in ("A s0", "A-long s0", "B3A s0"))
+    rates = {rate_key(base): 40.0}
+    assert rate_key(frozen) == ("transfer", 3, True)
+    assert cost(planned, [base.id], rates).seconds == 8
+    assert cost(planned, [long.id], rates).seconds == pytest.approx(16, rel=1e-12)
+    share = (sum(MACS[:3]) + 3 * sum(MACS[3:])) / (3 * sum(MACS))
+    assert cost(planned, [frozen.id], rates).seconds == pytest.approx(8 * share, rel=1e-12)
+    assert cost(planned, [base.id, frozen.id], rates | {rate_key(frozen): 64.0}).seconds == 13
+
+
+def test_ten_thousand_trials() -> None:
+    sweep, source = spec.load("digits", [f"seeds={list(range(35))}"])
+    planned = plan(spec.examine(sweep, source))
+    assert len(planned.trials) == len(planned.members) == 10_360
+    assert len({trial.name for trial in planned.members}) == 10_360
+
+
+def test_with_parents(plan_of: PlanOf) -> None:
+    planned = plan_of(SMALL)
+    names = planned.with_parents([find(planned, "B3A s0").id, find(planned, "R1B s0").id])
+    assert {planned.trials[id].name for id in names} == {"B s0", "B3A s0", "R1B s0"}
+
+
+# --only -----------------------------------------------------------------------------------------
+
+SELECTED = {
+    "treatment=base": ["A s0", "B s0"],
+    "treatment=transfer and n=3": ["B3A s0", "B3A+ s0", "A3B s0", "A3B+ s0"],
+    "treatment=transfer+ and n=3": ["B3A+ s0", "A3B+ s0"],
+    "treatment='transfer+' AND n >= 3 and target=A": ["B3A+ s0"],
+    "treatment=transfer and frozen=true and n!=3": ["B1A s0", "A1B s0"],
+    "treatment=random and frozen=false": [],
+    "name='A1B s0'": ["A1B s0"],
+    'name="A1B+ s0"': ["A1B+ s0"],
+    "source=A and target=A": ["A1A s0", "A3A s0"],
+    "source!=A and target=A and n=1": ["B1A s0", "B1A+ s0"],
+    "n<1 and target=B": ["B s0", "B-long s0"],
+    "split=s0 and seed=0 and n>1 and treatment=selffer": ["A3A s0", "B3B s0"],
+    "seed=1": [],
+    "n<=0 and treatment!=base": ["A-long s0", "B-long s0"],
+}
+
+
+@pytest.mark.parametrize("condition", SELECTED)
+def test_only(condition: str, plan_of: PlanOf) -> None:
+    planned = plan_of(SMALL)
+    chosen = select(planned, condition)
+    assert [t.name for t in planned.members if t.id in chosen] == SELECTED[condition]
+
+
+KEYS = "id, name, sweep, split, split_hash, source, target, treatment, n, frozen, seed, parent"
+EXPECTED = f"expected conditions such as 'treatment=transfer and n=3' with the keys {KEYS}"
+WRONG = {
+    "": f"--only: cannot read ''; {EXPECTED}",
+    "n": f"--only: cannot read 'n'; {EXPECTED}",
+    "n=1 or n=2": f"--only: cannot read 'n=1 or n=2'; {EXPECTED}",
+    "layer=3": f"--only: cannot read 'layer=3'; {EXPECTED}",
+    "n=1 and and n=2": f"--only: cannot read 'and n=2'; {EXPECTED}",
+    "n=three": "--only: n is compared with a whole number, found 'three'",
+    "seed=-1": "--only: seed is compared with a whole number, found '-1'",
+    "frozen=maybe": "--only: frozen is true or false, found 'maybe'",
+    "treatment=tranfer": "--only: expected one of base, base_long, selffer, selffer+, transfer, "
+    "transfer+, random, found 'tranfer'",
+}
+
+
+@pytest.mark.parametrize("condition", WRONG)
+def test_mistakes_in_only(condition: str, plan_of: PlanOf) -> None:
+    with pytest.raises(LayerwiseError) as found:
+        select(plan_of(SMALL), condition)
+    assert str(found.value) == WRONG[condition]
+
+
+def test_find(plan_of: PlanOf) -> None:
+    planned = plan_of(SMALL)
+    trial = planned.members[5]
+    assert (
+        find(planned, trial.name) is find(planned, trial.id) is find(planned, trial.id[:6]) is trial
+    )
+    with pytest.raises(LayerwiseError, match=r"^'' is the beginning of 20 ids; give more of it$"):
+        find(planned, "")
+    with pytest.raises(LayerwiseError) as missing:
+        find(planned, "A9B s0")
+    assert str(missing.value) == (
+        "no trial 'A9B s0' in sweep small; expected an id or a name: "
+        "'A s0', 'A3A s0', 'B3A+ s0', 'B1B s0', 'A1B+ s0'"
+    )

@@ -1,0 +1,160 @@
+"""The report: one file that needs nothing else, whatever the state of its sweep."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+from synthetic import Label, Synthetic, digits
+
+from orchestrator.report import charts
+from orchestrator.report.page import write_report
+from orchestrator.store import Store
+
+FIGURES = ("curves.png", "decomposition.png", "figure2.png", "speed.png")
+NASTY = "<script>alert('x')</script> & \"A\" <!-- "
+
+
+def write(sweep: Synthetic, folder: Path, text: str = "name: demo\n") -> str:
+    """The report of a sweep, as text."""
+    store = Store(folder / "store")
+    sweep.write(store, text)
+    path = write_report(store, sweep.name, store.table("sweeps"), folder / "report")
+    assert path == folder / "report" / "index.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes a second: the JavaScript and the PNG."""
+    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+
+
+def figures_of(page: str) -> dict[str, Any]:
+    (text,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def prose(page: str) -> str:
+    """The page without scripts, styles and tags."""
+    page = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.S)
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))).replace("\u00a0", " ")
+
+
+def test_whole_report(tmp_path: Path) -> None:
+    page = write(digits(splits=("s0", "s1"), layers=(1, 2, 3)), tmp_path)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {*FIGURES, "index.html"}
+    for name in FIGURES:
+        assert (tmp_path / "report" / name).read_bytes().startswith(b"\x89PNG\r\n")
+    assert page.count("window.vegaEmbed") == 1
+    markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", page, flags=re.S)
+    loads = re.findall(r"<[^>]*(?:src|href|data)=[\"']?([^\"'>\s]+)", markup)
+    assert loads == ["data:,"]
+    assert "@import" not in page
+    assert "default-src 'none'" in page  # and the browser holds it to that
+    panels = {name: len(found) for name, found in figures_of(page).items()}
+    assert panels == {"figure2": 2, "decomposition": 2, "speed": 2, "chooser": 1}
+    text = prose(page)
+    assert "68 of 68 networks complete" in text  # 2 splits × 2 targets × (2 + 5 · 3)
+    assert "The transfer gain (AnB+ − BnB+) is" in text
+    assert "python 3.11.9, torch 2.13.0" in text
+    assert "0123456789abcdef" in text
+    assert "2026-01-02 03:04 to 2026-01-02 03:08 UTC" in text
+    assert "proven unchanged in 36 of 36 networks" in text
+    assert "Without networks that never left chance, all effects are the same." in text
+    assert "Incomplete" not in text
+
+
+@pytest.mark.usefixtures("light")
+def test_what_users_write_is_escaped(tmp_path: Path) -> None:
+    sweep = digits(splits=("s0", "s1"), layers=(1,))
+    failed = sweep.trials[-1]
+    failed |= {"outcome": "failed", "error_type": "Error", "error_message": NASTY}
+    for row in (*sweep.members, *sweep.trials):
+        row["name"] += NASTY
+    sweep.trials[0]["host"] = NASTY
+    page = write(sweep, tmp_path, text=f"# {NASTY}\n")
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 3
+    assert prose(page).count(NASTY.strip()) == 4  # name and reason of the failure, host, sweep
+    names = json.dumps(figures_of(page)["figure2"], ensure_ascii=False)
+    assert json.dumps(NASTY)[1:-1] in names
+
+
+@pytest.mark.usefixtures("light")
+def test_incomplete_sweep(tmp_path: Path) -> None:
+    sweep = digits(splits=("s0", "s1"), layers=(1, 2))
+    dropped, failed, skipped = sweep.trials.pop(), sweep.trials[-1], sweep.trials[-2]
+    failed |= {"outcome": "failed", "error_type": "LossNotFinite", "error_message": "loss is nan"}
+    skipped |= {"outcome": "skipped", "error_message": "its base failed"}
+    text = prose(write(sweep, tmp_path))
+    assert dropped["id"] not in text
+    assert "Incomplete: 45 of 48 networks are complete (1 failed, 1 skipped, 1 not run)." in text
+    assert "LossNotFinite: loss is nan" in text
+    assert "its base failed" in text
+
+
+@pytest.mark.usefixtures("light")
+def test_one_split(tmp_path: Path) -> None:
+    text = prose(write(digits(splits=("s0",), layers=(1, 2)), tmp_path))
+    assert "One split: differences have no interval" in text
+    assert "There are no intervals with one split." in text
+    assert "±" not in text
+
+
+@pytest.mark.usefixtures("light")
+def test_no_network_is_complete(tmp_path: Path) -> None:
+    sweep = digits(splits=("s0",), layers=(1,))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "speed.png").write_bytes(b"of an earlier report")
+    for row in sweep.trials:
+        row |= {"outcome": "lost", "error_message": "node died", "top1": None, "val_top1": None}
+    page = write(sweep, tmp_path)
+    assert (
+        "No network is complete yet, so there is nothing to show. Run: layerwise run demo" in page
+    )
+    assert figures_of(page) == {}
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("treatments", [("base",), ("base", "transfer"), ("transfer",)])
+def test_any_part_of_a_sweep_has_a_report(tmp_path: Path, treatments: tuple[str, ...]) -> None:
+    sweep = digits(splits=("s0", "s1"), layers=(2,))
+    sweep.trials = [row for row in sweep.trials if row["treatment"] in treatments]
+    page = write(sweep, tmp_path)
+    assert ("decomposition" in figures_of(page)) == ("transfer" in treatments)
+    assert ("speed" in figures_of(page)) == ("base" in treatments)
+    assert len(figures_of(page)["figure2"]) == 2
+
+
+@pytest.mark.usefixtures("light")
+def test_networks_at_chance(tmp_path: Path) -> None:
+    sweep = digits(splits=("s0", "s1", "s2"), layers=(1,))
+    chance = next(row for row in sweep.trials if row["treatment"] == "random")
+    chance |= {"at_chance": True, "top1": 0.2}
+    page = write(sweep, tmp_path)
+    assert "1 network never left chance" in prose(page)
+    after = page.split("these effects differ")[1].split("</table>")[0]
+    assert re.findall(r'scope="row">([a-z -]+)', after) == ["random"]
+
+
+@pytest.mark.usefixtures("light")
+def test_only_members_of_the_sweep_count(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    digits(splits=("s0",), layers=(1,)).write(store)
+    other = Synthetic("other")
+    other.add(Label(split="natural", target="A", treatment="base"), 0.25)
+    other.write(store)
+    members = store.table("sweeps")
+    members = members.filter(pc.equal(members["sweep"], "other"))
+    page = write_report(store, "other", members, tmp_path / "report").read_text(encoding="utf-8")
+    assert "1 of 1 networks complete" in page
+    assert "the bases reach 25.0 %" in page
