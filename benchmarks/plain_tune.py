@@ -167,7 +167,6 @@ def train(config: dict[str, Any], tasks: Mapping[str, Task], bases: Mapping[str,
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, steps))
 
     step, train_loss, best = 0, 0.0, -1.0
-    clock = time.perf_counter()
     while step < steps:
         for images, labels in loader:
             loss = F.cross_entropy(network(images), labels)

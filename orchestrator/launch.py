@@ -141,6 +141,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """An actor that carries out jobs, one trial a step; it is reused for the next job."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        worker.prepare()
         self.assignments = [Assignment.from_json(text) for text in config["trials"]]
 
     def step(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ RESULTS: list[Column] = [
     ("normalise", TEXT, "recipe: whose mean and deviation normalise the images"),
     ("recipe", TEXT, "recipe as JSON, fields at their default left out"),
     ("training", TEXT, "all that the id is the hash of, as JSON"),
-    ("right", INT, "test images classified rightly after the last step"),
+    ("correct", INT, "test images classified correctly after the last step"),
     ("total", INT, "test images"),
     ("top1", REAL, "test top-1 accuracy after the last step: the primary metric"),
     ("top5", REAL, "test top-5 accuracy; null with five classes or fewer"),
@@ -114,7 +114,7 @@ CURVE: list[Column] = [
 CLASSES: list[Column] = [
     ("subset", TEXT, "validation or test"),
     ("class_index", INT, "index of the class in the dataset"),
-    ("right", INT, "images classified rightly after the last step"),
+    ("correct", INT, "images classified correctly after the last step"),
     ("total", INT, "images"),
 ]
 

@@ -5,6 +5,7 @@ The same code runs in a Ray worker (`launch.py`) and in this process (`inline.py
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -87,6 +88,12 @@ class Report:
 
 
 Watcher = Callable[[Any], None]
+
+
+def prepare() -> None:
+    """Import what a training needs, so that no trial is charged for it."""
+    importlib.import_module("trainers.loop")
+    importlib.import_module("torch._dynamo")  # an optimiser's first step would import it
 
 
 def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = None) -> Report:
@@ -172,9 +179,9 @@ def _write_result(
     _write_curve(store, training.id, attempt, result.curve)
     rows = [
         {"id": training.id, "attempt": attempt, "subset": subset}
-        | {"class_index": index, "right": right, "total": total}
+        | {"class_index": index, "correct": correct, "total": total}
         for subset, score in (("validation", result.validation), ("test", result.test))
-        for index, (right, total) in zip(training.target.classes, score.per_class, strict=True)
+        for index, (correct, total) in zip(training.target.classes, score.per_class, strict=True)
     ]
     assert all(name in rows[0] for name, _, _ in CLASSES)
     store.write_attempt("classes", training.id, attempt, rows)
@@ -226,12 +233,12 @@ def _result_columns(training: Training, result: Any) -> dict[str, Any]:
     frozen = training.treatment.frozen
     seconds = result.seconds
     return {
-        "right": result.test.right,
+        "correct": result.test.correct,
         "total": result.test.total,
         "top1": result.test.top1,
         "top5": result.test.top5,
         "loss": result.test.loss,
-        "top1_at_best": result.test_right_best / result.test.total,
+        "top1_at_best": result.test_correct_best / result.test.total,
         "val_top1": result.validation.top1,
         "val_loss": result.validation.loss,
         "val_best": result.val_best,

@@ -120,7 +120,7 @@ def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> 
         "dataset": "digits",
         "network": "small8",
         "classes": 5,
-        "right": round((top1 or 0) * 1000),
+        "correct": round((top1 or 0) * 1000),
         "total": 1000,
         "top1": top1,
         "val_top1": top1,
@@ -141,7 +141,7 @@ def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> 
 
 
 def class_row(trial: Mapping[str, Any], index: int) -> Row:
-    counts = {"class_index": index, "right": 40 + index, "total": 50, "subset": "test"}
+    counts = {"class_index": index, "correct": 40 + index, "total": 50, "subset": "test"}
     return {"id": trial["id"], "attempt": trial["attempt"]} | counts
 
 

@@ -7,8 +7,11 @@ import itertools
 import json
 import math
 import multiprocessing
+import os
 import random
-import time
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +217,10 @@ class FakeScores:
 
     def score(self, subset: str) -> Score:
         self.asked.append(subset)
-        right = next(self.rights[subset])
-        return Score(right=right, total=100, loss=right / 8, top5=None, per_class=((right, 100),))
+        correct = next(self.rights[subset])
+        return Score(
+            correct=correct, total=100, loss=correct / 8, top5=None, per_class=((correct, 100),)
+        )
 
 
 def test_columns_from_a_curve_made_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,13 +229,13 @@ def test_columns_from_a_curve_made_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
     fake = FakeScores([0.5] * 24, validation, test=[11, 31, 71, 55])
     fake.install(monkeypatch)
     last = result(training(steps=24, evaluate_every=2))
-    assert (last.val_best, last.val_best_step, last.test_right_best) == (0.7, 8, 71)
+    assert (last.val_best, last.val_best_step, last.test_correct_best) == (0.7, 8, 71)
     assert (last.validation.top1, last.test.top1) == (0.61, 0.55)
     best = [70, 70, 65, 64, 63, 61, 60, 50, 40, 30]
     assert last.val_mean10 == pytest.approx(sum(best) / 1000, rel=1e-15)
     assert last.train_loss == 0.5
     assert fake.asked.count("test") == 4  # where the validation improved, and at the end
-    assert [p.val_loss for p in last.curve] == [right / 8 for right in validation]
+    assert [p.val_loss for p in last.curve] == [correct / 8 for correct in validation]
 
 
 @pytest.mark.parametrize(
@@ -256,18 +261,18 @@ def test_a_network_that_does_not_learn_is_at_chance_and_kept() -> None:
 
 
 def test_scores() -> None:
-    """Six classes, scores by hand: top-1, top-5, mean loss, and right and total of each class."""
+    """Six classes, scores by hand: top-1, top-5, mean loss, and correct and total of each class."""
     scores = torch.tensor(
         [
-            [9.0, 1, 2, 3, 4, 5],  # of class 0: right
+            [9.0, 1, 2, 3, 4, 5],  # of class 0: correct
             [0.0, 9, 1, 2, 3, 4],  # of class 0: wrong, and not among the five best
             [1.0, 9, 2, 3, 4, 5],  # of class 2: wrong, among the five best
-            [0.0, 0, 0, 0, 0, 9],  # of class 5: right
+            [0.0, 0, 0, 0, 0, 9],  # of class 5: correct
         ]
     )
     labels = torch.tensor([0, 0, 2, 5])
     found = evaluate(torch.nn.Identity(), (scores, labels), 6)
-    assert (found.right, found.total, found.top1, found.top5) == (2, 4, 0.5, 0.75)
+    assert (found.correct, found.total, found.top1, found.top5) == (2, 4, 0.5, 0.75)
     assert found.per_class == ((1, 2), (0, 0), (0, 1), (0, 0), (0, 0), (1, 1))
     rows_ = [
         math.log(sum(map(math.exp, row))) - row[label]
@@ -281,7 +286,7 @@ def test_scores_of_more_images_than_one_pass_takes() -> None:
     torch.manual_seed(0)
     scores, labels = torch.randn(2 * CHUNK + 5, 6), torch.randint(6, (2 * CHUNK + 5,))
     found = evaluate(torch.nn.Identity(), (scores, labels), 6)
-    assert found.right == int((scores.argmax(1) == labels).sum())
+    assert found.correct == int((scores.argmax(1) == labels).sum())
     assert found.total == len(labels)
     loss = torch.nn.functional.cross_entropy(scores.double(), labels)
     assert found.loss == pytest.approx(float(loss), rel=1e-12)
@@ -467,9 +472,9 @@ CONTEXT.set_forkserver_preload(
 )
 
 KILLED = [
-    training("transfer", 2, steps=101),
-    training("selffer", 4, steps=101, dropout=0.4, optimiser="adam", rate=0.01),
-    training("transfer", 1, steps=101, fine_tuned=True, network=BATCH_NORM),
+    training("transfer", 2, steps=201),
+    training("selffer", 4, steps=201, dropout=0.4, optimiser="adam", rate=0.01),
+    training("transfer", 1, steps=201, fine_tuned=True, network=BATCH_NORM),
 ]
 
 
@@ -491,15 +496,23 @@ def assignment(one: Training, store: Store, parent: bytes | None) -> Assignment:
     )
 
 
-def in_a_process(given: Assignment) -> Any:
-    process = CONTEXT.Process(target=worker.run, args=(given,))
+def run_and_die(given: Assignment, step: int, seconds: float) -> None:
+    """Train, and be killed some time after the snapshot of a step, wherever that is."""
+
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+
+    def watch(row: Any) -> None:
+        if isinstance(row, Snapshot) and row.step >= step and not timer.is_alive():
+            timer.start()
+
+    worker.run(given, watch=watch)
+
+
+def exit_code(run: Callable[..., Any], *arguments: Any) -> int | None:
+    process = CONTEXT.Process(target=run, args=arguments)
     process.start()
-    return process
-
-
-def furthest(store: Store, one: Training) -> int:
-    """The step of the last snapshot in the store."""
-    return max((int(name.split("-")[0]) for name in store.names("progress", one.id)), default=0)
+    process.join()
+    return process.exitcode
 
 
 @pytest.fixture
@@ -515,19 +528,12 @@ def test_a_killed_process_resumes_bit_identically(
     whole, killed = stores
     parent = parent_of(one)
     moments = random.Random(one.id)
-    steps = sorted(moments.sample(range(1, 70), 3))
+    steps = itertools.accumulate(moments.sample(range(1, 21), 3))
     for step in steps:
-        process = in_a_process(assignment(one, killed, parent))
-        while process.is_alive() and furthest(killed, one) < step:
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.01))
-        process.kill()
-        process.join()
-        assert process.exitcode == -9
-    last = in_a_process(assignment(one, killed, parent))
+        seconds = moments.uniform(0, 0.02)
+        assert exit_code(run_and_die, assignment(one, killed, parent), step, seconds) == -9
+    assert exit_code(worker.run, assignment(one, killed, parent)) == 0
     worker.run(assignment(one, whole, parent))
-    last.join()
-    assert last.exitcode == 0
 
     for table in ("trials", "curves", "classes"):
         columns = result_columns(table)

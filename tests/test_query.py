@@ -137,8 +137,8 @@ def test_all_views_are_listed_and_described(store: Store) -> None:
 
 
 def test_a_syntax_error_shows_where(store: Store) -> None:
-    with pytest.raises(QueryError, match=r'at or near "," near: SELECT right, top1 FROM trials; '):
-        run_query(store, "SELECT right, top1 FROM trials")
+    with pytest.raises(QueryError, match=r'at or near "," near: SELECT order, top1 FROM trials; '):
+        run_query(store, "SELECT order, top1 FROM trials")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_what_a_run_leaves_in_the_store(plan_of: PlanOf, store: Store) -> None:
     classes = store.table("classes")
     assert classes.num_rows == 6 * 2 * 5
     test = [row for row in classes.to_pylist() if row["subset"] == "test"]
-    assert sum(row["right"] for row in test) == sum(row["right"] for row in rows.values())
+    assert sum(row["correct"] for row in test) == sum(row["correct"] for row in rows.values())
     assert store.names("checkpoints") == sorted([id_of["A s0"], id_of["B s0"]])
     assert store.names("progress") == []
     assert store.members("small")["id"].to_pylist() == [id_of[name] for name in ALL]

@@ -1029,9 +1029,6 @@ def test_options_change_the_ids(plan_of: Callable[..., Plan]) -> None:
     assert (first.network.macs[0], other.network.macs[0]) == (4 * 27 * 49, 4 * 27 * 64)
 
 
-DEPRECATED = pytest.mark.filterwarnings(
-    "ignore:The image decoding:DeprecationWarning"
-)  # torchvision
 IMAGE_FILES = """\
 from pathlib import Path
 
@@ -1058,7 +1055,6 @@ def images(garden: Path, folder: Path) -> Path:
 IN_FILES = GARDEN.replace("[daisy, poppy]", "[a, b]").replace("[rose, tulip]", "[c, d]")
 
 
-@DEPRECATED
 @pytest.mark.usefixtures("images")
 def test_images_in_files(plan_of: Callable[..., Plan]) -> None:
     planned = plan_of(IN_FILES)
@@ -1072,7 +1068,6 @@ def test_images_in_files(plan_of: Callable[..., Plan]) -> None:
     assert carried.tally()["complete"] == 6
 
 
-@DEPRECATED
 def test_an_image_file_of_another_size(images: Path) -> None:
     Image.new("RGB", (7, 9)).save(images / "3-third.png")
     Path("files.yaml").write_text(IN_FILES)
@@ -1082,7 +1077,6 @@ def test_an_image_file_of_another_size(images: Path) -> None:
     ]
 
 
-@DEPRECATED
 def test_an_image_file_that_is_none(images: Path) -> None:
     (images / "0-first.png").write_text("not an image")
     Path("files.yaml").write_text(IN_FILES)

@@ -8,8 +8,9 @@ Images are an array (N, C, H, W) or (N, H, W), uint8 or float, or a list of imag
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
-import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,8 @@ def digits(
     a class; each training original is rendered `renderings` times, each time at its own place and
     with its own noise (standard deviation, of a full scale of 1), the others once.
     """
-    from sklearn.datasets import load_digits
-
     counts = {"train": train, "validation": validation, "test": test}
-    originals, labels = load_digits(return_X_y=True)
+    originals, labels = _digits_file()
     found = _hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
     if found != DIGITS_HASH:
         raise DataError(
@@ -106,6 +105,23 @@ def digits(
             image[0, top : top + 8, left : left + 8] += pixels[original]
         subsets[name] = Subset(images, labels[picked].astype(np.int64))
     return Dataset(classes=tuple("0123456789"), **subsets)
+
+
+def _digits_file() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64), 0..16, and labels, from scikit-learn's file.
+
+    `sklearn.datasets.load_digits` reads the same, after a second of imports in every worker.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("the digits come with scikit-learn: pip install scikit-learn")
+    path = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(path, "rt") as file:
+            table = np.loadtxt(file, delimiter=",")
+    except OSError as error:
+        raise DataError(f"cannot read scikit-learn's digits at {path}: {error}") from error
+    return table[:, :-1], table[:, -1]
 
 
 def digits_info(

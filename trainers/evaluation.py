@@ -15,9 +15,9 @@ CHUNK = 1024  # images of one forward pass without gradients
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A network on a set of images. `per_class` holds (right, total) in the order of the task."""
+    """A network on a set of images. `per_class` holds (correct, total) in the order of the task."""
 
-    right: int
+    correct: int
     total: int
     loss: float
     top5: float | None
@@ -25,7 +25,7 @@ class Score:
 
     @property
     def top1(self) -> float:
-        return self.right / self.total
+        return self.correct / self.total
 
 
 @torch.no_grad()
@@ -46,14 +46,14 @@ def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
         if classes > 5:
             right5 += (scores.topk(5).indices == y[:, None]).sum()
     hit = torch.cat(hits)
-    right = torch.bincount(labels[hit], minlength=classes).tolist()
+    correct = torch.bincount(labels[hit], minlength=classes).tolist()
     total = torch.bincount(labels, minlength=classes).tolist()
     return Score(
-        right=sum(right),
+        correct=sum(correct),
         total=len(labels),
         loss=float(loss) / len(labels),
         top5=int(right5) / len(labels) if classes > 5 else None,
-        per_class=tuple(zip(right, total, strict=True)),
+        per_class=tuple(zip(correct, total, strict=True)),
     )
 
 

@@ -70,7 +70,7 @@ class Result:
     images: int
     test: Score
     validation: Score
-    test_right_best: int
+    test_correct_best: int
     val_best: float
     val_best_step: int
     val_mean10: float
@@ -148,12 +148,12 @@ def train(
         if last or run.step % every == 0:
             clock.lap("train")
             validation = learner.score("validation")
-            improved = validation.right > run.best_right
+            improved = validation.correct > run.best_correct
             if improved or last:
                 test = learner.score("test")
             if improved:
-                run.best_right, run.best_step = validation.right, run.step
-                run.test_right_best = test.right
+                run.best_correct, run.best_step = validation.correct, run.step
+                run.test_correct_best = test.correct
             clock.lap("evaluate")
             if failure := run.failure(validation):
                 yield failure
@@ -177,9 +177,9 @@ class _Progress:
     step: int = 0
     losses: list[Any] = dataclasses.field(default_factory=list)
     curve: list[Evaluation] = dataclasses.field(default_factory=list)
-    best_right: int = -1
+    best_correct: int = -1
     best_step: int = 0
-    test_right_best: int = 0
+    test_correct_best: int = 0
     frozen_hash_start: str = ""
     exact: bool = True
     resumes: int = 0
@@ -267,8 +267,8 @@ def _result(run: _Progress, learner: Learner, validation: Score, test: Score) ->
         images=run.curve[-1].images,
         test=test,
         validation=validation,
-        test_right_best=run.test_right_best,
-        val_best=run.best_right / validation.total,
+        test_correct_best=run.test_correct_best,
+        val_best=run.best_correct / validation.total,
         val_best_step=run.best_step,
         val_mean10=sum(best) / len(best),
         train_loss=run.curve[-1].train_loss,

@@ -121,13 +121,12 @@ def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
 
 
 def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
-    """Multiply-adds of one image and parameters, layer by layer, without computing anything.
+    """Multiply-adds of one image and parameters, layer by layer, from one forward pass.
 
     Raises as `build` does, and `NetworkError` if the layers do not fit together or the images.
     """
     try:
-        with torch.device("meta"):
-            network = build(ref, classes, shape)
+        network = build(ref, classes, shape)
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -150,7 +149,8 @@ def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.register_forward_hook(count(number))
     try:
-        network.eval()(torch.empty(2, *shape, device="meta"))
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, *shape))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         message = str(error).partition("\n")[0]
         raise NetworkError(f"network {ref.name} does not take images {shape}: {message}") from error
