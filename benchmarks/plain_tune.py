@@ -43,7 +43,7 @@ DATA: dict[str, Any] = {
 }
 NETWORK: dict[str, Any] = {"conv": (8, 16, 16, 16, 16), "pool": (1, 3), "fc": (32, 32)}
 RATE, MOMENTUM, WEIGHT_DECAY, WARMUP = 0.03, 0.9, 5e-4, 0.1
-BATCH, STEPS, EVALUATE_EVERY = 32, 500, 50
+BATCH, STEPS, EVALUATE_EVERY = 32, 500, 25
 LAYERS = range(1, 8)
 
 # A treatment and the number of layers that are copied or random.

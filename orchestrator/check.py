@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator import plan as planning
-from orchestrator import spec
+from orchestrator import sweep_file
 from orchestrator.errors import LayerwiseError
+from orchestrator.experiment import examine, shorten
 from orchestrator.frontier import Ending, State
 from orchestrator.inline import run_inline
 from orchestrator.plan import Trial
@@ -29,8 +30,8 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
     """
     from rich.table import Table
 
-    sweep, source = spec.load(name, changes)
-    experiment = spec.examine(sweep, source)
+    sweep, source = sweep_file.load(name, changes)
+    experiment = examine(sweep, source)
     data, layers = experiment.data, experiment.layers
     console.print(
         f"dataset {sweep.dataset.name}: {len(data.classes)} classes, images {_by(data.shape)}, "
@@ -48,8 +49,8 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
         )
     console.print(table)
 
-    shortened = spec.shorten(sweep, STEPS)
-    plan = planning.plan(spec.examine(shortened, source))
+    shortened = shorten(sweep, STEPS)
+    plan = planning.plan(examine(shortened, source))
     first = experiment.splits[0].name
     some = plan.with_parents(t.id for t in plan.members if t.split == first and t.target == "A")
     troubles = _Troubles()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.errors import LayerwiseError
+from orchestrator.errors import LayerwiseError, SweepError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,15 +103,19 @@ def run(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     only: OnlyOption = None,
-    retry_failed: Annotated[bool, typer.Option(help="Train failed trials again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train failed ones again.")
+    ] = False,
     address: Annotated[
         str | None,
         typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs; without, a local one."),
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")] = None,
-    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard.")] = False,
-    inline: Annotated[bool, typer.Option(help="Train in this process, without Ray.")] = False,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Train in this process, without Ray.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
 ) -> None:
     """Train what the store lacks, and show the answer. After a stop, the same command goes on."""
@@ -153,8 +157,8 @@ def _launch(
 ) -> None:
     if address:
         os.environ["RAY_ADDRESS"] = address  # read when Ray is imported
+    from orchestrator.experiment import own_modules
     from orchestrator.launch import Cluster, launch
-    from orchestrator.spec import own_modules
 
     modules = tuple(own_modules(carried.plan.sweep))
     launch(carried, Cluster(cpus=cpus, gpus=gpus, dashboard=dashboard, modules=modules))
@@ -165,7 +169,7 @@ def _conclude(carried: Run, store: Store, out: Console, report: bool) -> None:
     from orchestrator.console import summary_table
 
     tally = carried.tally()
-    name = carried.plan.sweep.name
+    name, sweep = carried.plan.sweep.name, carried.plan.source.argument
     if tally["complete"]:
         out.print(summary_table(store.members(name), store.table("trials")))
         if report:
@@ -174,7 +178,7 @@ def _conclude(carried: Run, store: Store, out: Console, report: bool) -> None:
     if bad:
         counts = ", ".join(f"{n} {state}" for state, n in bad.items())
         again = "" if "failed" not in bad else " (failed trials run again with --retry-failed)"
-        say(out, f"{counts} of {len(carried.trials)} trials{again}; why: layerwise status {name}")
+        say(out, f"{counts} of {len(carried.trials)} trials{again}; why: layerwise status {sweep}")
         raise typer.Exit(1)
 
 
@@ -290,11 +294,11 @@ def clean(
 
 
 def _plan(sweep: str, changes: list[str]) -> Plan:
+    from orchestrator import experiment, sweep_file
     from orchestrator import plan as planning
-    from orchestrator import spec
 
-    loaded, source = spec.load(sweep, changes)
-    return planning.plan(spec.examine(loaded, source))
+    loaded, source = sweep_file.load(sweep, changes)
+    return planning.plan(experiment.examine(loaded, source))
 
 
 def _selected(planned: Plan, only: str | None) -> set[str] | None:
@@ -342,5 +346,6 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except LayerwiseError as error:
-        typer.echo(f"layerwise: {error}" if "\n" not in str(error) else str(error), err=True)
+        prefix = "" if isinstance(error, SweepError) else "layerwise: "  # it names its file itself
+        typer.echo(f"{prefix}{error}", err=True)
         sys.exit(MISTAKE)

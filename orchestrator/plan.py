@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.spec import ALL_TREATMENTS, Experiment, Resources, Sweep
+from orchestrator.experiment import Experiment
+from orchestrator.spec import ALL_TREATMENTS, Resources, Sweep
+from orchestrator.yaml_source import Source
 from trainers.config import NetworkInfo, Recipe, Schedule, Task, Training, Treatment
 from trainers.splits import Split
 
@@ -22,12 +24,14 @@ BACKWARD = 3  # a step of a layer that learns costs three forward passes: itself
 class Trial:
     """One network of a sweep: what it is, what the sweep calls it, and what it asks for.
 
+    `argument` is what the user called the sweep on the command line.
     Two trials with the same id are one training.
     """
 
     training: Training
     name: str
     sweep: str
+    argument: str
     split: str
     split_hash: str
     source: str | None
@@ -69,7 +73,7 @@ class Plan:
     sweep: Sweep
     members: tuple[Trial, ...]
     network: NetworkInfo
-    text: str
+    source: Source
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
@@ -102,7 +106,7 @@ def plan(experiment: Experiment) -> Plan:
         for seed in sweep.seeds
         for trial in _pair(experiment, split, seed)
     ]
-    return Plan(sweep, tuple(cells), experiment.layers, experiment.text)
+    return Plan(sweep, tuple(cells), experiment.layers, experiment.source)
 
 
 def _pair(experiment: Experiment, split: Split, seed: int) -> list[Trial]:
@@ -129,6 +133,7 @@ def _pair(experiment: Experiment, split: Split, seed: int) -> list[Trial]:
             training=training,
             name=f"{name} seed{seed}" if len(sweep.seeds) > 1 else name,
             sweep=sweep.name,
+            argument=experiment.source.argument or sweep.name,
             split=split.name,
             split_hash=split.hash,
             source=source,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from orchestrator.frontier import ENDED, Ending, Frontier, GivenUp, Job, Node, State
@@ -42,25 +42,31 @@ class Run:
         wanted = plan.with_parents(plan.trials if only is None else only)
         self.trials = {id: trial for id, trial in plan.trials.items() if id in wanted}
         outcomes = store.outcomes()
-        failed = [] if retry_failed else [i for i in self.trials if outcomes.get(i) == "failed"]
+        failed: dict[str, str] = {}
+        if not retry_failed:
+            ids = [id for id in self.trials if outcomes.get(id) == "failed"]
+            failed = {row["id"]: row["error_message"] for row in store.rows(ids, "failed")}
         complete = {id for id in self.trials if outcomes.get(id) == "complete"}
-        self.checkpoints = self._parent_checkpoints(complete)
+        self.checkpoints = self._parent_checkpoints(complete, failed)
         self.already = len(complete)
         nodes = {
             id: Node((trial.parent,) if trial.parent else (), plan.flops(trial), trial.request)
             for id, trial in self.trials.items()
         }
-        self.frontier = Frontier(nodes, complete, {id: self._reason(id) for id in failed})
-        store.write_sweep(plan.sweep.name, [trial.labels() for trial in plan.members], plan.text)
+        self.frontier = Frontier(nodes, complete, failed)
+        members = [trial.labels() for trial in plan.members]
+        store.write_sweep(plan.sweep.name, members, plan.source.record())
         known = {id for id, outcome in outcomes.items() if outcome == "skipped"}
         self._record([g for g in self.frontier.take_given_up() if g.trial not in known])
+        self._tidy()
 
-    def _parent_checkpoints(self, complete: set[str]) -> dict[str, str]:
+    def _parent_checkpoints(self, complete: set[str], failed: Collection[str]) -> dict[str, str]:
         """Checkpoint hashes of the bases that are complete and that unfinished trials need.
 
         A base whose checkpoint is gone or damaged is taken out of `complete`, to be trained again.
         """
-        needed = {t.parent for id, t in self.trials.items() if id not in complete and t.parent}
+        settled = complete.union(failed)
+        needed = {t.parent for id, t in self.trials.items() if id not in settled and t.parent}
         found: dict[str, str] = {}
         for row in self.store.rows(sorted(needed & complete)):
             try:
@@ -69,10 +75,6 @@ class Run:
             except CheckpointError:
                 complete.discard(row["id"])
         return found
-
-    def _reason(self, id: str) -> str:
-        row = self.store.row(id) or {}
-        return row.get("error_message") or "no reason was recorded"
 
     def take(self) -> tuple[Job, list[Assignment]] | None:
         """The next job and what its worker must know; none until another one ends."""
@@ -108,6 +110,10 @@ class Run:
             self.progress.ended(self.trials[id], report.ending, report.message)
         endings = {id: (reports[id].ending, reports[id].message) for id in job.trials}
         self._record(self.frontier.finish(job, endings))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop the checkpoints that only this run needed, once it is done."""
         if self.frontier.done and self.plan.sweep.keep == "none":
             for id in self.trials:
                 self.store.drop_checkpoints(id)

@@ -13,7 +13,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,6 +36,7 @@ class Assignment:
 
     training: str
     labels: dict[str, Any]
+    argument: str
     request: dict[str, Any]
     retries: int
     parent_checkpoint: str | None
@@ -58,6 +59,7 @@ class Assignment:
         return cls(
             training=canonical(trial.training),
             labels=trial.labels(),
+            argument=trial.argument,
             request=(request or trial.request).model_dump(),
             retries=retries,
             parent_checkpoint=parent_checkpoint,
@@ -150,7 +152,7 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
                 case Failure():
                     if record:
                         _write_curve(store, training.id, attempt, item.curve)
-                    return finish(Ending.FAILED, **_failure_columns(training, row, item))
+                    return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
     except torch.cuda.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         return Report(training.id, Ending.OUT_OF_MEMORY, str(error).splitlines()[0])
@@ -259,11 +261,12 @@ def _result_columns(training: Training, result: Any) -> dict[str, Any]:
     }
 
 
-def _failure_columns(training: Training, row: Mapping[str, Any], failure: Any) -> dict[str, Any]:
+def _failure_columns(assignment: Assignment, training: Training, failure: Any) -> dict[str, Any]:
     return {
         "error_type": failure.error_type,
-        "error_message": f"trial {training.id} ({row['name']}) failed: {failure.message}; "
-        f"run it alone with: layerwise debug {row['sweep']} {training.id[:8]}",
+        "error_message": f"trial {training.id} ({assignment.labels['name']}) failed: "
+        f"{failure.message}; run it alone with: "
+        f"layerwise debug {assignment.argument} {training.id[:8]}",
         "error_step": failure.step,
         **_seconds_columns(failure.seconds),
     }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -40,12 +44,22 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Source:
-    """Where values came from: the file's name, its text and a line for every path."""
+    """Where values came from: the file's name, its text and a line for every path.
+
+    `argument` is what the user typed to name it, `changes` the `key=value` given beside it.
+    """
 
     name: str
     text: str = ""
+    argument: str = ""
+    changes: list[str] = field(default_factory=list)
     lines: dict[Path, int] = field(default_factory=dict)
     overrides: set[Path] = field(default_factory=set)
+
+    def record(self) -> str:
+        """The text, and what was changed, as comments below it."""
+        changed = [f"# changed by: --set {change}\n" for change in self.changes]
+        return "".join([self.text.rstrip("\n") + "\n", *changed])
 
     def override(self, path: Path) -> None:
         """The value at `path` was given on the command line and not in the file."""
@@ -168,3 +182,17 @@ class _Builder:
 
 def _shown(tag: str) -> str:
     return tag.replace(TAG, "!!")
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'schedule'?`, if a known word is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value as YAML would have it, cut short."""
+    if isinstance(value, float):
+        return f".{value}" if not math.isfinite(value) else f"{value:g}"
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else text[:37] + "…"

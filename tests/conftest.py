@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import settings
 
-from orchestrator import cli, spec
+from orchestrator import cli, experiment, sweep_file
 from orchestrator.plan import Plan, plan
 
 settings.register_profile("layerwise", deadline=None)  # machines are busy
@@ -51,7 +51,7 @@ def plan_of(tmp_path: Path) -> Callable[..., Plan]:
     def planned(text: str, *changes: str) -> Plan:
         path = tmp_path / "sweep.yaml"
         path.write_text(text)
-        sweep, source = spec.load(str(path), changes)
-        return plan(spec.examine(sweep, source))
+        sweep, source = sweep_file.load(str(path), changes)
+        return plan(experiment.examine(sweep, source))
 
     return planned

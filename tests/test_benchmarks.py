@@ -14,8 +14,8 @@ import torch
 
 from benchmarks import plain_tune, versus_tune
 from benchmarks.versus_tune import Figures, Row, figures
+from orchestrator import experiment, sweep_file
 from orchestrator import plan as planning
-from orchestrator import spec
 from orchestrator.plan import Plan
 from orchestrator.store import Store
 from orchestrator.worker import EMPTY_ROW
@@ -24,8 +24,8 @@ from trainers.schedules import factor
 
 
 def digits_plan(splits: int) -> Plan:
-    loaded, source = spec.load("digits", [f"splits.random={list(range(splits))}"])
-    return planning.plan(spec.examine(loaded, source))
+    loaded, source = sweep_file.load("digits", [f"splits.random={list(range(splits))}"])
+    return planning.plan(experiment.examine(loaded, source))
 
 
 def row(**changes: object) -> Row:
@@ -64,7 +64,7 @@ def test_the_first_experiment_needs_no_base() -> None:
 
 
 def test_the_recipe_and_the_data_are_those_of_the_sweep() -> None:
-    sweep = spec.load("digits")[0]
+    sweep = sweep_file.load("digits")[0]
     recipe = sweep.recipe
     assert sweep.dataset.options == plain_tune.DATA
     assert dict(sweep.network.frozen_options) == plain_tune.NETWORK

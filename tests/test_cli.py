@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import spec
+from orchestrator import experiment, sweep_file
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, plan
 from orchestrator.progress import RunProgress
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(folder: Path) -> Plan:
-    return plan(spec.examine(*spec.load(str(folder / "small.yaml"))))
+    return plan(experiment.examine(*sweep_file.load(str(folder / "small.yaml"))))
 
 
 @pytest.fixture

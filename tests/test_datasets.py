@@ -20,10 +20,10 @@ from trainers.datasets import (
     DIGITS_IMAGES,
     SUBSETS,
     DataError,
-    check_options,
     describe,
     digits,
     digits_info,
+    fit_options,
     from_mapping,
     load,
     resolve,
@@ -122,10 +122,10 @@ def test_renderings_differ_in_place_and_noise() -> None:
 @pytest.mark.parametrize(
     ("options", "field", "message"),
     [
-        ({"canvas": 7}, "canvas", "expected a whole number, x ≥ 8"),
-        ({"renderings": 0}, "renderings", "expected a whole number, x ≥ 1"),
-        ({"test": 0}, "test", "expected a whole number, x ≥ 1"),
-        ({"noise": -0.1}, "noise", "expected x ≥ 0"),
+        ({"canvas": 7}, "canvas", "expected 8 ≤ x ≤ 256"),
+        ({"renderings": 0}, "renderings", "expected 1 ≤ x ≤ 1000"),
+        ({"test": 0}, "test", "expected 1 ≤ x ≤ 174"),
+        ({"noise": -0.1}, "noise", "expected 0 ≤ x ≤ 100"),
         (
             {"train": 41},
             "train",
@@ -146,7 +146,14 @@ def test_options_that_do_not_fit(options: dict[str, Any], field: str, message: s
 
 
 def test_any_option_for_a_function_that_takes_any() -> None:
-    check_options(lambda **anything: anything, (("colour", 1),))
+    assert fit_options(lambda **anything: anything, (("colour", 1),)) == (("colour", 1),)
+
+
+def test_options_at_their_default_are_left_out_and_whole_numbers_become_what_is_wanted() -> None:
+    def function(*, width: int = 8, noise: float = 0.5, tone: str = "low") -> None: ...
+
+    given = (("noise", 1), ("tone", "low"), ("width", 8))
+    assert fit_options(function, given) == (("noise", 1.0),)
 
 
 def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import cli, spec
+from orchestrator import cli, sweep_file
 from orchestrator.tables import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = ["--set", "splits.random=[0]", "--set", "recipe.steps=4", "--set", "layers=[3]"]
+SMALL = ["--set", "splits.random=[2]", "--set", "recipe.steps=4", "--set", "layers=[3]"]
 SMALL += ["--set", "recipe.evaluate_every=2"]
 
 
@@ -22,8 +22,8 @@ def commands() -> list[str]:
     found = []
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
         found += block.splitlines()
-    for name in spec.bundled():
-        header = spec.read(name)[0]
+    for name in sweep_file.bundled():
+        header = sweep_file.read(name)[0]
         found += re.findall(r"^#\s+(?:Run:\s+)?(layerwise .*?)(?:\s{2,}.*)?$", header, re.MULTILINE)
     return list(dict.fromkeys(found))
 

@@ -239,7 +239,7 @@ def test_own_code_travels_and_a_failed_base_skips_its_children(tmp_path: Path) -
     assert (base["error_type"], base["error_step"]) == ("LossNotFinite", 0)
     assert base["error_message"] == (
         f"trial {base['id']} (A pair) failed: loss is nan at step 0; "
-        f"run it alone with: layerwise debug own {base['id'][:8]}"
+        f"run it alone with: layerwise debug {sweep} {base['id'][:8]}"
     )
     assert rows["A1B pair"]["error_message"] == (
         f"its parent {base['id']} failed: {base['error_message']}"

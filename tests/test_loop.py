@@ -486,6 +486,7 @@ def assignment(one: Training, store: Store, parent: bytes | None) -> Assignment:
     return Assignment(
         training=canonical(one),
         labels=labels,
+        argument="digits",
         request=Resources().model_dump(),
         retries=0,
         parent_checkpoint=sha256,

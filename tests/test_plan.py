@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import spec
+from orchestrator import experiment, sweep_file
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan import Plan, cost, plan, rate_key, select
 from orchestrator.status import find, treatment_name
@@ -40,7 +40,7 @@ MACS = (
 
 @pytest.fixture(scope="module")
 def digits() -> Plan:
-    return plan(spec.examine(*spec.load("digits")))
+    return plan(experiment.examine(*sweep_file.load("digits")))
 
 
 def test_the_papers_design(digits: Plan) -> None:
@@ -253,8 +253,8 @@ def test_cost_with_rates(plan_of: PlanOf) -> None:
 
 
 def test_ten_thousand_trials() -> None:
-    sweep, source = spec.load("digits", [f"seeds={list(range(35))}"])
-    planned = plan(spec.examine(sweep, source))
+    sweep, source = sweep_file.load("digits", [f"seeds={list(range(35))}"])
+    planned = plan(experiment.examine(sweep, source))
     assert len(planned.trials) == len(planned.members) == 10_360
     assert len({trial.name for trial in planned.members}) == 10_360
 

@@ -21,6 +21,7 @@ Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycl
 
 STRICT = {"extra": "forbid", "strict": True}
 ID_LENGTH = 16
+MOST = 10**9  # steps, epochs, images: more is a slip of the pen
 
 
 class ConfigError(ValueError):
@@ -198,10 +199,10 @@ class Recipe:
         require(self.rate > 0, "rate", "expected a learning rate, x > 0")
         require(0 <= self.momentum < 1, "momentum", "expected 0 ≤ x < 1")
         require(self.weight_decay >= 0, "weight_decay", "expected x ≥ 0")
-        require(self.batch >= 1, "batch", "expected a number of images, x ≥ 1")
+        require(1 <= self.batch <= MOST, "batch", "expected a number of images, 1 ≤ x ≤ 10⁹")
         for field in ("steps", "epochs", "evaluate_every"):
             value = getattr(self, field)
-            require(value is None or 0 < value < math.inf, field, "expected x > 0")
+            require(value is None or 0 < value <= MOST, field, "expected 0 < x ≤ 10⁹")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")
 
 

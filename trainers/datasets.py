@@ -7,6 +7,7 @@ Images are an array (N, C, H, W) or (N, H, W), uint8 or float, or a list of imag
 
 from __future__ import annotations
 
+import difflib
 import functools
 import gzip
 import hashlib
@@ -19,9 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task, digest
+from trainers.config import ConfigError, DatasetInfo, DatasetRef, Options, Task, digest
 
 SUBSETS = ("train", "validation", "test")
+GIVEN = ("classes", "shape")  # what a network is told beside its options
 
 # SHA-256 over the pixels and labels of scikit-learn's copy of the UCI optical digits.
 DIGITS_HASH = "192c099834f8e7cd"
@@ -132,20 +134,20 @@ def digits_info(
     train: int = 40,
     validation: int = 40,
     test: int = 94,
-    seed: int = 0,  # noqa: ARG001 - the options of `digits`
+    seed: int = 0,
 ) -> DatasetInfo:
     """What planning must know of `digits`, without scikit-learn."""
-    for name, value, least in (
-        ("canvas", canvas, 8),
-        ("renderings", renderings, 1),
-        ("train", train, 1),
-        ("validation", validation, 1),
-        ("test", test, 1),
+    for name, value, least, most in (
+        ("canvas", canvas, 8, 256),
+        ("noise", noise, 0, 100),
+        ("renderings", renderings, 1, 1000),
+        ("train", train, 1, min(DIGITS_IMAGES)),
+        ("validation", validation, 1, min(DIGITS_IMAGES)),
+        ("test", test, 1, min(DIGITS_IMAGES)),
+        ("seed", seed, 0, 2**32 - 1),
     ):
-        if value < least:
-            raise ConfigError(name, f"expected a whole number, x ≥ {least}")
-    if noise < 0:
-        raise ConfigError("noise", "expected x ≥ 0")
+        if not least <= value <= most:
+            raise ConfigError(name, f"expected {least} ≤ x ≤ {most}")
     if train + validation + test > min(DIGITS_IMAGES):
         raise ConfigError(
             "train",
@@ -176,15 +178,13 @@ def load(ref: DatasetRef) -> Dataset:
     return dataset
 
 
-def describe(name: str, options: tuple[tuple[str, Any], ...]) -> DatasetInfo:
+def describe(name: str, options: Options) -> DatasetInfo:
     """What planning must know of a dataset.
 
     Raises `ConfigError` naming `name` or the wrong option, and `DataError` for bad data.
     """
     if name in DATASETS:
-        kind = DATASETS[name]
-        check_options(kind.load, options)
-        return kind.info(**dict(options))
+        return DATASETS[name].info(**dict(fit_options(DATASETS[name].load, options)))
     dataset, fingerprint = _load(name, options)
     n = len(dataset.classes)
     counts = {s: np.bincount(dataset.subset(s).labels, minlength=n).tolist() for s in SUBSETS}
@@ -197,22 +197,35 @@ def describe(name: str, options: tuple[tuple[str, Any], ...]) -> DatasetInfo:
     )
 
 
-def check_options(function: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> None:
-    """Raise `ConfigError` for an option that `function` does not take, or of another type."""
-    import difflib
+def fit_options(function: Callable[..., Any], options: Options) -> Options:
+    """The options as `function` takes them, those at their default left out, as ids need it.
 
+    Raises `ConfigError` for one that it does not take, or of another type.
+    """
     parameters = inspect.signature(function, eval_str=True).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [name for name in parameters if name not in GIVEN]
+    fitting = []
     for name, value in options:
-        parameter = parameters.get(name)
-        if parameter is None:
-            if open_ended:
-                continue
-            near = difflib.get_close_matches(name, parameters, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(parameters)}"
-            raise ConfigError(name, f"unknown key {name!r}{hint}")
-        if expected := _misfit(parameter.annotation, value):
-            raise ConfigError(name, f"expected {expected}, found {value!r}")
+        if name in known:
+            annotation, default = parameters[name].annotation, parameters[name].default
+            if expected := _misfit(annotation, value):
+                raise ConfigError(name, f"expected {expected}, found {value!r}")
+            if value != default:
+                fitting.append((name, float(value) if annotation is float else value))
+        elif open_ended and name not in GIVEN:
+            fitting.append((name, value))
+        else:
+            near = difflib.get_close_matches(name, known, 1)
+            choices = f"known: {', '.join(known)}" if known else "it takes no options"
+            hint = f"did you mean {near[0]!r}?" if near else choices
+            raise ConfigError(name, f"unknown key {name!r}; {hint}")
+    return tuple(fitting)
+
+
+def options_of(name: str, options: Options) -> Options:
+    """The options of a dataset, those at their default left out. Raises `ConfigError`."""
+    return fit_options(DATASETS[name].load if name in DATASETS else resolve(name)[0], options)
 
 
 def _misfit(annotation: Any, value: Any) -> str:
@@ -251,13 +264,12 @@ def resolve(name: str) -> tuple[Callable[..., Any], str]:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(name: str, options: tuple[tuple[str, Any], ...]) -> tuple[Dataset, str]:
+def _load(name: str, options: Options) -> tuple[Dataset, str]:
     if name in DATASETS:
         kind = DATASETS[name]
         return kind.load(**dict(options)), kind.info(**dict(options)).fingerprint
     function, source = resolve(name)
-    check_options(function, options)
-    given = function(**dict(options))
+    given = function(**dict(fit_options(function, options)))
     dataset = from_mapping(name, given)
     manifest = [_hash_arrays(dataset.subset(s).images, dataset.subset(s).labels) for s in SUBSETS]
     return dataset, digest([source, dataset.classes, manifest], 16)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from trainers.config import ConfigError, NetworkInfo, NetworkRef, Recipe, key
-from trainers.datasets import check_options, resolve
+from trainers.config import ConfigError, NetworkInfo, NetworkRef, Options, Recipe, key
+from trainers.datasets import fit_options, resolve
 
 Shape = tuple[int, int, int]
 
@@ -96,6 +96,11 @@ def fingerprint(name: str) -> str:
     return "" if name in NETWORKS else resolve(name)[1]
 
 
+def options_of(name: str, options: Options) -> Options:
+    """The options of a network, those at their default left out. Raises `ConfigError`."""
+    return fit_options(NETWORKS[name] if name in NETWORKS else resolve(name)[0], options)
+
+
 def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
     """The network that `ref` names, its weights not yet set.
 
@@ -108,10 +113,11 @@ def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
             f"network {ref.name}: the code differs from what the plan was made with (now {source}, "
             f"then {ref.fingerprint}); make them equal, or plan again"
         )
-    check_options(builder, ref.options)
-    layers = builder(classes=classes, shape=shape, **dict(ref.options))
+    layers = builder(classes=classes, shape=shape, **dict(fit_options(builder, ref.options)))
     if not isinstance(layers, list) or not all(isinstance(layer, nn.Module) for layer in layers):
         raise NetworkError(f"network {ref.name}: expected a list of torch modules, one a layer")
+    if not layers:
+        raise NetworkError(f"network {ref.name}: the list of layers is empty")
     if empty := [i for i, layer in enumerate(layers, 1) if not list(layer.parameters())]:
         raise NetworkError(
             f"network {ref.name}: layers {empty} have no weights; "
