@@ -58,6 +58,9 @@ class RunProgress:
     def started(self, trial: Trial) -> None:  # noqa: ARG002
         self.running += 1
         self._show()
+        if not self.console.is_terminal and self.clock() >= self.line_due:
+            self.line_due = self.clock() + LINE_SECONDS
+            self._say(f"{self.done}/{self.total} done · {self.state()}")
 
     def ended(self, trial: Trial, ending: Ending, message: str) -> None:
         self.running -= 1
@@ -98,9 +101,6 @@ class RunProgress:
     def _show(self) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, state=self.state())
-        elif not self.console.is_terminal and self.clock() >= self.line_due:
-            self.line_due = self.clock() + LINE_SECONDS
-            self._say(f"{self.done}/{self.total} done · {self.state()}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -89,6 +89,11 @@ def plan_summary(plan: Plan, store: Store, only: Iterable[str] | None = None) ->
         "seconds": whole.seconds,
         "keep": plan.sweep.keep,
         "checkpoint_bytes": whole.checkpoint_bytes,
+        "list": [
+            {"id": id, "name": trial.name, "parent": trial.parent, "state": status.states[id]}
+            for id, trial in plan.trials.items()
+            if id in wanted
+        ],
     }
 
 

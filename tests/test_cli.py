@@ -260,7 +260,12 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
     whole, frozen = 3 * sum(macs), macs[0] + 3 * sum(macs[1:])
     images = 2 * 3 * 8  # two trials, three steps of eight
     kind = {"trials": 2, "complete": 0, "seconds": None}
-    assert json.loads(out) == {
+    found = json.loads(out)
+    listed = {trial["name"]: trial for trial in found.pop("list")}
+    assert list(listed) == ["A s0", "B s0", "A1A s0", "B1A s0", "B1B s0", "A1B s0"]
+    assert {trial["state"] for trial in listed.values()} == {"missing"}
+    assert listed["A1B s0"]["parent"] == listed["A s0"]["id"]
+    assert found == {
         "sweep": "small",
         "trials": 6,
         "complete": 0,

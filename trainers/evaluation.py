@@ -40,7 +40,7 @@ def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
     right5 = torch.zeros((), dtype=torch.int64, device=labels.device)
     hits = []
     for x, y in zip(torch.split(images, CHUNK), torch.split(labels, CHUNK), strict=True):
-        scores = network(x)
+        scores = network(x.clone())  # a user's network may begin with an operation in place
         loss += F.cross_entropy(scores.double(), y, reduction="sum")
         hits.append(scores.argmax(1) == y)
         if classes > 5:
@@ -60,4 +60,4 @@ def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
 @torch.no_grad()
 def features(layers: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What `layers` make of images, in the chunks in which `evaluate` takes them."""
-    return torch.cat([layers(chunk) for chunk in torch.split(images, CHUNK)])
+    return torch.cat([layers(chunk.clone()) for chunk in torch.split(images, CHUNK)])
