@@ -23,10 +23,8 @@ from trainers.datasets import (
     describe,
     digits,
     digits_info,
-    fit_options,
     from_mapping,
     load,
-    resolve,
     task_arrays,
 )
 
@@ -143,17 +141,6 @@ def test_options_that_do_not_fit(options: dict[str, Any], field: str, message: s
         describe("digits", freeze_options(options))
     assert error.value.field == field
     assert str(error.value).startswith(message)
-
-
-def test_any_option_for_a_function_that_takes_any() -> None:
-    assert fit_options(lambda **anything: anything, (("colour", 1),)) == (("colour", 1),)
-
-
-def test_options_at_their_default_are_left_out_and_whole_numbers_become_what_is_wanted() -> None:
-    def function(*, width: int = 8, noise: float = 0.5, tone: str = "low") -> None: ...
-
-    given = (("noise", 1), ("tone", "low"), ("width", 8))
-    assert fit_options(function, given) == (("noise", 1.0),)
 
 
 def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,23 +320,3 @@ def test_own_data(own: Any) -> None:
     assert describe("own_data:flowers", (("size", 5),)).fingerprint != info.fingerprint
     with pytest.raises(DataError, match="the data or its code differs from what the plan was made"):
         load(ref)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("no_such_package.data:flowers", "cannot import 'no_such_package.data'"),
-        ("own_data:roses", "module 'own_data' has no function 'roses'"),
-        ("own_data:tulip", "module 'own_data' has no function 'tulip'"),
-        ("own_data", "module 'own_data' has no function ''"),
-        (":flowers", "expected package.module:function, found ':flowers'"),
-        (".own_data:flowers", "expected package.module:function, found '.own_data:flowers'"),
-        ("math:sqrt", "module 'math' has no source to hash"),
-    ],
-)
-def test_functions_that_are_not_there(name: str, message: str, own: Any) -> None:
-    own(OWN)
-    with pytest.raises(ConfigError) as error:
-        resolve(name)
-    assert error.value.field == "name"
-    assert str(error.value).startswith(message)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from trainers.config import ConfigError, NetworkInfo, NetworkRef, Options, Recipe, key
-from trainers.datasets import fit_options, resolve
+from trainers.own_code import fit_options, resolve
 
 Shape = tuple[int, int, int]
 

@@ -1,0 +1,44 @@
+"""Functions that a sweep names, and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainers.config import ConfigError
+from trainers.own_code import fit_options, resolve
+
+
+def test_any_option_for_a_function_that_takes_any() -> None:
+    assert fit_options(lambda **anything: anything, (("colour", 1),)) == (("colour", 1),)
+
+
+def test_options_at_their_default_are_left_out_and_whole_numbers_become_what_is_wanted() -> None:
+    def function(*, width: int = 8, noise: float = 0.5, tone: str = "low") -> None: ...
+
+    given = (("noise", 1), ("tone", "low"), ("width", 8))
+    assert fit_options(function, given) == (("noise", 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_package.data:flowers", "cannot import 'no_such_package.data'"),
+        ("own_flowers:roses", "module 'own_flowers' has no function 'roses'"),
+        ("own_flowers:tulip", "module 'own_flowers' has no function 'tulip'"),
+        ("own_flowers", "module 'own_flowers' has no function ''"),
+        (":flowers", "expected package.module:function, found ':flowers'"),
+        (".own_flowers:flowers", "expected package.module:function, found '.own_flowers:flowers'"),
+        ("math:sqrt", "module 'math' has no source to hash"),
+    ],
+)
+def test_functions_that_are_not_there(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_flowers.py").write_text("tulip = 3\n")
+    with pytest.raises(ConfigError) as error:
+        resolve(name)
+    assert error.value.field == "name"
+    assert str(error.value).startswith(message)

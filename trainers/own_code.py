@@ -1,0 +1,75 @@
+"""Functions that a sweep names, `package.module:function`, and the options that they take."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from trainers.config import ConfigError, Options
+
+GIVEN = ("classes", "shape")  # what a network is told beside its options
+
+
+def resolve(name: str) -> tuple[Callable[..., Any], str]:
+    """The function that `package.module:function` names, and a hash of its module's source.
+
+    Raises `ConfigError` with field `name`.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError("name", f"expected package.module:function, found {name!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError("name", f"cannot import {module_name!r}: {error}") from error
+    if not callable(function := getattr(module, attribute, None)):
+        raise ConfigError("name", f"module {module_name!r} has no function {attribute!r}")
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError) as error:
+        raise ConfigError("name", f"module {module_name!r} has no source to hash") from error
+    return function, hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def fit_options(function: Callable[..., Any], options: Options) -> Options:
+    """The options as `function` takes them, those at their default left out, as ids need it.
+
+    Raises `ConfigError` for one that it does not take, or of another type.
+    """
+    parameters = inspect.signature(function, eval_str=True).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [name for name in parameters if name not in GIVEN]
+    fitting = []
+    for name, value in options:
+        if name in known:
+            annotation, default = parameters[name].annotation, parameters[name].default
+            if expected := _misfit(annotation, value):
+                raise ConfigError(name, f"expected {expected}, found {value!r}")
+            if value != default:
+                fitting.append((name, float(value) if annotation is float else value))
+        elif open_ended and name not in GIVEN:
+            fitting.append((name, value))
+        else:
+            near = difflib.get_close_matches(name, known, 1)
+            choices = f"known: {', '.join(known)}" if known else "it takes no options"
+            hint = f"did you mean {near[0]!r}?" if near else choices
+            raise ConfigError(name, f"unknown key {name!r}; {hint}")
+    return tuple(fitting)
+
+
+def _misfit(annotation: Any, value: Any) -> str:
+    """What a parameter annotated so expects, if `value` is not that; only numbers are checked."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int and not (is_number and isinstance(value, int)):
+        return "a whole number"
+    if annotation is float and not is_number:
+        return "a number"
+    if annotation == tuple[int, ...] and (
+        not isinstance(value, tuple) or any(_misfit(int, item) for item in value)
+    ):
+        return "a list of whole numbers"
+    return ""
