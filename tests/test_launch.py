@@ -20,7 +20,7 @@ from orchestrator.tables import result_columns
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=60", "recipe.evaluate_every=20")
+SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=200", "recipe.evaluate_every=50")
 TRIALS = 2 * (2 + 5 * 2)
 PATIENCE = 120.0
 
@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
         text=True,
         env=environment(),
     ) as process:
-        wait_for_rows(tmp_path, 5, process)
+        wait_for_rows(tmp_path, 3, process)
         process.send_signal(stop)
         output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
@@ -151,7 +151,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
         text=True,
         env=environment(),
     ) as process:
-        wait_for_rows(tmp_path, 3, process)
+        wait_for_rows(tmp_path, 1, process)
         workers = [p for p, line in descendants(process.pid).items() if "Trainable" in line]
         os.kill(workers[0], signal.SIGKILL)
         output, errors = process.communicate(timeout=PATIENCE)
