@@ -11,6 +11,7 @@ STORE ?= results
 .PHONY: demo test bench clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	@echo "installing into $(VENV); the first time that is about 5 GB and some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@

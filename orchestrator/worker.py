@@ -154,7 +154,6 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
                         _write_curve(store, training.id, attempt, item.curve)
                     return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
     except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
         return Report(training.id, Ending.OUT_OF_MEMORY, str(error).splitlines()[0])
     except (NetworkError, DataError, ConfigError) as error:
         return finish(
@@ -162,6 +161,9 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
             error_type=type(error).__name__,
             error_message=f"trial {training.id} ({row['name']}): {error}",
         )
+    finally:
+        if runtime.device == "cuda":
+            torch.cuda.empty_cache()  # the process lives on, and others may share its GPU
     raise AssertionError("a training ends with a result or a failure")
 
 
