@@ -64,7 +64,9 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
             options=networks.options_of(sweep.network.name, sweep.network.frozen_options),
             fingerprint=networks.fingerprint(sweep.network.name),
         )
-        layers = networks.describe(network, max(len(s.a) for s in splits), data.shape)
+        layers = networks.describe(
+            network, max(len(s.half(h)) for s in splits for h in "AB"), data.shape
+        )
     if misfits := _misfits(sweep, layers):
         raise SweepError([source.mistake(source.known(path), text) for path, text in misfits])
     return Experiment(sweep, source, dataset, network, data, layers, splits)

@@ -177,7 +177,7 @@ def _recipe(experiment: Experiment, treatment: Treatment, target: Task) -> Recip
     """The recipe of a trial with its length in steps, which epochs are turned into."""
     sweep = experiment.sweep
     images = sum(experiment.data.train[index] for index in target.classes)
-    own = _in_steps(sweep.recipe, images)
+    own = _in_steps(sweep.recipe, images, treatment.kind == "random")
     fine_tune = _in_steps(sweep.fine_tune.recipe or sweep.recipe, images)
     if treatment.kind == "base_long":
         assert own.steps is not None
@@ -187,7 +187,7 @@ def _recipe(experiment: Experiment, treatment: Treatment, target: Task) -> Recip
 
 
 @functools.lru_cache(maxsize=256)
-def _in_steps(recipe: Recipe, images: int) -> Recipe:
+def _in_steps(recipe: Recipe, images: int, random: bool = False) -> Recipe:
     """The recipe with `steps` for `epochs`, and without settings that change nothing."""
     if recipe.epochs is not None:
         steps = max(1, round(recipe.epochs * (images // recipe.batch)))
@@ -197,6 +197,8 @@ def _in_steps(recipe: Recipe, images: int) -> Recipe:
         recipe = dataclasses.replace(
             recipe, schedule=dataclasses.replace(recipe.schedule, gamma=gamma)
         )
+    if not random or recipe.init_random == recipe.init:
+        recipe = dataclasses.replace(recipe, init_random=None)
     return recipe
 
 

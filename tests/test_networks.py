@@ -124,6 +124,40 @@ def test_initialisation_of_torch_is_the_modules_own() -> None:
     assert network[2].fc.bias.any()
 
 
+class Filled(nn.Linear):
+    """A layer with first weights of its own."""
+
+    def fill_parameters(self) -> None:
+        nn.init.normal_(self.weight, mean=7)
+        nn.init.constant_(self.bias, 3)
+
+
+def test_initialisation_of_the_network_is_its_layers_own() -> None:
+    network = Network.of([Filled(40, 40), nn.Sequential(Filled(40, 40))])
+    with pytest.raises(
+        NetworkError, match=r"^layer 2 has no fill_parameters\(\), which init: netw"
+    ):
+        initialise(network, Recipe(init="network"), [1, 2])
+    initialise(network[:1], Recipe(init="network"), [1])
+    assert network[0].weight.mean().item() == pytest.approx(7, abs=0.1)
+    assert network[0].bias.tolist() == [3] * 40
+
+
+def test_random_filters_may_start_otherwise() -> None:
+    """Each of the first two layers as `init_random` says, the third as `init` says."""
+
+    def weights(recipe: Recipe, random: int) -> list[torch.Tensor]:
+        network = Network.of([Filled(4, 4), Filled(4, 4), Filled(4, 4)])
+        initialise(network, recipe, [1, 2, 3], random)
+        return [layer.weight for layer in network]
+
+    own, he = weights(Recipe(init="network"), 2), weights(Recipe(init="he"), 2)
+    mixed = weights(Recipe(init="network", init_random="he"), 2)
+    assert all(map(torch.equal, mixed, [*he[:2], own[2]]))
+    assert all(map(torch.equal, weights(Recipe(init="network", init_random="he"), 0), own))
+    assert not torch.equal(own[0], he[0])
+
+
 def test_each_layer_has_its_own_generator() -> None:
     first, second = build(SMALL, 5, SHAPE), build(SMALL, 5, SHAPE)
     before = torch.random.get_rng_state()
@@ -293,3 +327,23 @@ def test_a_network_of_ones_own_is_known_by_its_source() -> None:
 
 def test_the_paper_has_eight_layers() -> None:
     assert len(conv8(classes=10, shape=(3, 32, 32))) == 8
+
+
+def test_a_head_may_have_more_outputs_where_an_option_says_so() -> None:
+    def ref(**options: int) -> NetworkRef:
+        return NetworkRef(name="wide", options=freeze_options(options))
+
+    def wide(*, classes: int, shape: Any, outputs: int | None = None) -> list[nn.Module]:
+        pixels = math.prod(shape)
+        return [nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2)), nn.Linear(2, outputs or classes)]
+
+    networks.NETWORKS["wide"] = wide
+    try:
+        assert describe(ref(), 5, SHAPE).shapes[-1] == (5,)
+        assert describe(ref(outputs=9), 5, SHAPE).shapes[-1] == (9,)
+        with pytest.raises(
+            NetworkError, match=r"the last layer gives \(4,\) an image; expected one"
+        ):
+            describe(ref(outputs=4), 5, SHAPE)
+    finally:
+        del networks.NETWORKS["wide"]

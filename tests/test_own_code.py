@@ -21,6 +21,16 @@ def test_options_at_their_default_are_left_out_and_whole_numbers_become_what_is_
     assert fit_options(function, given) == (("noise", 1.0),)
 
 
+def test_a_whole_number_or_nothing() -> None:
+    def function(*, outputs: int | None = None) -> None: ...
+
+    assert fit_options(function, (("outputs", None),)) == ()
+    assert fit_options(function, (("outputs", 3),)) == (("outputs", 3),)
+    for wrong in (3.0, True, "3"):
+        with pytest.raises(ConfigError, match=f"^expected a whole number, found {wrong!r}$"):
+            fit_options(function, (("outputs", wrong),))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -148,6 +148,7 @@ def test_what_an_id_is_made_of(plan_of: PlanOf) -> None:
         "recipe.rate=0.04",
         "recipe.steps=11",
         "recipe.init=torch",
+        "recipe.init=network",
         "recipe.normalise=whole",
         "seeds=[1]",
         "splits.random=[1]",
@@ -155,6 +156,18 @@ def test_what_an_id_is_made_of(plan_of: PlanOf) -> None:
         "network.fc=[32, 16]",
     ):
         assert not first & set(plan_of(SMALL, change).trials), change
+
+
+def test_the_network_is_described_for_the_larger_half(plan_of: PlanOf) -> None:
+    found = plan_of(SMALL, "splits={named: {k: {A: [0, 1, 2], B: [3, 4, 5, 6, 7, 8, 9]}}}")
+    assert found.network.shapes[-1] == (7,)
+
+
+def test_the_start_of_random_filters_changes_random_trials_only(plan_of: PlanOf) -> None:
+    first, other = plan_of(SMALL), plan_of(SMALL, "recipe.init_random=torch")
+    changed = [a.name for a, b in zip(first.members, other.members, strict=True) if a.id != b.id]
+    assert changed == ["R1A s0", "R3A s0", "R1B s0", "R3B s0"]
+    assert list(plan_of(SMALL, "recipe.init_random=he").trials) == list(first.trials)
 
 
 def test_a_fine_tuning_recipe_changes_fine_tuned_trials_only(plan_of: PlanOf) -> None:

@@ -101,7 +101,7 @@ TOP_KEYS = (
 )
 RECIPE_KEYS = (
     "optimiser, rate, schedule, momentum, weight_decay, batch, steps, epochs, evaluate_every, "
-    "dropout, init, precision, normalise"
+    "dropout, init, precision, normalise, init_random"
 )
 TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random"
 A_NAME = "expected up to 64 letters, digits, _ and -, the first a letter or digit"

@@ -61,6 +61,25 @@ def test_the_first_layers_are_the_bases_and_no_others(ref: NetworkRef) -> None:
         assert torch.equal(tensor, base[name]) == copied or "num_batches" in name, name
 
 
+def test_random_filters_start_as_their_own_key_says() -> None:
+    """Layers 1 and 2; the fresh ones above as in every other treatment."""
+
+    def start(**recipe: Any) -> dict[str, torch.Tensor]:
+        one = training("random", 2, **recipe)
+        return dict(starting_network(one, SHAPE, torch.float32, None).state_dict())
+
+    he, own = start(), start(init="torch")
+    mixed = start(init="torch", init_random="he")
+    for name, tensor in mixed.items():
+        below = name.startswith(("layer1.", "layer2."))
+        assert torch.equal(tensor, (he if below else own)[name]), name
+        assert not torch.equal(tensor, (own if below else he)[name]), name
+    base = starting_network(training(init_random="torch"), SHAPE, torch.float32, None)
+    assert same(
+        base.state_dict(), starting_network(training(), SHAPE, torch.float32, None).state_dict()
+    )
+
+
 def test_misfits_are_all_listed() -> None:
     network = build(SMALL, 5, SHAPE)
     base = dict(build(SMALL, 5, SHAPE).state_dict())

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 Options = tuple[tuple[str, Any], ...]
 Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
+Init = Literal["he", "torch", "network"]
 Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycle"]
 
 STRICT = {"extra": "forbid", "strict": True}
@@ -174,7 +175,8 @@ class Schedule:
 class Recipe:
     """How a network is trained. `steps` or `epochs`; planning turns epochs into steps.
 
-    Rates are a step's, losses are means over a batch. `evaluate_every` counts steps.
+    Rates are a step's, losses are means over a batch. `evaluate_every` counts steps. `init_random`
+    is how random filters start, if not as all layers do.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -188,9 +190,10 @@ class Recipe:
     epochs: float | None = None
     evaluate_every: int | None = None
     dropout: float | None = None
-    init: Literal["he", "torch"] = "he"
+    init: Init = "he"
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     normalise: Literal["target", "source", "whole"] = "target"
+    init_random: Init | None = None
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"

@@ -2,7 +2,8 @@
 
 A network of one's own is a function `package.module:function` with the signature of `conv8`: it
 takes the number of classes, the shape of an image and options, and returns a list of modules, each
-with weights of its own.
+with weights of its own. Its last layer scores the classes; where there is an option `outputs`, that
+many, and those above the classes are never a label.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from trainers.caffenet import FilledLayer, caffenet
 from trainers.config import ConfigError, NetworkInfo, NetworkRef, Options, Recipe, key
 from trainers.own_code import fit_options, resolve
 
@@ -80,11 +82,11 @@ def conv8(
     return [*layers, nn.Sequential(OrderedDict(fc=nn.Linear(features, classes)))]
 
 
-NETWORKS = {"conv8": conv8}
+NETWORKS: dict[str, Callable[..., list[nn.Module]]] = {"conv8": conv8, "caffenet": caffenet}
 
 # Modules whose forward pass draws no random numbers; of any other it is assumed that it does.
 DETERMINISTIC = {
-    *(Network, nn.Sequential, nn.Identity, nn.Flatten),
+    *(Network, FilledLayer, nn.Sequential, nn.Identity, nn.Flatten),
     *(nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm),
@@ -160,7 +162,9 @@ def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         message = str(error).partition("\n")[0]
         raise NetworkError(f"network {ref.name} does not take images {shape}: {message}") from error
-    if shapes[-1] != (classes,):
+    declared = dict(ref.options).get("outputs")
+    wanted = max(classes, declared) if isinstance(declared, int) else classes
+    if shapes[-1] not in ((classes,), (wanted,)):
         raise NetworkError(
             f"network {ref.name}: the last layer gives {shapes[-1]} an image; "
             f"expected one score for each of {classes} classes, ({classes},)"
@@ -173,14 +177,24 @@ def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
     )
 
 
-def initialise(network: Network, recipe: Recipe, seeds: Sequence[int]) -> None:
+def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: int = 0) -> None:
     """Set every weight: layer i from a generator of its own, seeded with `seeds[i]`.
 
     `he` (He et al. 2015): normal with variance 2 / fan-in, 1 / fan-in in the last layer, which no
     ReLU follows; biases 0, normalisation layers as torch starts them. `torch`: each module's own
-    `reset_parameters`.
+    `reset_parameters`. `network`: then each numbered layer's own `fill_parameters`.
+
+    The first `random` layers, which stay random, start as `init_random` says, where it says so.
+    Raises `NetworkError` for weights that cannot be set so.
     """
     for number, (layer, seed) in enumerate(zip(network, seeds, strict=True), start=1):
+        init = recipe.init_random or recipe.init if number <= random else recipe.init
+        fill = getattr(layer, "fill_parameters", None)
+        if init == "network" and not callable(fill):
+            raise NetworkError(
+                f"layer {number} has no fill_parameters(), which init: network asks for; "
+                "this network has no first weights of its own: use he or torch"
+            )
         gain = 1.0 if number == len(network) else 2.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -194,11 +208,13 @@ def initialise(network: Network, recipe: Recipe, seeds: Sequence[int]) -> None:
                     )
                 if callable(reset):
                     reset()
-                if recipe.init == "he" and isinstance(module, nn.Conv2d | nn.Linear):
+                if init == "he" and isinstance(module, nn.Conv2d | nn.Linear):
                     fan_in = module.weight[0].numel()
                     nn.init.normal_(module.weight, std=math.sqrt(gain / fan_in))
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+            if init == "network" and callable(fill):
+                fill()
 
 
 def layer_seed(seed: int, role: str, task_digest: str, layer: int) -> int:

@@ -63,6 +63,8 @@ def fit_options(function: Callable[..., Any], options: Options) -> Options:
 
 def _misfit(annotation: Any, value: Any) -> str:
     """What a parameter annotated so expects, if `value` is not that; only numbers are checked."""
+    if annotation == int | None:
+        return "" if value is None else _misfit(int, value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is int and not (is_number and isinstance(value, int)):
         return "a whole number"

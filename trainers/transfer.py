@@ -39,7 +39,8 @@ def starting_network(
         else:
             role = "random" if number <= treatment.n else "fresh"
         seeds.append(layer_seed(training.seed, role, task, number))
-    initialise(network, training.recipe, seeds)
+    random = treatment.n if treatment.kind == "random" else 0
+    initialise(network, training.recipe, seeds, random)
     network.to(dtype)
     if training.recipe.dropout is not None:
         set_dropout(network, training.recipe.dropout)

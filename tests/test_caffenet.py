@@ -1,0 +1,221 @@
+"""CaffeNet: its shapes and counts by hand, its first weights, and what follows each layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainers.caffenet import FilledLayer, caffenet
+from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
+from trainers.networks import (
+    Network,
+    NetworkError,
+    build,
+    describe,
+    initialise,
+    is_random,
+    layer_seed,
+    set_dropout,
+)
+
+CAFFENET = NetworkRef(name="caffenet")
+PAPERS = NetworkRef(name="caffenet", options=(("outputs", 1000),))
+IMAGENET = (3, 227, 227)
+# By hand: weights of one output × outputs + biases; groups see half of the channels.
+PARAMETERS = (
+    11 * 11 * 3 * 96 + 96,
+    5 * 5 * 48 * 256 + 256,
+    3 * 3 * 256 * 384 + 384,
+    3 * 3 * 192 * 384 + 384,
+    3 * 3 * 192 * 256 + 256,
+    9216 * 4096 + 4096,
+    4096 * 4096 + 4096,
+    4096 * 1000 + 1000,
+)
+MACS = (
+    11 * 11 * 3 * 96 * 55 * 55,
+    5 * 5 * 48 * 256 * 27 * 27,
+    3 * 3 * 256 * 384 * 13 * 13,
+    3 * 3 * 192 * 384 * 13 * 13,
+    3 * 3 * 192 * 256 * 13 * 13,
+    9216 * 4096,
+    4096 * 4096,
+    4096 * 1000,
+)
+SHAPES = (
+    *((96, 27, 27), (256, 13, 13), (384, 13, 13), (384, 13, 13), (9216,)),
+    *((4096,), (4096,), (1000,)),
+)
+STD = (0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01)
+BIAS = (0, 1, 0, 1, 1, 1, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def started() -> Network:
+    """The paper's network for a half, with first weights of its own."""
+    network = build(PAPERS, 500, IMAGENET)
+    initialise(network, Recipe(init="network"), range(8))
+    return network
+
+
+def test_shapes_and_counts_on_the_papers_images() -> None:
+    info = describe(PAPERS, 500, IMAGENET)
+    assert info.shapes == SHAPES
+    assert info.parameters == PARAMETERS
+    assert sum(info.parameters) == 60_965_224
+    assert info.state_bytes == 4 * 60_965_224
+    assert info.macs == MACS
+    assert sum(info.macs) == 724_406_816
+
+
+def test_modules_in_the_papers_order(started: Network) -> None:
+    """Pooling before normalisation, and biases everywhere."""
+    conv, fc = ["conv", "relu"], ["fc", "relu", "dropout"]
+    assert [[name for name, _ in layer.named_children()] for layer in started] == [
+        [*conv, "pool", "norm"],
+        [*conv, "pool", "norm"],
+        conv,
+        conv,
+        [*conv, "pool", "flatten"],
+        fc,
+        fc,
+        ["fc"],
+    ]
+    assert [(c.conv.stride, c.conv.padding, c.conv.groups) for c in started[:5]] == [
+        ((4, 4), (0, 0), 1),
+        ((1, 1), (2, 2), 2),
+        ((1, 1), (1, 1), 1),
+        ((1, 1), (1, 1), 2),
+        ((1, 1), (1, 1), 2),
+    ]
+    assert [started[n].dropout.p for n in (5, 6)] == [0.5, 0.5]
+    assert [is_random(started[:n]) for n in (5, 6)] == [False, True]
+
+
+def test_normalisation_through_the_first_layer_by_hand() -> None:
+    """x / (1 + 1e-4 / 5 × Σ x²)^0.75 over five channels, of what pooling leaves.
+
+    An image of 19×19 gives 3×3 positions, and pooling one. Every filter is 0 but for its first
+    pixel, of which filter i takes (i + 1) × 100; the image's first pixels are 1, and at one of the
+    positions 2, which is the maximum.
+    """
+    layer = caffenet(classes=2, shape=IMAGENET)[0]
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.bias.zero_()
+        layer.conv.weight[:, 0, 0, 0] = 100 * torch.arange(1.0, 97.0)
+        image = torch.zeros(1, 3, 19, 19)
+        image[0, 0, ::4, ::4] = 1
+        image[0, 0, 4, 8] = 2
+        found = layer(image)
+    assert found.shape == (1, 96, 1, 1)
+    x = {i: 200.0 * (i + 1) for i in range(96)}
+    for i, near in (
+        (0, (0, 1, 2)),
+        (1, (0, 1, 2, 3)),
+        (50, (48, 49, 50, 51, 52)),
+        (95, (93, 94, 95)),
+    ):
+        scale = 1 + 1e-4 / 5 * sum(x[j] ** 2 for j in near)
+        assert found[0, i, 0, 0].item() == pytest.approx(x[i] / scale**0.75, rel=1e-5), i
+    # Filter 0 spelled out: 1 + 2e-5 × (200² + 400² + 600²) = 12.2
+    assert found[0, 0, 0, 0].item() == pytest.approx(200 / 12.2**0.75, rel=1e-5)
+
+
+def test_groups_see_half_of_the_channels(started: Network) -> None:
+    images = torch.zeros(1, 96, 5, 5)
+    images[:, 48:] = 1  # the second half: outputs 128..255 see it and nothing else does
+    with torch.no_grad():
+        found = started[1].conv(images)[0]
+    assert torch.equal(found[:128], torch.ones(128, 5, 5))  # biases alone
+    assert (found[128:] != 1).all()
+
+
+def test_statistics_of_the_papers_fillers(started: Network) -> None:
+    for number, (layer, std, bias) in enumerate(zip(started, STD, BIAS, strict=True), start=1):
+        weight, biases = layer[0].weight, layer[0].bias
+        error = std / math.sqrt(weight.numel())
+        assert abs(weight.mean().item()) < 5 * error, number
+        assert weight.std().item() == pytest.approx(std, abs=5 * error), number
+        assert abs(weight).max() > 3.5 * std, number  # normal, and not uniform
+        assert (biases == bias).all(), number
+
+
+def test_each_layer_starts_from_its_own_seed() -> None:
+    """On layers 3 to 5, which are small."""
+
+    def weights(*roles: str) -> list[torch.Tensor]:
+        layers = Network.of(caffenet(classes=2, shape=(3, 67, 67))[2:5])
+        seeds = [layer_seed(0, role, "task", number) for number, role in enumerate(roles, start=3)]
+        initialise(layers, Recipe(init="network"), seeds)
+        return [layer.conv.weight for layer in layers]
+
+    first, second = weights("base", "base", "base"), weights("base", "fresh", "base")
+    assert list(map(torch.equal, first, second)) == [True, False, True]
+    torch.manual_seed(layer_seed(0, "base", "task", 3))
+    alone = nn.Conv2d(256, 384, 3)  # torch's own start draws first
+    nn.init.normal_(alone.weight, std=0.01)
+    assert torch.equal(first[0], alone.weight)
+
+
+def test_random_filters_with_fan_in_scaling() -> None:
+    network = Network.of(caffenet(classes=2, shape=(3, 67, 67))[:3])
+    initialise(network, Recipe(init="network", init_random="he"), [1, 2, 3], random=2)
+    for layer, fan_in in ((network[0], 11 * 11 * 3), (network[1], 5 * 5 * 48)):
+        assert layer.conv.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.02)
+        assert not layer.conv.bias.any()
+    assert network[2].conv.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+def test_as_many_outputs_as_classes_or_the_papers() -> None:
+    def outputs(ref: NetworkRef, classes: int) -> int:
+        # Tiny images: layers 1 to 5 end in one position.
+        return int(build(ref, classes, (3, 67, 67))[-1].fc.out_features)
+
+    assert outputs(CAFFENET, 449) == 449
+    assert outputs(PAPERS, 449) == outputs(PAPERS, 1000) == 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"outputs": 4}, "expected at least 5, the classes of a half, found 4"),
+        ({"outputs": 10.0}, "expected a whole number, found 10.0"),
+        ({"output": 10}, "unknown key 'output'; did you mean 'outputs'?"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        describe(NetworkRef(name="caffenet", options=freeze_options(options)), 5, IMAGENET)
+    assert str(error.value) == message
+    assert error.value.field in options
+
+
+def test_images_that_are_too_small() -> None:
+    message = r"^network caffenet cannot be built: images 12×12 are too small to pool layer 1$"
+    with pytest.raises(NetworkError, match=message):
+        describe(CAFFENET, 5, (3, 12, 12))
+
+
+def test_caffe_rounds_sizes_of_pooling_up() -> None:
+    """Of 63 pixels 14 positions, pooled to 7 and not 6, to 3 and to 1, as of 67 pixels 15."""
+    for pixels in (63, 67):
+        layers = Network.of(caffenet(classes=2, shape=(3, pixels, pixels))[:5])
+        images, sizes = torch.zeros(1, 3, pixels, pixels), []
+        with torch.no_grad():
+            for layer in layers:
+                images = layer(images)
+                sizes.append(tuple(images.shape[2:]))
+        assert sizes == [(7, 7), (3, 3), (3, 3), (3, 3), ()]
+        assert images.shape == (1, 256)
+
+
+def test_the_recipes_dropout_replaces_the_networks() -> None:
+    network = Network.of(caffenet(classes=2, shape=(3, 67, 67))[5:])
+    set_dropout(network, 0)
+    assert not is_random(network)
+    assert all(isinstance(layer, FilledLayer) for layer in network)

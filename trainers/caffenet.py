@@ -1,0 +1,98 @@
+"""CaffeNet, the paper's network: AlexNet with one column, pooled before it is normalised.
+
+Layers, fillers and their order are those of the paper's prototxt files (yosinski/convnet_transfer,
+results/half0A/imagenet_train.prototxt), which are Caffe's own examples/imagenet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from torch import nn
+
+from trainers.config import ConfigError
+
+
+class Convolution(NamedTuple):
+    """One of the five convolutions and what follows it; `bias` is what its biases start from."""
+
+    out: int
+    kernel: int
+    stride: int
+    pad: int
+    groups: int
+    bias: float
+    pooled: bool = False
+    normalised: bool = False
+
+
+CONVOLUTIONS = (
+    Convolution(96, 11, 4, 0, 1, bias=0, pooled=True, normalised=True),
+    Convolution(256, 5, 1, 2, 2, bias=1, pooled=True, normalised=True),
+    Convolution(384, 3, 1, 1, 1, bias=0),
+    Convolution(384, 3, 1, 1, 2, bias=1),
+    Convolution(256, 3, 1, 1, 2, bias=1, pooled=True),
+)
+WIDTH = 4096  # of layers 6 and 7
+STD, STD_WIDE = 0.01, 0.005  # of the first weights; the latter in layers 6 and 7
+
+
+class FilledLayer(nn.Sequential):
+    """A numbered layer that knows its first weights: normal with deviation `std`, biases `bias`."""
+
+    def __init__(self, parts: OrderedDict[str, nn.Module], *, std: float, bias: float):
+        super().__init__(parts)
+        self.std, self.bias = std, bias
+
+    def fill_parameters(self) -> None:
+        """Caffe's `gaussian` filler for weights and `constant` for biases."""
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.constant_(parameter, self.bias)
+            else:
+                nn.init.normal_(parameter, std=self.std)
+
+
+def caffenet(
+    *, classes: int, shape: tuple[int, int, int], outputs: int | None = None
+) -> list[nn.Module]:
+    """Five convolutions and three fully connected layers; 60,965,224 parameters for 1000 classes.
+
+    The paper's images are 3×227×227. `outputs` is the width of layer 8, by default the number of
+    classes; the paper's networks have 1000 whatever the task, and the others are never a label.
+    """
+    if outputs is not None and outputs < classes:
+        message = f"expected at least {classes}, the classes of a half, found {outputs}"
+        raise ConfigError("outputs", message)
+    channels, height, width = shape
+    layers: list[nn.Module] = []
+    for number, it in enumerate(CONVOLUTIONS, start=1):
+        convolution = nn.Conv2d(channels, it.out, it.kernel, it.stride, it.pad, groups=it.groups)
+        parts: list[tuple[str, nn.Module]] = [
+            ("conv", convolution),
+            ("relu", nn.ReLU(inplace=True)),
+        ]
+        height, width = ((x + 2 * it.pad - it.kernel) // it.stride + 1 for x in (height, width))
+        if it.pooled:
+            if min(height, width) < 3:
+                raise ValueError(
+                    f"images {shape[1]}×{shape[2]} are too small to pool layer {number}"
+                )
+            # Caffe rounds sizes up. It makes no difference to 227×227 images.
+            parts.append(("pool", nn.MaxPool2d(3, 2, ceil_mode=True)))
+            height, width = height // 2, width // 2
+        if it.normalised:
+            parts.append(("norm", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)))
+        if number == len(CONVOLUTIONS):
+            parts.append(("flatten", nn.Flatten()))
+        layers.append(FilledLayer(OrderedDict(parts), std=STD, bias=it.bias))
+        channels = it.out
+    features = channels * height * width
+    for _ in range(2):
+        parts = [("fc", nn.Linear(features, WIDTH)), ("relu", nn.ReLU(inplace=True))]
+        parts.append(("dropout", nn.Dropout(0.5)))
+        layers.append(FilledLayer(OrderedDict(parts), std=STD_WIDE, bias=1))
+        features = WIDTH
+    head = OrderedDict[str, nn.Module](fc=nn.Linear(features, outputs or classes))
+    return [*layers, FilledLayer(head, std=STD, bias=0)]
