@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import BATCH_NORM, points, result, rows, training
+from trainings import BATCH_NORM, DIGITS, SIZES, TASKS, points, result, rows, training
 
 from orchestrator import worker
 from orchestrator.spec import Resources
@@ -27,7 +27,7 @@ from orchestrator.worker import Assignment
 from trainers import checkpoint
 from trainers.batches import task_data
 from trainers.checkpoint import CheckpointError
-from trainers.config import Training, canonical
+from trainers.config import NetworkRef, Schedule, Training, canonical, freeze_options
 from trainers.evaluation import CHUNK, Score, evaluate
 from trainers.learner import Learner
 from trainers.loop import Failure, Result, Runtime, Snapshot, train
@@ -90,6 +90,40 @@ def test_two_runs_are_bit_identical(one: Training) -> None:
     assert points(first.curve) == points(second.curve)
     assert first.checkpoint == second.checkpoint
     assert (first.test, first.validation) == (second.test, second.validation)
+
+
+def test_the_papers_network_learns_as_the_paper_trained_it() -> None:
+    """Three steps on large digits, with more outputs than classes."""
+    options = freeze_options(SIZES | {"canvas": 63, "noise": 0.0})
+    large = dataclasses.replace(TASKS["B"], dataset=dataclasses.replace(DIGITS, options=options))
+    paper = training(
+        network=NetworkRef(name="caffenet", options=(("outputs", 9),)),
+        optimiser="caffe_sgd",
+        init="network",
+        rate=0.0001,
+        schedule=Schedule(),
+        steps=3,
+        evaluate_every=1,
+    )
+    found = result(dataclasses.replace(paper, target=large))
+    losses = [point.val_loss for point in found.curve]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < math.log(9)
+    assert [total for _, total in found.test.per_class] == [10] * 5
+    assert found.test.top5 is None
+
+
+def test_outputs_that_are_never_a_label_are_never_right() -> None:
+    """Nine equal scores but for output 8: it is in the loss, and takes a place of the five."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 9))
+    torch.nn.init.zeros_(network[1].weight)
+    network[1].bias.data = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 6.0])
+    labels = torch.tensor([0, 1, 2, 3, 4, 5])
+    found = evaluate(network, (torch.zeros(6, 1, 1, 1), labels), 6)
+    assert (found.correct, found.total, found.per_class) == (0, 6, ((0, 1),) * 6)
+    assert found.top5 == 4 / 6
+    total = math.log(sum(map(math.exp, (5, 4, 3, 2, 1, 0, 0, 0, 6))))
+    assert found.loss == pytest.approx(total - 15 / 6, rel=1e-6)
 
 
 # Keyed starts -----------------------------------------------------------------------------------
@@ -394,6 +428,7 @@ def test_a_snapshot_after_every_step_but_the_last() -> None:
     assert not any(isinstance(r, Snapshot) for r in rows(training()))
 
 
+DROPS = Schedule(family="step", every=9)
 RESUMED = [
     training(steps=23),
     training("transfer", 2, steps=23),
@@ -401,6 +436,7 @@ RESUMED = [
     training("transfer", 1, steps=23, fine_tuned=True, network=BATCH_NORM, momentum=0.5),
     training("random", 1, steps=23, network=BATCH_NORM, precision="bfloat16"),
     training(steps=23, dropout=0.2, optimiser="adamw", rate=0.01, precision="float64"),
+    training("selffer", 1, steps=23, optimiser="caffe_sgd", schedule=DROPS),
 ]
 
 

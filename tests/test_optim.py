@@ -8,13 +8,23 @@ from torch import nn
 
 from trainers.config import Recipe
 from trainers.networks import Network
-from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
+from trainers.optim import (
+    CaffeSGD,
+    load_optimiser_state,
+    optimiser,
+    optimiser_state,
+    set_rate,
+)
 
 
 def network() -> Network:
     torch.manual_seed(0)
     one = Network.of([nn.Conv2d(2, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(48, 2))])
     return one.double().to(memory_format=torch.channels_last)
+
+
+def learning(one: Network) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in one.named_parameters() if p.requires_grad}
 
 
 def take_steps(one: Network, update: torch.optim.Optimizer, rates: list[float]) -> None:
@@ -30,7 +40,7 @@ def test_two_steps_of_sgd() -> None:
     """v ← 0.9 v + (g + 0.1 w), w ← w − rate × v: the rate outside the momentum."""
     one, before = network(), list(network().parameters())
     recipe = Recipe(momentum=0.9, weight_decay=0.1)
-    take_steps(one, optimiser(recipe, list(one.parameters())), [0.5, 0.25])
+    take_steps(one, optimiser(recipe, dict(one.named_parameters())), [0.5, 0.25])
     for number, (after, w) in enumerate(zip(one.parameters(), before, strict=True), start=1):
         v1 = number + 0.1 * w
         w1 = w - 0.5 * v1
@@ -38,12 +48,95 @@ def test_two_steps_of_sgd() -> None:
         torch.testing.assert_close(after, w1 - 0.25 * v2, rtol=0, atol=1e-12)
 
 
+def coast(update: torch.optim.Optimizer, weight: nn.Parameter, rates: list[float]) -> list[float]:
+    """A weight after each step, its gradients all 1."""
+    found = []
+    for rate in rates:
+        weight.grad = torch.ones_like(weight)
+        set_rate(update, rate)
+        update.step()
+        found.append(weight.item())
+    return found
+
+
+def test_caffes_velocity_coasts_over_a_drop_of_the_rate() -> None:
+    """By hand, with momentum 1/2, decay 1/4 and rates 1/2, 1/2, 1/8, 1/8; all exact in binary.
+
+    weight: v = 1/2 (1 + 1/4 × 1)                    = 5/8        w = 1 − 5/8   = 3/8
+            v = 5/16 + 1/2 (1 + 3/32)                = 55/64      w             = −31/64
+            v = 55/128 + 1/8 (1 − 31/256)            = 1105/2048  w             = −2097/2048
+            v = 1105/4096 + 1/8 (1 − 2097/8192)      = 23775/65536, w           = −90879/65536
+    bias:   twice the rate and no decay: v = 1, 3/2, 1, 3/4
+    """
+    one = Network.of([nn.Linear(1, 1)]).double()
+    [weight, bias] = one.parameters()
+    nn.init.ones_(weight)
+    nn.init.zeros_(bias)
+    update = optimiser(
+        Recipe(optimiser="caffe_sgd", momentum=0.5, weight_decay=0.25),
+        dict(one.named_parameters()),
+    )
+    trace = []
+    for rate in (0.5, 0.5, 0.125, 0.125):
+        weight.grad, bias.grad = torch.ones_like(weight), torch.ones_like(bias)
+        set_rate(update, rate)
+        update.step()
+        trace.append((weight.item(), bias.item()))
+    assert trace == [
+        (3 / 8, -1.0),
+        (-31 / 64, -2.5),
+        (-2097 / 2048, -3.5),
+        (-90879 / 65536, -4.25),
+    ]
+
+
+def test_caffes_momentum_differs_from_torchs_where_the_rate_drops() -> None:
+    """Rates 1, 1, 1/4 and momentum 1/2: the third step is 1/2 × 3/2 + 1/4 = 1, torch's 7/16."""
+    start = {"lr": 1.0, "momentum": 0.5, "weight_decay": 0.0}
+    mine, its = (nn.Parameter(torch.zeros((), dtype=torch.float64)) for _ in "ab")
+    rates = [1.0, 1.0, 0.25]
+    assert coast(CaffeSGD([mine], **start), mine, rates) == [-1.0, -2.5, -3.5]
+    assert coast(torch.optim.SGD([its], **start), its, rates) == [-1.0, -2.5, -2.9375]
+
+
+def test_caffes_sgd_is_torchs_at_a_constant_rate() -> None:
+    """Without the factors of biases."""
+    mine, its = network(), network()
+    start = {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.1}
+    take_steps(mine, CaffeSGD(mine.parameters(), **start), [0.5] * 5)
+    take_steps(its, torch.optim.SGD(its.parameters(), **start), [0.5] * 5)
+    for a, b in zip(mine.parameters(), its.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_caffes_sgd_knows_biases_by_name() -> None:
+    """Normalisation has one-dimensional weights, which are no biases."""
+    one = Network.of([nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), nn.Linear(2, 2)])
+    named = dict(one.named_parameters())
+    update = optimiser(Recipe(optimiser="caffe_sgd"), named)
+    factors = {
+        id(p): (group["rate_factor"], group["decay_factor"])
+        for group in update.param_groups
+        for p in group["params"]
+    }
+    assert {name: factors[id(p)] for name, p in named.items()} == {
+        "layer1.0.weight": (1, 1),
+        "layer1.0.bias": (2, 0),
+        "layer1.1.weight": (1, 1),
+        "layer1.1.bias": (2, 0),
+        "layer2.weight": (1, 1),
+        "layer2.bias": (2, 0),
+    }
+    alone = optimiser(Recipe(optimiser="caffe_sgd"), {"scale": nn.Parameter(torch.ones(1))})
+    assert [group["rate_factor"] for group in alone.param_groups] == [1]
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_two_steps_of_adam(name: str) -> None:
     """AdamW decays the weights themselves, Adam their gradients."""
     one, before = network(), list(network().parameters())
     recipe = Recipe(optimiser=name, weight_decay=0.1)  # type: ignore[arg-type]
-    take_steps(one, optimiser(recipe, list(one.parameters())), [0.5, 0.25])
+    take_steps(one, optimiser(recipe, dict(one.named_parameters())), [0.5, 0.25])
     for number, (after, w) in enumerate(zip(one.parameters(), before, strict=True), start=1):
         expected, m, v = w, torch.zeros_like(w), torch.zeros_like(w)
         for step, rate in ((1, 0.5), (2, 0.25)):
@@ -60,6 +153,7 @@ def test_two_steps_of_adam(name: str) -> None:
 
 STATE = {
     "sgd": ["momentum_buffer"],
+    "caffe_sgd": ["velocity"],
     "adam": ["exp_avg", "exp_avg_sq", "step"],
     "adamw": ["exp_avg", "exp_avg_sq", "step"],
 }
@@ -71,7 +165,7 @@ def test_state_by_name_goes_and_comes_back(name: str) -> None:
     recipe = Recipe(optimiser=name, weight_decay=0.1)  # type: ignore[arg-type]
     one = network()
     one[0].requires_grad_(False)
-    update = optimiser(recipe, list(one[1].parameters()))
+    update = optimiser(recipe, learning(one))
     assert optimiser_state(update, one) == {}
     take_steps(one, update, [0.5, 0.25])
     state = {name: tensor.clone() for name, tensor in optimiser_state(update, one).items()}
@@ -80,10 +174,11 @@ def test_state_by_name_goes_and_comes_back(name: str) -> None:
     )
 
     again = network()
+    again[0].requires_grad_(False)
     again.load_state_dict(one.state_dict())
-    resumed = optimiser(recipe, list(again[1].parameters()))
+    resumed = optimiser(recipe, learning(again))
     load_optimiser_state(resumed, again, {n: t.contiguous() for n, t in state.items()})
-    if name != "sgd":
+    if "sgd" not in name:
         assert float(state["layer2.1.bias/step"]) == 2
         assert state["layer2.1.bias/step"].dtype == torch.float32
     take_steps(one, update, [0.125])
@@ -94,7 +189,7 @@ def test_state_by_name_goes_and_comes_back(name: str) -> None:
 
 def test_state_takes_the_memory_format_of_its_weights() -> None:
     one = network()
-    update = optimiser(Recipe(), list(one.parameters()))
+    update = optimiser(Recipe(), dict(one.named_parameters()))
     state = {"layer1.weight/momentum_buffer": torch.randn(3, 2, 3, 3, dtype=torch.float64)}
     load_optimiser_state(update, one, state)
     [buffer] = update.state[one[0].weight].values()
@@ -104,6 +199,6 @@ def test_state_takes_the_memory_format_of_its_weights() -> None:
 
 def test_without_momentum_there_is_no_state() -> None:
     one = network()
-    update = optimiser(Recipe(momentum=0), list(one.parameters()))
+    update = optimiser(Recipe(momentum=0), dict(one.named_parameters()))
     take_steps(one, update, [0.5])
     assert optimiser_state(update, one) == {}

@@ -615,7 +615,7 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     "unknown optimiser": (
         recipe("steps: 3, optimiser: adamv"),
         [
-            '7: recipe.optimiser: expected one of sgd, adam, adamw, found "adamv"; '
+            '7: recipe.optimiser: expected one of sgd, caffe_sgd, adam, adamw, found "adamv"; '
             "did you mean 'adam'?"
         ],
     ),

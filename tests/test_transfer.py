@@ -131,8 +131,10 @@ def test_freezing_covers_every_parameter(n: int) -> None:
     learning = freeze(network, n)
     frozen = [p for layer in network[:n] for p in layer.parameters()]
     assert not any(p.requires_grad for p in frozen)
-    assert all(p.requires_grad for p in learning)
-    assert {id(p) for p in frozen} | {id(p) for p in learning} == set(map(id, network.parameters()))
+    assert all(p.requires_grad for p in learning.values())
+    assert list(learning) == [name for name, _ in network.named_parameters()][2 * n :]
+    both = {*map(id, frozen), *map(id, learning.values())}
+    assert both == set(map(id, network.parameters()))
     assert len(frozen) + len(learning) == 10
     freeze(network, 0)
     assert all(p.requires_grad for p in network.parameters())
@@ -144,6 +146,7 @@ FROZEN = [
     (training("selffer", 3, dropout=0.5), CACHE),
     (training("random", 4, optimiser="adamw", weight_decay=0.1), CACHE),
     (training("transfer", 2, optimiser="adam"), NO_CACHE),
+    (training("transfer", 3, optimiser="caffe_sgd", weight_decay=0.1), NO_CACHE),
     (training("transfer", 1, network=BATCH_NORM), CACHE),
     (training("transfer", 2, network=BATCH_NORM), NO_CACHE),
     (training("transfer", 2, network=BATCH_NORM, precision="bfloat16"), CACHE),

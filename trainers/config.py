@@ -180,7 +180,7 @@ class Recipe:
     """
 
     __pydantic_config__: ClassVar = STRICT
-    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimiser: Literal["sgd", "caffe_sgd", "adam", "adamw"] = "sgd"
     rate: float = 0.01
     schedule: Schedule = Schedule()
     momentum: float = 0.9

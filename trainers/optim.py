@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,10 +11,59 @@ from torch import nn
 from trainers.config import Recipe
 from trainers.networks import Network
 
+BIAS = {"rate_factor": 2.0, "decay_factor": 0.0}  # the paper's `blobs_lr` and `weight_decay`
 
-def optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimiser; `set_rate` gives it each step's rate."""
+
+class CaffeSGD(torch.optim.Optimizer):
+    """v ← momentum v + rate (gradient + weight_decay w), w ← w − v (Caffe's solver.cpp).
+
+    The rate is inside the velocity: after a drop, what was learned at the old rate coasts on, where
+    `torch.optim.SGD` scales it down at once. A group's `rate_factor` and `decay_factor` multiply
+    its rate and its decay.
+    """
+
+    def __init__(self, groups: Any, *, lr: float, momentum: float, weight_decay: float):
+        own = {"rate_factor": 1.0, "decay_factor": 1.0}
+        super().__init__(
+            groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay} | own
+        )
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of all parameters that have a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["velocity"] = torch.zeros_like(weight)
+            velocities = [self.state[weight]["velocity"] for weight in weights]
+            rate = group["lr"] * group["rate_factor"]
+            decay = group["weight_decay"] * group["decay_factor"]
+            gradients = [weight.grad for weight in weights]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, gradients, alpha=rate)
+            if decay:
+                torch._foreach_add_(velocities, weights, alpha=rate * decay)
+            torch._foreach_sub_(weights, velocities)
+
+
+def optimiser(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The recipe's optimiser of parameters by name; `set_rate` gives it each step's rate."""
+    parameters = list(named.values())
     match recipe.optimiser:
+        case "caffe_sgd":
+            biases = [p for name, p in named.items() if name.rpartition(".")[2] == "bias"]
+            others = [p for name, p in named.items() if name.rpartition(".")[2] != "bias"]
+            groups: list[dict[str, Any]] = [{"params": others}, {"params": biases, **BIAS}]
+            return CaffeSGD(
+                [group for group in groups if group["params"]],
+                lr=recipe.rate,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+            )
         case "sgd":
             return torch.optim.SGD(
                 parameters,

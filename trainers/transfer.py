@@ -74,14 +74,14 @@ def copy_layers(network: Network, state: Mapping[str, torch.Tensor], n: int) -> 
     network[:n].load_state_dict({name: state[name] for name in wanted}, strict=True)
 
 
-def freeze(network: Network, n: int) -> list[nn.Parameter]:
-    """Exclude layers 1..n from training; the parameters that are left, which all learn.
+def freeze(network: Network, n: int) -> dict[str, nn.Parameter]:
+    """Exclude layers 1..n from training; the parameters that are left, which all learn, by name.
 
     Without a gradient a parameter is given to no optimiser: no decay and no momentum touch it.
     """
     network.requires_grad_(True)
     network[:n].requires_grad_(False)
-    learning = [p for p in network.parameters() if p.requires_grad]
+    learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
     assert len(learning) == sum(1 for layer in network[n:] for _ in layer.parameters())
     return learning
 
