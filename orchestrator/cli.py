@@ -15,6 +15,7 @@ from orchestrator.errors import LayerwiseError, SweepError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orchestrator.experiment import Experiment
     from orchestrator.plan import Plan
     from orchestrator.run import Run
     from orchestrator.store import Store
@@ -92,6 +93,24 @@ def plan(
         typer.echo(json.dumps(summary, indent=2))
     else:
         print_plan(summary, _console())
+
+
+@app.command(epilog="Example: layerwise splits digits --json")
+def splits(
+    sweep: SweepArgument,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """The classes of both halves of every split, and a hash of each half."""
+    from orchestrator.experiment import splits_summary
+
+    summary = splits_summary(_examine(sweep, changes).splits)
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        from orchestrator.console import splits_table
+
+        _console().print(splits_table(summary))
 
 
 @app.command(
@@ -293,12 +312,16 @@ def clean(
         typer.echo(f"removed {len(waste)} files")
 
 
-def _plan(sweep: str, changes: list[str]) -> Plan:
+def _examine(sweep: str, changes: list[str]) -> Experiment:
     from orchestrator import experiment, sweep_file
+
+    return experiment.examine(*sweep_file.load(sweep, changes))
+
+
+def _plan(sweep: str, changes: list[str]) -> Plan:
     from orchestrator import plan as planning
 
-    loaded, source = sweep_file.load(sweep, changes)
-    return planning.plan(experiment.examine(loaded, source))
+    return planning.plan(_examine(sweep, changes))
 
 
 def _selected(planned: Plan, only: str | None) -> set[str] | None:

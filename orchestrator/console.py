@@ -13,6 +13,7 @@ from orchestrator.stats import effects, levels
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 ROWS = {  # arm: the effect that compares it with its own base
     "BnB": "selffer",
@@ -22,6 +23,7 @@ ROWS = {  # arm: the effect that compares it with its own base
     "random": "random",
 }
 MOST_ROWS = 200
+MOST_CLASSES = 10  # of a half, in a table
 DIGITS = 4
 
 
@@ -52,6 +54,19 @@ def summary_table(members: pa.Table, trials: pa.Table) -> Group:
     heading = Text("Test top-1, difference to the own base in points", "bold")
     notes = _notes(levels(members, trials).to_pylist(), found.get(("longer_training", 0)))
     return Group(heading, *([table] if known else []), *map(Text, notes))
+
+
+def splits_table(summary: Mapping[str, Any]) -> Table:
+    """`experiment.splits_summary` for a reader: a row a half, its first classes and its last."""
+    from rich.table import Table
+
+    table = Table("split", "half", "classes", "hash", "class indices")
+    for name, split in summary.items():
+        for letter, code in split["hashes"].items():
+            half = split[letter]
+            some = half if len(half) <= MOST_CLASSES else [*half[: MOST_CLASSES - 2], "…", half[-1]]
+            table.add_row(name, letter, str(len(half)), code, " ".join(map(str, some)))
+    return table
 
 
 def query_table(table: pa.Table, width: int, most: int = MOST_ROWS) -> Group:

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orchestrator import yaml_source
 from orchestrator.errors import SweepError
@@ -149,6 +150,18 @@ def _splits(sweep: Sweep, data: DatasetInfo, source: Source) -> tuple[Split, ...
                     message = f"expected at most {images}, the training images of {half}"
                     raise SweepError([source.mistake(path, message)])
     return tuple(splits)
+
+
+def splits_summary(splits: tuple[Split, ...]) -> dict[str, Any]:
+    """The splits as JSON values: name → half → class indices in the dataset's own order.
+
+    Beside the halves stand `hash`, the `split_hash` of the tables, and `hashes`, of each half.
+    """
+    return {
+        split.name: {letter: list(split.half(letter)) for letter in "AB"}
+        | {"hash": split.hash, "hashes": {letter: split.half_hash(letter) for letter in "AB"}}
+        for split in splits
+    }
 
 
 def shorten(sweep: Sweep, steps: int) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator import experiment, sweep_file
@@ -34,7 +36,7 @@ treatments: [base, selffer, transfer]
 layers: [1]
 recipe: {rate: 0.03, steps: 3, batch: 8}
 """
-COMMANDS = ("init", "check", "plan", "run", "status", "query", "report", "debug", "clean")
+COMMANDS = ("init", "check", "plan", "splits", "run", "status", "query", "report", "debug", "clean")
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +305,75 @@ def test_plan_of_nothing(layerwise: Layerwise) -> None:
         "",
         "layerwise: --only 'n=7': no trial of sweep small is like that\n",
     )
+
+
+# splits -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_splits(layerwise: Layerwise) -> None:
+    named = "splits.named={low: {A: [0, 1, 2], B: [9, 8, 7, 6, 5, 4, 3]}}"
+    assert layerwise("splits", "small.yaml", "--set", named) == (
+        0,
+        """\
+┏━━━━━━━┳━━━━━━┳━━━━━━━━━┳━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┓
+┃ split ┃ half ┃ classes ┃ hash             ┃ class indices ┃
+┡━━━━━━━╇━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━┩
+│ s0    │ A    │ 5       │ bb5ccad514f3c6e3 │ 0 1 3 7 8     │
+│ s0    │ B    │ 5       │ 2fb013239b80b654 │ 2 4 5 6 9     │
+│ low   │ A    │ 3       │ 434026bd98ff2d8a │ 0 1 2         │
+│ low   │ B    │ 7       │ a41cfc003bb7e714 │ 3 4 5 6 7 8 9 │
+└───────┴──────┴─────────┴──────────────────┴───────────────┘
+""",
+        "",
+    )
+
+
+MANY = """\
+import numpy as np
+
+
+def thousand():
+    images, labels = np.zeros((1000, 8, 8), np.uint8), np.arange(1000)
+    return {name: (images + i, labels) for i, name in enumerate(("train", "validation", "test"))}
+"""
+
+
+def test_the_papers_splits_for_programs(
+    folder: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds 0 to 3 on 1000 classes: numpy's old generator, seeded with a list of one number."""
+    (folder / "many.py").write_text(MANY)
+    monkeypatch.syspath_prepend(folder)
+    changes = ["dataset=many:thousand", "network=conv8", "splits.random=[0, 1, 2, 3]"]
+    code, out, err = layerwise(
+        "splits", "small.yaml", "--json", *(word for c in changes for word in ("--set", c))
+    )
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert list(found) == ["s0", "s1", "s2", "s3"]
+    for name, split in found.items():
+        assert list(split) == ["A", "B", "hash", "hashes"]
+        assert sorted(split["A"] + split["B"]) == list(range(1000))
+        assert [split[half] for half in "AB"] == [sorted(split[half]) for half in "AB"]
+        assert len(split["A"]) == 500
+        chosen = np.random.RandomState([int(name[1:])]).permutation(1000)[:500]
+        assert split["A"] == sorted(chosen.tolist())
+    assert {name: (split["A"][:6], split["B"][:4]) for name, split in found.items()} == {
+        "s0": ([0, 1, 2, 5, 9, 10], [3, 4, 6, 7]),
+        "s1": ([1, 5, 7, 9, 15, 16], [0, 2, 3, 4]),
+        "s2": ([0, 2, 4, 5, 8, 9], [1, 3, 6, 7]),
+        "s3": ([0, 5, 6, 7, 8, 10], [1, 2, 3, 4]),
+    }
+    assert {name: split["hashes"] for name, split in found.items()} == {
+        "s0": {"A": "f6737fd13a5c91b8", "B": "42afa15a18094ddb"},
+        "s1": {"A": "940ba0283d524aef", "B": "cace092b5c586a43"},
+        "s2": {"A": "1d68b5c605847d5e", "B": "4949193db51ebe7e"},
+        "s3": {"A": "6e8928c2259aa5e3", "B": "162de325daed2781"},
+    }
+    compact = json.dumps(found["s0"]["A"], separators=(",", ":"))
+    assert hashlib.sha256(compact.encode()).hexdigest()[:16] == found["s0"]["hashes"]["A"]
+    assert found["s0"]["hash"] == "3f7d387279cb2d92"
 
 
 def spoil(folder: Path) -> tuple[str, str]:

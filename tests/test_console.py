@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 from rich.console import Console
 from synthetic import digits
 
-from orchestrator.console import query_table, summary_table
+from orchestrator.console import query_table, splits_table, summary_table
+from orchestrator.experiment import splits_summary
+from trainers.splits import random_split
 
 SUMMARY = """\
 Test top-1, difference to the own base in points
@@ -81,4 +83,14 @@ def test_a_wide_answer_is_written_as_records() -> None:
         " second   1",
         " first    y",
         " second   2",
+    ]
+
+
+def test_a_large_half_is_shown_by_its_first_classes_and_its_last() -> None:
+    summary = splits_summary((random_split(0, 1000), random_split(1, 21)))
+    assert shown(splits_table(summary)).splitlines()[3:-1] == [
+        "│ s0    │ A    │ 500     │ f6737fd13a5c91b8 │ 0 1 2 5 9 10 15 16 … 998 │",
+        "│ s0    │ B    │ 500     │ 42afa15a18094ddb │ 3 4 6 7 8 11 12 13 … 999 │",
+        "│ s1    │ A    │ 10      │ 520d496ec508419a │ 0 2 5 7 8 12 13 14 19 20 │",
+        "│ s1    │ B    │ 11      │ 790204ad58bbe099 │ 1 3 4 6 9 10 11 15 … 18  │",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ def test_the_hash_is_of_the_halves_and_not_of_the_name() -> None:
     assert first.hash == second.hash
     assert first.hash != named_split("mine", *reversed(DIGITS[0][1:]), "0123456789").hash
     assert len({random_split(seed, 10).hash for seed in range(4)}) == 4
+
+
+def test_the_hash_of_a_half_is_of_its_indices() -> None:
+    """The first 16 digits of the SHA-256 of their JSON, whichever half it is."""
+    split = named_split("mine", [2, 0], [1, 3], CLASSES)
+    assert split.half_hash("A") == hashlib.sha256(b"[0,2]").hexdigest()[:16]
+    assert named_split("turned", [1, 3], [0, 2], CLASSES).half_hash("B") == split.half_hash("A")
 
 
 def test_a_split_by_names_or_indices() -> None:

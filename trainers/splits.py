@@ -26,6 +26,10 @@ class Split:
     def half(self, letter: str) -> tuple[int, ...]:
         return {"A": self.a, "B": self.b}[letter]
 
+    def half_hash(self, letter: str) -> str:
+        """A hash of the class indices of one half."""
+        return digest(self.half(letter), 16)
+
 
 def random_split(seed: int, n_classes: int) -> Split:
     """A random half of the classes against the rest, named `s<seed>`.
