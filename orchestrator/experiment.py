@@ -135,7 +135,14 @@ def _splits(sweep: Sweep, data: DatasetInfo, source: Source) -> tuple[Split, ...
         except ConfigError as error:
             path = ("splits", "named", name, *([error.field] if error.field else []))
             raise SweepError([source.mistake(path, str(error))]) from error
+    first: dict[frozenset[tuple[int, ...]], str] = {}
     for split in splits:
+        twin = first.setdefault(frozenset((split.a, split.b)), split.name)
+        if twin != split.name:
+            message = (
+                f"{twin} and {split.name} are the same halves: intervals would count them twice"
+            )
+            raise SweepError([source.mistake(("splits",), message)])
         for letter in "AB":
             for subset in ("validation", "test"):
                 if not sum(getattr(data, subset)[index] for index in split.half(letter)):

@@ -466,6 +466,10 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
         valid_but("splits: {random: [3], named: {s3: {A: [0], B: [1]}}}"),
         ["4: splits: two splits are called s3"],
     ),
+    "split under two names": (
+        valid_but("splits: {random: [0], named: {x: {A: [2, 4, 5, 6, 9], B: [0, 1, 3, 7, 8]}}}"),
+        ["4: splits: s0 and x are the same halves: intervals would count them twice"],
+    ),
     "classes left out": (
         named("{x: {A: [0, 1], B: [2, 3]}}"),
         [
