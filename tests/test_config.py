@@ -20,7 +20,6 @@ from trainers.config import (
     Treatment,
     canonical,
     digest,
-    file_digest,
     freeze_options,
     from_json,
     key,
@@ -159,12 +158,6 @@ def test_keys_are_equal_for_equal_names_only() -> None:
     assert key("masks", 0, "a", 3) == found[3] != key("batches", 0, "a", 3)
     expected = hashlib.sha256(b'["masks",0,"a",3]').hexdigest()[:16]
     assert key("masks", 0, "a", 3) == int(expected, 16) >> 1
-
-
-def test_the_fingerprint_of_a_folder_ignores_order() -> None:
-    files = [("a/1.png", 10), ("b.png", 20)]
-    assert file_digest(files) == file_digest(reversed(files))
-    assert file_digest(files) != file_digest([("a/1.png", 10), ("b.png", 21)])
 
 
 def test_the_network_is_part_of_the_id() -> None:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -304,8 +304,3 @@ def from_json(text: str) -> Training:
         seed=value.get("seed", 0),
         parent=value.get("parent"),
     )
-
-
-def file_digest(paths_and_sizes: Iterable[tuple[str, int]]) -> str:
-    """The fingerprint of a folder: a hash over its sorted (relative path, size in bytes)."""
-    return digest(sorted([path, size] for path, size in paths_and_sizes))
