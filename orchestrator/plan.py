@@ -16,6 +16,7 @@ from orchestrator.spec import ALL_TREATMENTS, Resources, Sweep
 from orchestrator.yaml_source import Source
 from trainers.config import NetworkInfo, Recipe, Schedule, Task, Training, Treatment
 from trainers.splits import Split
+from trainers.tasks import training_images
 
 BACKWARD = 3  # a step of a layer that learns costs three forward passes: itself and two gradients
 
@@ -34,6 +35,8 @@ class Trial:
     argument: str
     split: str
     split_hash: str
+    division: str
+    images_per_class: int | None
     source: str | None
     target: str
     request: Resources
@@ -56,6 +59,8 @@ class Trial:
             "sweep": self.sweep,
             "split": self.split,
             "split_hash": self.split_hash,
+            "division": self.division,
+            "images_per_class": self.images_per_class,
             "source": self.source,
             "target": self.target,
             "treatment": treatment.kind,
@@ -136,6 +141,8 @@ def _pair(experiment: Experiment, split: Split, seed: int) -> list[Trial]:
             argument=experiment.source.argument or sweep.name,
             split=split.name,
             split_hash=split.hash,
+            division=split.division,
+            images_per_class=None,
             source=source,
             target=target,
             request=sweep.request(treatment),
@@ -176,7 +183,7 @@ def _name(treatment: Treatment, source: str | None, target: str, split: Split) -
 def _recipe(experiment: Experiment, treatment: Treatment, target: Task) -> Recipe:
     """The recipe of a trial with its length in steps, which epochs are turned into."""
     sweep = experiment.sweep
-    images = sum(experiment.data.train[index] for index in target.classes)
+    images = training_images(target, experiment.data)
     own = _in_steps(sweep.recipe, images, treatment.kind == "random")
     fine_tune = _in_steps(sweep.fine_tune.recipe or sweep.recipe, images)
     if treatment.kind == "base_long":
@@ -246,7 +253,7 @@ def _test(key: str, sign: str, text: str) -> Callable[[Mapping[str, Any]], bool]
             (row["treatment"], row["n"] > 0 and not row["frozen"]), (kind, True)
         )
     value: Any = text
-    if key in ("n", "seed"):
+    if key in ("n", "seed", "images_per_class"):
         if not text.isdigit():
             raise LayerwiseError(f"--only: {key} is compared with a whole number, found {text!r}")
         value = int(text)

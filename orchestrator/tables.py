@@ -25,6 +25,12 @@ IDENTITY: list[Column] = [
     ("sweep", TEXT, "the sweep that ran it first"),
     ("split", TEXT, "name of the split in that sweep"),
     ("split_hash", TEXT, "hash of the split's halves"),
+    (
+        "division",
+        TEXT,
+        "splits it may be pooled with: random, random-999, whole, named, …",
+    ),
+    ("images_per_class", INT, "training images of each class of the target; null for all"),
     ("source", TEXT, "half that the copied layers were trained on; null where none are copied"),
     ("target", TEXT, "half that the network is trained and tested on"),
     ("treatment", TEXT, "base, base_long, selffer, transfer or random"),
@@ -40,7 +46,7 @@ RESULTS: list[Column] = [
     ("dataset", TEXT, "name of the dataset"),
     ("dataset_fingerprint", TEXT, "hash of the data"),
     ("network", TEXT, "name of the network"),
-    ("classes", INT, "classes of the target"),
+    ("classes", INT, "classes of the target; two for one class against the rest"),
     ("optimiser", TEXT, "recipe: optimiser"),
     ("rate", REAL, "recipe: learning rate, before the schedule"),
     ("schedule", TEXT, "recipe: family of the learning-rate schedule"),
@@ -57,6 +63,8 @@ RESULTS: list[Column] = [
     ("total", INT, "test images"),
     ("top1", REAL, "test top-1 accuracy after the last step: the primary metric"),
     ("top5", REAL, "test top-5 accuracy; null with five classes or fewer"),
+    ("balanced_accuracy", REAL, "mean over classes of the share of test images that is right"),
+    ("auroc", REAL, "area under the test ROC curve; null unless there are two classes"),
     ("loss", REAL, "test loss (cross-entropy, nats) after the last step"),
     ("top1_at_best", REAL, "test top-1 at the step with the best validation top-1"),
     ("val_top1", REAL, "validation top-1 after the last step"),
@@ -113,7 +121,11 @@ CURVE: list[Column] = [
 
 CLASSES: list[Column] = [
     ("subset", TEXT, "validation or test"),
-    ("class_index", INT, "index of the class in the dataset"),
+    (
+        "class_index",
+        INT,
+        "index of the class in the dataset; null for the rest",
+    ),
     ("correct", INT, "images classified correctly after the last step"),
     ("total", INT, "images"),
 ]

@@ -185,7 +185,7 @@ def _write_result(
         {"id": training.id, "attempt": attempt, "subset": subset}
         | {"class_index": index, "correct": correct, "total": total}
         for subset, score in (("validation", result.validation), ("test", result.test))
-        for index, (correct, total) in zip(training.target.classes, score.per_class, strict=True)
+        for index, (correct, total) in zip(training.target.labels, score.per_class, strict=True)
     ]
     assert all(name in rows[0] for name, _, _ in CLASSES)
     store.write_attempt("classes", training.id, attempt, rows)
@@ -209,7 +209,7 @@ def _recipe_columns(training: Training) -> dict[str, Any]:
         "dataset": training.target.dataset.name,
         "dataset_fingerprint": training.target.dataset.fingerprint,
         "network": training.network.name,
-        "classes": len(training.target.classes),
+        "classes": len(training.target.labels),
     }
 
 
@@ -241,6 +241,8 @@ def _result_columns(training: Training, result: Any) -> dict[str, Any]:
         "total": result.test.total,
         "top1": result.test.top1,
         "top5": result.test.top5,
+        "balanced_accuracy": result.test.balanced_accuracy,
+        "auroc": result.test.auroc,
         "loss": result.test.loss,
         "top1_at_best": result.test_correct_best / result.test.total,
         "val_top1": result.validation.top1,

@@ -103,6 +103,7 @@ def member_row(sweep: str, label: Label) -> Row:
         "name": f"{copied}{label.target}{plus}{long} {label.split}",
         "sweep": sweep,
         "split_hash": "00ff",
+        "division": "random",
         "source": source,
         "parent": identify(base) if source else None,
     }

@@ -306,7 +306,10 @@ def test_only(condition: str, plan_of: PlanOf) -> None:
     assert [t.name for t in planned.members if t.id in chosen] == SELECTED[condition]
 
 
-KEYS = "id, name, sweep, split, split_hash, source, target, treatment, n, frozen, seed, parent"
+KEYS = (
+    "id, name, sweep, split, split_hash, division, images_per_class, source, target, treatment, n, "
+    "frozen, seed, parent"
+)
 EXPECTED = f"expected conditions such as 'treatment=transfer and n=3' with the keys {KEYS}"
 WRONG = {
     "": f"--only: cannot read ''; {EXPECTED}",

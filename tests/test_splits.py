@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainers.config import ConfigError
-from trainers.splits import named_split, random_split
+from trainers.splits import named_split, random_split, whole
 
 DIGITS = [
     (0, (0, 1, 3, 7, 8), (2, 4, 5, 6, 9)),
@@ -86,3 +86,21 @@ def test_halves_that_are_none(a: Any, b: Any, field: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         named_split("kinds", a, b, CLASSES)
     assert (error.value.field, str(error.value)) == (field, message)
+
+
+def test_the_larger_side_of_one_seed_contains_the_smaller():
+    nine, ten = random_split(3, 12, 9), random_split(3, 12, 10)
+    assert (nine.name, nine.division, len(nine.a), len(nine.b)) == ("s3-9", "random-9", 9, 3)
+    assert set(nine.a) < set(ten.a)
+    assert set(random_split(3, 12).a) < set(nine.a)
+
+
+def test_a_size_of_half_is_the_half():
+    assert random_split(0, 10, 5) == random_split(0, 10)
+    assert random_split(0, 10).division == "random"
+
+
+def test_the_whole_is_a_split_with_one_half():
+    split = whole(4)
+    assert split.halves == {"A": (0, 1, 2, 3)}
+    assert (split.name, split.division, split.b) == ("whole", "whole", ())

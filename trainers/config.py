@@ -101,11 +101,23 @@ class NetworkInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A dataset, an ordered list of its classes (label i is `classes[i]`), images a class."""
+    """A dataset, an ordered list of its classes (label i is `classes[i]`), images a class.
+
+    A task of one class is that class (label 1) against the `rest` (label 0). The rest's training
+    images are the last `reserved` of each class, which the task that learns those classes leaves
+    out: so the negatives are images that no source has seen. See `tasks.members`.
+    """
 
     dataset: DatasetRef
     classes: tuple[int, ...]
     images_per_class: int | None = None
+    rest: tuple[int, ...] = ()
+    reserved: int = 0
+
+    @property
+    def labels(self) -> tuple[int | None, ...]:
+        """The class index behind each label; none for the rest."""
+        return (None, *self.classes) if self.rest else self.classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +296,8 @@ def from_json(text: str) -> Training:
         if value is None:
             return None
         dataset = reference(DatasetRef, value["dataset"])
-        return Task(**{**value, "classes": tuple(value["classes"]), "dataset": dataset})
+        indices = {name: tuple(value.get(name, ())) for name in ("classes", "rest")}
+        return Task(**{**value, **indices, "dataset": dataset})
 
     def reference(cls: type, value: Mapping[str, Any]) -> Any:
         return cls(**{**value, "options": freeze_options(dict(value.get("options", ())))})

@@ -20,6 +20,7 @@ import numpy as np
 
 from trainers.config import ConfigError, DatasetInfo, DatasetRef, Options, Task, digest
 from trainers.own_code import fit_options, resolve
+from trainers.tasks import members
 
 SUBSETS = ("train", "validation", "test")
 
@@ -289,16 +290,7 @@ def _hash_arrays(*arrays: np.ndarray) -> str:
 
 
 def task_arrays(task: Task, subset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a task's classes and their labels, renumbered in the order of `task.classes`.
-
-    Images stay in the dataset's order; `images_per_class` keeps the first ones of each class, in
-    training only.
-    """
+    """Images of a task and their labels, as `tasks.members` chooses them."""
     whole = load(task.dataset).subset(subset)
-    keep = np.isin(whole.labels, task.classes)
-    if subset == "train" and task.images_per_class is not None:
-        for index in task.classes:
-            keep[np.flatnonzero(whole.labels == index)[task.images_per_class :]] = False
-    lookup = np.full(max(int(whole.labels.max()), *task.classes) + 1, -1)
-    lookup[list(task.classes)] = range(len(task.classes))
-    return whole.images[keep], lookup[whole.labels[keep]]
+    indices, labels = members(task, subset, whole.labels)
+    return whole.images[indices], labels

@@ -15,17 +15,27 @@ CHUNK = 1024  # images of one forward pass without gradients
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A network on a set of images. `per_class` holds (correct, total) in the order of the task."""
+    """A network on a set of images. `per_class` holds (correct, total) in the order of the task.
+
+    `auroc`, the area under the receiver operating characteristic, is known of two classes only.
+    """
 
     correct: int
     total: int
     loss: float
     top5: float | None
     per_class: tuple[tuple[int, int], ...]
+    auroc: float | None = None
 
     @property
     def top1(self) -> float:
         return self.correct / self.total
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes that have images of the share that is right."""
+        shares = [correct / total for correct, total in self.per_class if total]
+        return sum(shares) / len(shares)
 
 
 @torch.no_grad()
@@ -38,11 +48,13 @@ def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
     images, labels = batch
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     right5 = torch.zeros((), dtype=torch.int64, device=labels.device)
-    hits = []
+    hits, margins = [], []
     for x, y in zip(torch.split(images, CHUNK), torch.split(labels, CHUNK), strict=True):
         scores = network(x.clone())  # a user's network may begin with an operation in place
         loss += F.cross_entropy(scores.double(), y, reduction="sum")
         hits.append(scores.argmax(1) == y)
+        if classes == 2:
+            margins.append((scores[:, 1] - scores[:, 0]).double())
         if classes > 5:
             right5 += (scores.topk(5).indices == y[:, None]).sum()
     hit = torch.cat(hits)
@@ -54,7 +66,22 @@ def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
         loss=float(loss) / len(labels),
         top5=int(right5) / len(labels) if classes > 5 else None,
         per_class=tuple(zip(correct, total, strict=True)),
+        auroc=auroc(torch.cat(margins), labels) if margins else None,
     )
+
+
+def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:
+    """How often an image of class 1 has a greater margin (N,) than one of class 0; ties count half.
+
+    That is the area under the receiver operating characteristic (Hanley and McNeil 1982). None
+    where one of the classes has no image, or a margin is not a number.
+    """
+    positive, negative = margins[labels == 1], margins[labels == 0].sort().values
+    if not len(positive) or not len(negative) or not bool(margins.isfinite().all()):
+        return None
+    below = torch.searchsorted(negative, positive).sum()
+    not_above = torch.searchsorted(negative, positive, right=True).sum()
+    return int(below + not_above) / (2 * len(positive) * len(negative))
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ class Learner:
         self, training: Training, data: TaskData, parent: bytes | None, feature_bytes: int
     ):
         images, labels = data.train
-        self.classes = len(training.target.classes)
+        self.classes = len(training.target.labels)
         self.frozen = training.treatment.frozen_layers
         _, c, h, w = images.shape
         network = starting_network(training, (c, h, w), images.dtype, parent)

@@ -12,11 +12,21 @@ from trainers.config import ConfigError, digest
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Class indices of both halves, each in rising order."""
+    """Class indices of both halves, each in rising order.
+
+    `division` names the population it was drawn from: only splits of one division are pooled. The
+    whole set of classes is a split too, with nothing in B.
+    """
 
     name: str
     a: tuple[int, ...]
     b: tuple[int, ...]
+    division: str = "named"
+
+    @property
+    def halves(self) -> dict[str, tuple[int, ...]]:
+        """The halves that have classes, by letter."""
+        return {letter: half for letter in "AB" if (half := self.half(letter))}
 
     @property
     def hash(self) -> str:
@@ -31,16 +41,29 @@ class Split:
         return digest(self.half(letter), 16)
 
 
-def random_split(seed: int, n_classes: int) -> Split:
-    """A random half of the classes against the rest, named `s<seed>`.
+def random_split(seed: int, n_classes: int, size: int | None = None) -> Split:
+    """Random classes against the rest: a half, `s<seed>`, or `size` of them in A, `s<seed>-<size>`.
 
     The generator is the paper's: numpy's legacy stream seeded with the *list* `[seed]`
     (yosinski/convnet_transfer, ilsvrc12/make_reduced_dataset.py), so that on 1000 classes seeds
-    0 to 3 are the paper's own splits. With an odd number of classes A is the smaller half.
+    0 to 3 are the paper's own splits. With an odd number of classes A is the smaller half. A larger
+    A of the same seed contains the smaller.
     """
-    chosen = np.random.RandomState([seed]).permutation(n_classes)[: n_classes // 2]
+    count = n_classes // 2 if size is None else size
+    chosen = np.random.RandomState([seed]).permutation(n_classes)[:count]
     a = tuple(sorted(map(int, chosen)))
-    return Split(name=f"s{seed}", a=a, b=tuple(sorted(set(range(n_classes)) - set(a))))
+    suffix = "" if count == n_classes // 2 else f"-{count}"
+    return Split(
+        name=f"s{seed}{suffix}",
+        a=a,
+        b=tuple(sorted(set(range(n_classes)) - set(a))),
+        division=f"random{suffix}",
+    )
+
+
+def whole(n_classes: int) -> Split:
+    """All classes as one task, the paper's `netbase`: half A has them all, B none."""
+    return Split(name="whole", a=tuple(range(n_classes)), b=(), division="whole")
 
 
 def named_split(

@@ -31,7 +31,7 @@ def starting_network(
     target and seed are the same in all treatments and for every n.
     """
     treatment, task = training.treatment, digest(training.target)
-    network = build(training.network, len(training.target.classes), shape)
+    network = build(training.network, len(training.target.labels), shape)
     seeds = []
     for number in range(1, len(network) + 1):
         if treatment.kind in ("base", "base_long"):
