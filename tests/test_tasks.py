@@ -35,6 +35,7 @@ ALL = [0, 2, 3, 5, 6, 8, 9, 11]
         (replace(PAIR, images_per_class=1), "test", ALL, [1, 0] * 4),
         (ONE, "train", [2, 5, 8, 9, 10, 11], [1, 1, 1, 0, 0, 1]),
         (replace(ONE, images_per_class=2), "train", [2, 5, 9, 10], [1, 1, 0, 0]),
+        (THREE, "train", [2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [1, 0, 0, 1, 0, 0, 1, 0, 0, 1]),
         (replace(THREE, images_per_class=1), "train", [2, 3, 4], [1, 0, 0]),
         (replace(THREE, images_per_class=3), "train", [2, 3, 4, 5, 6, 7, 8], [1, 0, 0, 1, 0, 0, 1]),
         (ONE, "validation", list(range(12)), [0, 0, 1] * 4),

@@ -41,9 +41,10 @@ def training_images(task: Task, data: DatasetInfo) -> int:
 def _taken(task: Task, index: int, images: int) -> slice:
     """Which of a class's training images a task takes."""
     end = max(0, images - task.reserved)
+    most = images if task.images_per_class is None else task.images_per_class
     if index in task.rest:
-        few = images if task.images_per_class is None else task.images_per_class
-        return slice(end, min(images, end + math.ceil(few * len(task.classes) / len(task.rest))))
+        few = most if task.images_per_class is None else math.ceil(most / len(task.rest))
+        return slice(end, min(images, end + few))
     if task.rest:
         end = images  # nothing of the class itself is reserved: no other half learns it
-    return slice(0, end if task.images_per_class is None else min(end, task.images_per_class))
+    return slice(0, min(end, most))
