@@ -26,7 +26,8 @@ STEPS = 2
 def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
     """Print what a sweep names; raise `LayerwiseError` if a treatment cannot be trained.
 
-    Two steps of every treatment and layer of the first split, in a store that is thrown away.
+    Two steps of every treatment and layer of one target of every division, in a store that is
+    thrown away.
     """
     from rich.table import Table
 
@@ -40,7 +41,7 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
         soft_wrap=True,
     )
     table = Table("layer", "output", "parameters", "multiply-adds", "cut after it")
-    copied = sweep.layers or range(1, layers.depth)
+    copied = {n for grid, _ in experiment.parts for n in grid.layers or range(1, layers.depth)}
     for number in range(1, layers.depth + 1):
         shape, parameters = layers.shapes[number - 1], layers.parameters[number - 1]
         cut = f"n = {number}" if number in copied else ""
@@ -51,8 +52,10 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
 
     shortened = shorten(sweep, STEPS)
     plan = planning.plan(examine(shortened, source))
-    first = experiment.splits[0].name
-    some = plan.with_parents(t.id for t in plan.members if t.split == first and t.target == "A")
+    first: dict[tuple[object, ...], str] = {}
+    for trial in plan.members:
+        first.setdefault((trial.division, trial.training.treatment), trial.id)
+    some = plan.with_parents(first.values())
     troubles = _Troubles()
     with tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
         run_inline(Run(plan, Store(scratch), troubles, only=some))

@@ -102,7 +102,7 @@ def splits(
     as_json: JsonOption = False,
 ) -> None:
     """The classes of both halves of every split, and a hash of each half."""
-    from orchestrator.experiment import splits_summary
+    from orchestrator.splitting import summary as splits_summary
 
     summary = splits_summary(_examine(sweep, changes).splits)
     if as_json:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator import yaml_source
 from orchestrator.errors import SweepError
-from orchestrator.spec import Component, FineTune, Sweep
+from orchestrator.inheritance import in_grid
+from orchestrator.spec import Component, FineTune, Grid, Sweep
+from orchestrator.splitting import SplitError, check_half, splits_of
+from orchestrator.yaml_source import Path as KeyPath
 from orchestrator.yaml_source import Source, hint
 from trainers.config import (
     ConfigError,
@@ -22,12 +24,12 @@ from trainers.config import (
     NetworkRef,
     Recipe,
 )
-from trainers.splits import Split, named_split, random_split
+from trainers.splits import Split
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A sweep and what planning must know of its data and its network."""
+    """A sweep and what planning must know of its data and its network; its grids with splits."""
 
     sweep: Sweep
     source: Source
@@ -35,7 +37,12 @@ class Experiment:
     network: NetworkRef
     data: DatasetInfo
     layers: NetworkInfo
-    splits: tuple[Split, ...]
+    parts: tuple[tuple[Grid, tuple[Split, ...]], ...]
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Every split once."""
+        return tuple(dict.fromkeys(split for _, splits in self.parts for split in splits))
 
 
 def examine(sweep: Sweep, source: Source) -> Experiment:
@@ -58,19 +65,21 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
             options=datasets.options_of(sweep.dataset.name, sweep.dataset.frozen_options),
             fingerprint=data.fingerprint,
         )
-    splits = _splits(sweep, data, source)
+    parts = tuple(
+        (grid, _splits(name, grid, dataset, data, source)) for name, grid in sweep.parts.items()
+    )
+    splits = [split for _, splits in parts for split in splits]
+    _refuse_twins(splits, source)
     with _describing("network", sweep.network, source):
         network = NetworkRef(
             name=sweep.network.name,
             options=networks.options_of(sweep.network.name, sweep.network.frozen_options),
             fingerprint=networks.fingerprint(sweep.network.name),
         )
-        layers = networks.describe(
-            network, max(len(s.half(h)) for s in splits for h in "AB"), data.shape
-        )
-    if misfits := _misfits(sweep, layers):
+        layers = networks.describe(network, max(_outputs(s) for s in splits), data.shape)
+    if misfits := _misfits(sweep, layers, source):
         raise SweepError([source.mistake(source.known(path), text) for path, text in misfits])
-    return Experiment(sweep, source, dataset, network, data, layers, splits)
+    return Experiment(sweep, source, dataset, network, data, layers, parts)
 
 
 @contextlib.contextmanager
@@ -108,34 +117,48 @@ def _raised(error: Exception, name: str) -> str:
     return f"{text} ({place.filename}:{place.lineno})"
 
 
-def _misfits(sweep: Sweep, layers: NetworkInfo) -> list[tuple[yaml_source.Path, str]]:
+def _misfits(sweep: Sweep, layers: NetworkInfo, source: Source) -> list[tuple[KeyPath, str]]:
     """Layers that the network does not have, or that cannot be copied."""
     if layers.depth < 2:
-        name, found = sweep.network.name, layers.depth
-        return [(("network",), f"network {name}: expected at least two layers, found {found}")]
-    return [
+        message = f"expected at least two layers, found {layers.depth}"
+        return [(("network",), f"network {sweep.network.name}: {message}")]
+    found = [
         (
-            ("layers", index),
+            in_grid(name, ("layers", index), source),
             f"layer {n} is out of range: the network has layers 1..{layers.depth}, "
             f"of which 1..{layers.depth - 1} can be copied",
         )
-        for index, n in enumerate(sweep.layers)
+        for name, grid in sweep.parts.items()
+        for index, n in enumerate(grid.layers)
         if not 1 <= n < layers.depth
     ]
+    return list(dict.fromkeys(found))
 
 
-def _splits(sweep: Sweep, data: DatasetInfo, source: Source) -> tuple[Split, ...]:
-    classes = data.classes
-    if len(classes) < 2:
-        raise SweepError([source.mistake(("dataset",), "expected at least two classes")])
-    splits = [random_split(seed, len(classes)) for seed in sweep.splits.random]
-    for name, halves in sweep.splits.named.items():
-        try:
-            splits.append(named_split(name, halves.members("A"), halves.members("B"), classes))
-        except ConfigError as error:
-            path = ("splits", "named", name, *([error.field] if error.field else []))
-            raise SweepError([source.mistake(path, str(error))]) from error
+def _splits(
+    name: str, grid: Grid, dataset: DatasetRef, data: DatasetInfo, source: Source
+) -> tuple[Split, ...]:
+    """The splits of one grid, each of whose halves can be trained on and tested."""
+    try:
+        splits = splits_of(grid, data.classes)
+        for split in splits:
+            for letter in split.halves:
+                check_half(grid, split, letter, dataset, data)
+    except SplitError as error:
+        path = in_grid(name, error.path, source)
+        raise SweepError([source.mistake(path, str(error))]) from error
+    return splits
+
+
+def _outputs(split: Split) -> int:
+    """The classes of the larger half; one class against the rest is two."""
+    return max(2, *map(len, split.halves.values()))
+
+
+def _refuse_twins(splits: list[Split], source: Source) -> None:
+    """One division under two names would enter every interval twice; two under one, none right."""
     first: dict[frozenset[tuple[int, ...]], str] = {}
+    named: dict[str, Split] = {}
     for split in splits:
         twin = first.setdefault(frozenset((split.a, split.b)), split.name)
         if twin != split.name:
@@ -143,32 +166,9 @@ def _splits(sweep: Sweep, data: DatasetInfo, source: Source) -> tuple[Split, ...
                 f"{twin} and {split.name} are the same halves: intervals would count them twice"
             )
             raise SweepError([source.mistake(("splits",), message)])
-        for letter in "AB":
-            for subset in ("validation", "test"):
-                if not sum(getattr(data, subset)[index] for index in split.half(letter)):
-                    message = f"half {letter} of {split.name} has no {subset} images"
-                    raise SweepError([source.mistake(("dataset",), message)])
-            images = sum(data.train[index] for index in split.half(letter))
-            for field in ("recipe", "fine_tune"):
-                recipe = sweep.recipe if field == "recipe" else sweep.fine_tune.recipe
-                if recipe is not None and recipe.batch > images:
-                    path = (field, "batch") if field == "recipe" else (field, "recipe", "batch")
-                    half = f"half {letter} of {split.name}"
-                    message = f"expected at most {images}, the training images of {half}"
-                    raise SweepError([source.mistake(path, message)])
-    return tuple(splits)
-
-
-def splits_summary(splits: tuple[Split, ...]) -> dict[str, Any]:
-    """The splits as JSON values: name → half → class indices in the dataset's own order.
-
-    Beside the halves stand `hash`, the `split_hash` of the tables, and `hashes`, of each half.
-    """
-    return {
-        split.name: {letter: list(split.half(letter)) for letter in "AB"}
-        | {"hash": split.hash, "hashes": {letter: split.half_hash(letter) for letter in "AB"}}
-        for split in splits
-    }
+        if named.setdefault(split.name, split) != split:
+            message = f"two grids call different halves {split.name}"
+            raise SweepError([source.mistake(("grids",), message)])
 
 
 def shorten(sweep: Sweep, steps: int) -> Sweep:
@@ -177,10 +177,12 @@ def shorten(sweep: Sweep, steps: int) -> Sweep:
     def short(recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, steps=steps, epochs=None, evaluate_every=steps)
 
-    own = short(sweep.fine_tune.recipe) if sweep.fine_tune.recipe else None
-    return sweep.model_copy(
-        update={"recipe": short(sweep.recipe), "fine_tune": FineTune(recipe=own)}
-    )
+    def shortened(grid: Grid) -> dict[str, Any]:
+        own = short(grid.fine_tune.recipe) if grid.fine_tune.recipe else None
+        return {"recipe": short(grid.recipe), "fine_tune": FineTune(recipe=own)}
+
+    grids = {name: grid.model_copy(update=shortened(grid)) for name, grid in sweep.grids.items()}
+    return sweep.model_copy(update={**shortened(sweep), "grids": grids})
 
 
 def own_modules(sweep: Sweep) -> list[str]:

@@ -12,12 +12,14 @@ from typing import Any
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.experiment import Experiment
-from orchestrator.spec import ALL_TREATMENTS, Resources, Sweep
+from orchestrator.spec import ALL_TREATMENTS, Grid, Resources, Sweep
+from orchestrator.splitting import task_of
 from orchestrator.yaml_source import Source
 from trainers.config import NetworkInfo, Recipe, Schedule, Task, Training, Treatment
 from trainers.splits import Split
 from trainers.tasks import training_images
 
+OTHER = {"A": "B", "B": "A"}
 BACKWARD = 3  # a step of a layer that learns costs three forward passes: itself and two gradients
 
 
@@ -103,89 +105,151 @@ class Plan:
 
 
 def plan(experiment: Experiment) -> Plan:
-    """The grid as trials, in canonical order: splits, seeds, targets, treatments, layers."""
-    sweep = experiment.sweep
-    cells = [
+    """The grids as trials, in canonical order: splits, seeds, images, targets, treatments, layers.
+
+    What two grids share is one member.
+    """
+    members = [
         trial
-        for split in experiment.splits
-        for seed in sweep.seeds
-        for trial in _pair(experiment, split, seed)
+        for grid, splits in experiment.parts
+        for split in splits
+        for seed in grid.seeds
+        for images_per_class in grid.images_per_class
+        for trial in _Pair(experiment, grid, split, seed, images_per_class).trials()
     ]
-    return Plan(sweep, tuple(cells), experiment.layers, experiment.source)
+    distinct = {tuple(trial.labels().values()): trial for trial in reversed(members)}
+    kept = {id(trial) for trial in distinct.values()}
+    return Plan(
+        experiment.sweep,
+        tuple(trial for trial in members if id(trial) in kept),
+        experiment.layers,
+        experiment.source,
+    )
 
 
-def _pair(experiment: Experiment, split: Split, seed: int) -> list[Trial]:
-    """Both directions of one split and seed; they share the bases, which come first."""
-    sweep = experiment.sweep
-    tasks = {
-        letter: Task(dataset=experiment.dataset, classes=split.half(letter)) for letter in "AB"
-    }
-    bases: dict[str, str] = {}
-    trials: list[Trial] = []
+class _Pair:
+    """Both directions of one split and seed; they share the bases, which come first.
 
-    def add(target: str, treatment: Treatment, source: str | None = None) -> Trial:
+    The target of a trial has `images_per_class`, its source all that there are.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        grid: Grid,
+        split: Split,
+        seed: int,
+        images_per_class: int | None,
+    ):
+        self.experiment, self.grid, self.split, self.seed = experiment, grid, split, seed
+        self.images_per_class = images_per_class
+        self.targets = [letter for letter in split.halves if letter in grid.targets]
+        self.bases: dict[str, Trial] = {}  # of the targets
+        self.sources: dict[str, Trial] = {}  # the same with all images
+
+    def trials(self) -> list[Trial]:
+        trials = self._bases()
+        layers = self.grid.layers or range(1, self.experiment.layers.depth)
+        for target in self.targets:
+            for name in self.grid.treatments:
+                kind, fine_tuned = name.removesuffix("+"), name.endswith("+")
+                if kind == "base_long":
+                    trials.append(self._trial(target, Treatment(kind="base_long")))
+                elif kind != "base":
+                    parent = self._parent(kind, target)
+                    for n in layers:
+                        treatment = Treatment(kind=kind, n=n, fine_tuned=fine_tuned)  # type: ignore[arg-type]
+                        trials.append(self._trial(target, treatment, parent))
+        return trials
+
+    def _bases(self) -> list[Trial]:
+        """The bases of the targets, and of their sources where those are others."""
+        if "base" not in self.grid.treatments:
+            return []
+        base = Treatment(kind="base")
+        transfers = any(name.startswith("transfer") for name in self.grid.treatments)
+        trials = []
+        for letter in self.split.halves:
+            if letter in self.targets:
+                self.bases[letter] = self._trial(letter, base)
+                trials.append(self.bases[letter])
+            if transfers and any(target != letter for target in self.targets):
+                self.sources[letter] = self._trial(letter, base, all_images=True)
+                trials.append(self.sources[letter])
+        return trials
+
+    def _parent(self, kind: str, target: str) -> Trial | None:
+        match kind:
+            case "selffer":
+                return self.bases[target]
+            case "transfer":
+                return self.sources[OTHER[target]]
+        return None
+
+    def _trial(
+        self,
+        target: str,
+        treatment: Treatment,
+        parent: Trial | None = None,
+        *,
+        all_images: bool = False,
+    ) -> Trial:
+        experiment, sweep = self.experiment, self.experiment.sweep
+        images_per_class = None if all_images else self.images_per_class
+        task = task_of(
+            experiment.dataset,
+            experiment.data,
+            self.split,
+            target,
+            images_per_class=images_per_class,
+            reserved=self.grid.splits.reserved,
+        )
         training = Training(
-            target=tasks[target],
-            source=tasks[source] if source else None,
+            target=task,
+            source=parent.training.target if parent else None,
             network=experiment.network,
             treatment=treatment,
-            recipe=_recipe(experiment, treatment, tasks[target]),
-            seed=seed,
-            parent=bases[source] if source else None,
+            recipe=_recipe(experiment, self.grid, treatment, task),
+            seed=self.seed,
+            parent=parent.id if parent else None,
         )
-        name = _name(treatment, source, target, split)
-        trial = Trial(
+        source = parent.target if parent else None
+        name = [_name(treatment, source, target), self.split.name]
+        if images_per_class is not None:
+            name.append(f"k{images_per_class}")
+        if len(self.grid.seeds) > 1:
+            name.append(f"seed{self.seed}")
+        return Trial(
             training=training,
-            name=f"{name} seed{seed}" if len(sweep.seeds) > 1 else name,
+            name=" ".join(name),
             sweep=sweep.name,
             argument=experiment.source.argument or sweep.name,
-            split=split.name,
-            split_hash=split.hash,
-            division=split.division,
-            images_per_class=None,
+            split=self.split.name,
+            split_hash=self.split.hash,
+            division=self.split.division,
+            images_per_class=images_per_class,
             source=source,
             target=target,
             request=sweep.request(treatment),
             keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
         )
-        trials.append(trial)
-        return trial
-
-    for name in sweep.treatments:
-        if name == "base":
-            bases.update({target: add(target, Treatment(kind="base")).id for target in "AB"})
-    layers = sweep.layers or range(1, experiment.layers.depth)
-    for target, other in ("AB", "BA"):
-        for name in sweep.treatments:
-            kind, fine_tuned = name.removesuffix("+"), name.endswith("+")
-            if kind == "base_long":
-                add(target, Treatment(kind="base_long"))
-            elif kind != "base":
-                source = {"selffer": target, "transfer": other, "random": None}[kind]
-                for n in layers:
-                    treatment = Treatment(kind=kind, n=n, fine_tuned=fine_tuned)  # type: ignore[arg-type]
-                    add(target, treatment, source)
-    return trials
 
 
-def _name(treatment: Treatment, source: str | None, target: str, split: Split) -> str:
-    """`A3B+ s2`: layers 1..3 from A, fine-tuned on B, split s2. `R` stands for random filters."""
+def _name(treatment: Treatment, source: str | None, target: str) -> str:
+    """`A3B+`: layers 1..3 from A, fine-tuned on B. `R` stands for random filters."""
     match treatment.kind:
         case "base":
-            name = target
+            return target
         case "base_long":
-            name = f"{target}-long"
-        case _:
-            name = f"{source or 'R'}{treatment.n}{target}{'+' * treatment.fine_tuned}"
-    return f"{name} {split.name}"
+            return f"{target}-long"
+    return f"{source or 'R'}{treatment.n}{target}{'+' * treatment.fine_tuned}"
 
 
-def _recipe(experiment: Experiment, treatment: Treatment, target: Task) -> Recipe:
+def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
     """The recipe of a trial with its length in steps, which epochs are turned into."""
-    sweep = experiment.sweep
     images = training_images(target, experiment.data)
-    own = _in_steps(sweep.recipe, images, treatment.kind == "random")
-    fine_tune = _in_steps(sweep.fine_tune.recipe or sweep.recipe, images)
+    own = _in_steps(grid.recipe, images, treatment.kind == "random")
+    fine_tune = _in_steps(grid.fine_tune.recipe or grid.recipe, images)
     if treatment.kind == "base_long":
         assert own.steps is not None
         assert fine_tune.steps is not None

@@ -89,11 +89,23 @@ class Halves(_Model):
         return half
 
 
-class Splits(_Model):
-    """How the classes are divided: random halves by seed, named ones by their classes."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-    random: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
+
+class Splits(_Model):
+    """How the classes are divided.
+
+    `random` are seeds of random halves, or of as many classes in A as `sizes` say; `known` names
+    divisions that come with the classes; `named` lists the classes of each half; `whole` is one
+    task of all classes. `reserved` images of each class stay out of a half for a lone other class.
+    """
+
+    random: tuple[Seed, ...] = ()
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    known: tuple[str, ...] = ()
     named: dict[str, Halves] = {}
+    whole: bool = False
+    reserved: Annotated[int, Field(ge=1)] | None = None
 
 
 def _layers(value: Any) -> Any:
@@ -108,6 +120,11 @@ def _layers(value: Any) -> Any:
     if isinstance(value, list) and value and all(type(item) is int for item in value):
         return tuple(value)
     raise ValueError(f"expected layers such as 1..7, [1, 3, 5] or all, found {shown(value)}")
+
+
+def _images(value: Any) -> Any:
+    items = value if isinstance(value, list) else [value]
+    return tuple(None if item == "all" else item for item in items)
 
 
 def _gpus(value: float) -> float:
@@ -131,21 +148,44 @@ class FineTune(_Model):
     recipe: Recipe | None = None
 
 
-class Sweep(_Model):
-    """One sweep file. `layers` is empty for "all"."""
+class Grid(_Model):
+    """Which networks to train, and how. `layers` is empty for "all".
+
+    `images_per_class` keeps the first training images of each class of the target, none all of
+    them; sources always learn all.
+    """
+
+    splits: Splits = Splits()
+    targets: tuple[Literal["A", "B"], ...] = ("A", "B")
+    treatments: tuple[TreatmentName, ...] = ALL_TREATMENTS
+    layers: Annotated[tuple[int, ...], BeforeValidator(_layers)] = ()
+    images_per_class: Annotated[
+        tuple[Annotated[int, Field(ge=1)] | None, ...], BeforeValidator(_images)
+    ] = (None,)
+    seeds: tuple[Seed, ...] = (0,)
+    recipe: Recipe
+    fine_tune: FineTune = FineTune()
+
+
+class Sweep(Grid):
+    """One sweep file: a grid, or several `grids` that inherit what they do not say themselves.
+
+    `reference` names published results that the report lays beside these.
+    """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     dataset: Annotated[Component, BeforeValidator(_component)]
     network: Annotated[Component, BeforeValidator(_network)] = Component(name=NETWORK)
-    splits: Splits
-    treatments: tuple[TreatmentName, ...] = ALL_TREATMENTS
-    layers: Annotated[tuple[int, ...], BeforeValidator(_layers)] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (0,)
-    recipe: Recipe
-    fine_tune: FineTune = FineTune()
+    grids: dict[str, Grid] = {}
+    reference: Literal["paper"] | None = None
     resources: dict[Literal["default", TreatmentName], Resources] = {}
     keep: Literal["bases", "all", "none"] = "bases"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+    @property
+    def parts(self) -> dict[str, Grid]:
+        """The grids by name; a sweep without grids is its own, without a name."""
+        return dict(self.grids) or {"": self}
 
     def request(self, treatment: Treatment) -> Resources:
         """What a trial of this treatment asks for."""

@@ -66,6 +66,15 @@ class Source:
         self.lines = {p: line for p, line in self.lines.items() if p[: len(path)] != path}
         self.overrides.add(path)
 
+    def move(self, origin: Path, path: Path) -> None:
+        """What was written at `origin` now also stands at `path`, in place of what was there."""
+        moved = {
+            (*path, *p[len(origin) :]): line
+            for p, line in self.lines.items()
+            if p[: len(origin)] == origin
+        }
+        self.lines = {p: n for p, n in self.lines.items() if p[: len(path)] != path} | moved
+
     def known(self, path: Path) -> Path:
         """`path`, or the nearest above it that somebody wrote."""
         while path and path not in self.lines and path not in self.overrides:

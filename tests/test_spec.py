@@ -63,8 +63,8 @@ def one_class():
 
 
 def untested_class():
-    both = arrays(8, [0, 1])
-    return {"train": both, "validation": both, "test": arrays(8, [0, 0])}
+    both = arrays(8, [0, 1, 2, 3])
+    return {"train": both, "validation": both, "test": arrays(8, [0, 0, 0, 0])}
 
 
 def seven(*, classes, shape):
@@ -95,10 +95,11 @@ def wide(*, classes, shape, width: int = 3):
     return [nn.Sequential(nn.Flatten(), nn.Linear(144, width)), nn.Linear(width, classes)]
 """
 
+GRID_KEYS = "splits, targets, treatments, layers, images_per_class, seeds, recipe, fine_tune"
 TOP_KEYS = (
-    "name, dataset, network, splits, treatments, layers, seeds, recipe, fine_tune, resources, "
-    "keep, checkpoint_seconds"
+    f"{GRID_KEYS}, name, dataset, network, grids, reference, resources, keep, checkpoint_seconds"
 )
+NO_SPLITS = "the grid is empty: expected seeds under random, known or named splits, or whole"
 RECIPE_KEYS = (
     "optimiser, rate, schedule, momentum, weight_decay, batch, steps, epochs, evaluate_every, "
     "dropout, init, precision, normalise, init_random"
@@ -271,7 +272,7 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
         ],
     ),
     "name missing": (valid_without("name"), ["1: name: the key is missing"]),
-    "splits missing": (valid_without("splits"), ["1: splits: the key is missing"]),
+    "splits missing": (valid_without("splits"), [f"1: splits: {NO_SPLITS}"]),
     "recipe missing": (valid_without("recipe"), ["1: recipe: the key is missing"]),
     "half missing": (named("{x: {A: [1]}}"), ["4: splits.named.x.B: the key is missing"]),
     # names
@@ -442,7 +443,7 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     # splits
     "no splits": (
         valid_but("splits: {}"),
-        ["4: splits: the grid is empty: expected seeds under random, or named splits"],
+        [f"4: splits: {NO_SPLITS}"],
     ),
     "number as splits": (valid_but("splits: 3"), ["4: splits: expected a mapping, found 3"]),
     "number as seeds of splits": (
@@ -687,11 +688,11 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     "many": (
         "nam: x\ndataset: {name: 3}\nsplits: {random: [a]}\nrecipe: {rate: x, stepps: 3}\n",
         [
-            "1: name: the key is missing",
-            f"2: dataset: {A_COMPONENT}",
             '3: splits.random[0]: expected a whole number, found "a"',
             '4: recipe.rate: expected a number, found "x"',
             "4: recipe.stepps: unknown key 'stepps'; did you mean 'steps'?",
+            "1: name: the key is missing",
+            f"2: dataset: {A_COMPONENT}",
             "1: nam: unknown key 'nam'; did you mean 'name'?",
         ],
     ),
