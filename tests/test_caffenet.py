@@ -185,6 +185,7 @@ def test_as_many_outputs_as_classes_or_the_papers() -> None:
     [
         ({"outputs": 4}, "expected at least 5, the classes of a half, found 4"),
         ({"outputs": 10.0}, "expected a whole number, found 10.0"),
+        ({"shrink": 3}, "expected one of 1, 2, 4, 8, 16"),
         ({"output": 10}, "unknown key 'output'; did you mean 'outputs'?"),
     ],
 )
@@ -219,3 +220,13 @@ def test_the_recipes_dropout_replaces_the_networks() -> None:
     set_dropout(network, 0)
     assert not is_random(network)
     assert all(isinstance(layer, FilledLayer) for layer in network)
+
+
+def test_a_shrunken_network_has_the_same_shape() -> None:
+    small = NetworkRef(name="caffenet", options=(("shrink", 16),))
+    convolutions = ((6, 7, 7), (16, 3, 3), (24, 3, 3), (24, 3, 3), (16,))
+    assert describe(small, 10, (3, 67, 67)).shapes == (*convolutions, (256,), (256,), (10,))
+    kinds = [[type(module) for module in layer] for layer in build(small, 10, (3, 67, 67))]
+    assert kinds == [
+        [type(module) for module in layer] for layer in caffenet(classes=10, shape=IMAGENET)
+    ]

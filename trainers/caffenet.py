@@ -35,6 +35,7 @@ CONVOLUTIONS = (
     Convolution(256, 3, 1, 1, 2, bias=1, pooled=True),
 )
 WIDTH = 4096  # of layers 6 and 7
+SHRINKS = (1, 2, 4, 8, 16)  # the widths that all layers and both groups can be divided by
 STD, STD_WIDE = 0.01, 0.005  # of the first weights; the latter in layers 6 and 7
 
 
@@ -55,20 +56,28 @@ class FilledLayer(nn.Sequential):
 
 
 def caffenet(
-    *, classes: int, shape: tuple[int, int, int], outputs: int | None = None
+    *,
+    classes: int,
+    shape: tuple[int, int, int],
+    outputs: int | None = None,
+    shrink: int = 1,
 ) -> list[nn.Module]:
     """Five convolutions and three fully connected layers; 60,965,224 parameters for 1000 classes.
 
     The paper's images are 3×227×227. `outputs` is the width of layer 8, by default the number of
     classes; the paper's networks have 1000 whatever the task, and the others are never a label.
+    All other widths are divided by `shrink`, for a network of the same shape that is quick to try.
     """
     if outputs is not None and outputs < classes:
         message = f"expected at least {classes}, the classes of a half, found {outputs}"
         raise ConfigError("outputs", message)
+    if shrink not in SHRINKS:
+        raise ConfigError("shrink", f"expected one of {', '.join(map(str, SHRINKS))}")
     channels, height, width = shape
     layers: list[nn.Module] = []
     for number, it in enumerate(CONVOLUTIONS, start=1):
-        convolution = nn.Conv2d(channels, it.out, it.kernel, it.stride, it.pad, groups=it.groups)
+        out = it.out // shrink
+        convolution = nn.Conv2d(channels, out, it.kernel, it.stride, it.pad, groups=it.groups)
         parts: list[tuple[str, nn.Module]] = [
             ("conv", convolution),
             ("relu", nn.ReLU(inplace=True)),
@@ -87,12 +96,13 @@ def caffenet(
         if number == len(CONVOLUTIONS):
             parts.append(("flatten", nn.Flatten()))
         layers.append(FilledLayer(OrderedDict(parts), std=STD, bias=it.bias))
-        channels = it.out
+        channels = out
     features = channels * height * width
+    hidden = WIDTH // shrink
     for _ in range(2):
-        parts = [("fc", nn.Linear(features, WIDTH)), ("relu", nn.ReLU(inplace=True))]
+        parts = [("fc", nn.Linear(features, hidden)), ("relu", nn.ReLU(inplace=True))]
         parts.append(("dropout", nn.Dropout(0.5)))
         layers.append(FilledLayer(OrderedDict(parts), std=STD_WIDE, bias=1))
-        features = WIDTH
+        features = hidden
     head = OrderedDict[str, nn.Module](fc=nn.Linear(features, outputs or classes))
     return [*layers, FilledLayer(head, std=STD, bias=0)]
