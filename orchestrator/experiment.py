@@ -26,6 +26,9 @@ from trainers.config import (
 )
 from trainers.splits import Split
 
+Shape = tuple[int, int, int]
+TUNED: KeyPath = ("fine_tune", "recipe")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -70,13 +73,19 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
     )
     splits = [split for _, splits in parts for split in splits]
     _refuse_twins(splits, source)
+    shapes = _shapes(sweep, data, source)
     with _describing("network", sweep.network, source):
         network = NetworkRef(
             name=sweep.network.name,
             options=networks.options_of(sweep.network.name, sweep.network.frozen_options),
             fingerprint=networks.fingerprint(sweep.network.name),
         )
-        layers = networks.describe(network, max(_outputs(s) for s in splits), data.shape)
+        classes = max(_outputs(s) for s in splits)
+        layers, *others = (networks.describe(network, classes, shape) for shape in shapes)
+    for path, other in zip(list(shapes.values())[1:], others, strict=True):
+        if other.parameters != layers.parameters:
+            message = "the network has other weights for this size of images; expected one size"
+            raise SweepError([source.mistake(path, message)])
     if misfits := _misfits(sweep, layers, source):
         raise SweepError([source.mistake(source.known(path), text) for path, text in misfits])
     return Experiment(sweep, source, dataset, network, data, layers, parts)
@@ -115,6 +124,22 @@ def _raised(error: Exception, name: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[0] != "<"]
     place = ([f for f in frames if f.filename == own] or frames)[-1]
     return f"{text} ({place.filename}:{place.lineno})"
+
+
+def _shapes(sweep: Sweep, data: DatasetInfo, source: Source) -> dict[Shape, KeyPath]:
+    """The images that networks see, (C, H, W), each with the key that first asks for them."""
+    channels, height, width = data.shape
+    found: dict[Shape, KeyPath] = {}
+    for name, grid in sweep.parts.items():
+        for key, recipe in (("recipe",), grid.recipe), (TUNED, grid.fine_tune.recipe):
+            path = in_grid(name, (*key, "crop"), source)
+            crop = recipe.crop if recipe else None
+            if crop is not None and crop > min(height, width):
+                message = f"expected at most {min(height, width)}: the images are {width}×{height}"
+                raise SweepError([source.mistake(path, message)])
+            if recipe is not None:
+                found.setdefault((channels, crop, crop) if crop else data.shape, path)
+    return found
 
 
 def _misfits(sweep: Sweep, layers: NetworkInfo, source: Source) -> list[tuple[KeyPath, str]]:

@@ -5,6 +5,7 @@ The same code runs in a Ray worker (`launch.py`) and in this process (`inline.py
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -138,21 +139,24 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
     try:
         parent = _parent(assignment, training, store)
         resume = next(store.progress(training.id), None) if record else None
-        for item in train(training, parent=parent, resume=resume, runtime=runtime):
-            if watch is not None:
-                watch(item)
-            match item:
-                case Snapshot():
-                    store.put_progress(training.id, attempt, item.step, item.data)
-                case Result() if record:
-                    _write_result(store, assignment, training, attempt, item)
-                    return finish(Ending.COMPLETE, **_result_columns(training, item))
-                case Result():
-                    return finish(Ending.COMPLETE, **_result_columns(training, item))
-                case Failure():
-                    if record:
-                        _write_curve(store, training.id, attempt, item.curve)
-                    return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
+        with contextlib.closing(
+            train(training, parent=parent, resume=resume, runtime=runtime)
+        ) as rows:
+            for item in rows:
+                if watch is not None:
+                    watch(item)
+                match item:
+                    case Snapshot():
+                        store.put_progress(training.id, attempt, item.step, item.data)
+                    case Result() if record:
+                        _write_result(store, assignment, training, attempt, item)
+                        return finish(Ending.COMPLETE, **_result_columns(training, item))
+                    case Result():
+                        return finish(Ending.COMPLETE, **_result_columns(training, item))
+                    case Failure():
+                        if record:
+                            _write_curve(store, training.id, attempt, item.curve)
+                        return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
     except torch.cuda.OutOfMemoryError as error:
         return Report(training.id, Ending.OUT_OF_MEMORY, str(error).splitlines()[0])
     except (NetworkError, DataError, ConfigError) as error:
@@ -259,7 +263,7 @@ def _result_columns(training: Training, result: Any) -> dict[str, Any]:
         "checkpoint": result.checkpoint_sha256,
         "resumes": result.resumes,
         "exact": result.exact,
-        "images_per_second": result.images / max(seconds.train, 1e-9),
+        "images_per_second": result.images / max(seconds.train + seconds.wait, 1e-9),
         "peak_memory_bytes": result.peak_memory_bytes,
         **_seconds_columns(seconds),
     }

@@ -83,7 +83,7 @@ def test_both_programs_see_the_same_pixels() -> None:
     for trial in digits_plan(1).members[:2]:
         ours = task_data(trial.training, torch.device("cpu"))
         for subset, (images, labels) in peer[f"{trial.target}0"].items():
-            our_images, our_labels = getattr(ours, subset)
+            our_images, our_labels, *_ = getattr(ours, subset)
             assert torch.equal(labels, our_labels)
             np.testing.assert_allclose(images.numpy(), our_images.numpy(), rtol=2e-4, atol=1e-5)
 

@@ -30,6 +30,8 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Recipe, {"rate": -1.0}, "rate"),
     (Recipe, {"rate": float("nan")}, "rate"),
     (Recipe, {"rate": float("inf")}, "rate"),
+    (Recipe, {"crop": 0}, "crop"),
+    (Recipe, {"crop": -5}, "crop"),
     (Recipe, {"momentum": 1.0}, "momentum"),
     (Recipe, {"momentum": -0.1}, "momentum"),
     (Recipe, {"weight_decay": -1e-9}, "weight_decay"),

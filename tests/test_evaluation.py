@@ -15,7 +15,7 @@ class Given(nn.Module):
 def test_two_classes_are_scored_by_rank_and_by_recall():
     scores = torch.tensor([[0.0, 3.0], [0.0, -1.0], [0.0, 1.0], [0.0, -2.0], [0.0, 2.0]])
     labels = torch.tensor([1, 1, 0, 0, 0])
-    score = evaluate(Given(), (scores[:, :, None, None], labels), 2)
+    score = evaluate(Given(), [scores[:, :, None, None]], labels, 2)
     assert score.per_class == ((1, 3), (1, 2))
     assert score.top1 == 2 / 5
     assert score.balanced_accuracy == pytest.approx((1 / 3 + 1 / 2) / 2)
@@ -24,7 +24,7 @@ def test_two_classes_are_scored_by_rank_and_by_recall():
 
 def test_three_classes_have_no_curve_and_an_empty_class_no_recall():
     scores = torch.eye(3)[[0, 0, 1]]
-    score = evaluate(Given(), (scores[:, :, None, None], torch.tensor([0, 1, 1])), 3)
+    score = evaluate(Given(), [scores[:, :, None, None]], torch.tensor([0, 1, 1]), 3)
     assert score.auroc is None
     assert score.balanced_accuracy == pytest.approx((1 + 1 / 2) / 2)
 

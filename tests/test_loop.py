@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -11,24 +12,37 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trainings import BATCH_NORM, DIGITS, SIZES, TASKS, points, result, rows, training
+from trainings import (
+    BATCH_NORM,
+    DIGITS,
+    SIZES,
+    TASKS,
+    photo_training,
+    photos,
+    photos_info,
+    points,
+    result,
+    rows,
+    training,
+)
 
 from orchestrator import worker
 from orchestrator.spec import Resources
 from orchestrator.store import Store
 from orchestrator.tables import result_columns
 from orchestrator.worker import Assignment
-from trainers import checkpoint
-from trainers.batches import task_data
+from trainers import batches, checkpoint, datasets, streams
+from trainers.batches import CHUNK, task_data
 from trainers.checkpoint import CheckpointError
 from trainers.config import NetworkRef, Schedule, Training, canonical, freeze_options
-from trainers.evaluation import CHUNK, Score, evaluate
+from trainers.datasets import DataError, DatasetKind
+from trainers.evaluation import Score, evaluate
 from trainers.learner import Learner
 from trainers.loop import Failure, Result, Runtime, Snapshot, train
 from trainers.transfer import starting_network
@@ -119,7 +133,7 @@ def test_outputs_that_are_never_a_label_are_never_right() -> None:
     torch.nn.init.zeros_(network[1].weight)
     network[1].bias.data = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 6.0])
     labels = torch.tensor([0, 1, 2, 3, 4, 5])
-    found = evaluate(network, (torch.zeros(6, 1, 1, 1), labels), 6)
+    found = evaluate(network, [torch.zeros(6, 1, 1, 1)], labels, 6)
     assert (found.correct, found.total, found.per_class) == (0, 6, ((0, 1),) * 6)
     assert found.top5 == 4 / 6
     total = math.log(sum(map(math.exp, (5, 4, 3, 2, 1, 0, 0, 0, 6))))
@@ -305,7 +319,7 @@ def test_scores() -> None:
         ]
     )
     labels = torch.tensor([0, 0, 2, 5])
-    found = evaluate(torch.nn.Identity(), (scores, labels), 6)
+    found = evaluate(torch.nn.Identity(), [scores], labels, 6)
     assert (found.correct, found.total, found.top1, found.top5) == (2, 4, 0.5, 0.75)
     assert found.per_class == ((1, 2), (0, 0), (0, 1), (0, 0), (0, 0), (1, 1))
     rows_ = [
@@ -313,13 +327,13 @@ def test_scores() -> None:
         for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
     ]
     assert found.loss == pytest.approx(sum(rows_) / 4, rel=1e-12)
-    assert evaluate(torch.nn.Identity(), (scores[:3, :5], labels[:3]), 5).top5 is None
+    assert evaluate(torch.nn.Identity(), [scores[:3, :5]], labels[:3], 5).top5 is None
 
 
 def test_scores_of_more_images_than_one_pass_takes() -> None:
     torch.manual_seed(0)
     scores, labels = torch.randn(2 * CHUNK + 5, 6), torch.randint(6, (2 * CHUNK + 5,))
-    found = evaluate(torch.nn.Identity(), (scores, labels), 6)
+    found = evaluate(torch.nn.Identity(), scores.split(CHUNK), labels, 6)
     assert found.correct == int((scores.argmax(1) == labels).sum())
     assert found.total == len(labels)
     loss = torch.nn.functional.cross_entropy(scores.double(), labels)
@@ -337,8 +351,9 @@ def test_the_result_is_the_final_networks() -> None:
     network.load_state_dict(tensors)
     network.to(memory_format=torch.channels_last)
     data = task_data(one, CPU)
-    assert evaluate(network, data.test, 5) == last.test
-    assert evaluate(network, data.validation, 5) == last.validation
+    assert evaluate(network, data.test.chunks(), data.test.labels, 5) == last.test
+    validation = evaluate(network, data.validation.chunks(), data.validation.labels, 5)
+    assert validation == last.validation
     assert [total for _, total in last.test.per_class] == [10] * 5
 
 
@@ -437,6 +452,7 @@ RESUMED = [
     training("random", 1, steps=23, network=BATCH_NORM, precision="bfloat16"),
     training(steps=23, dropout=0.2, optimiser="adamw", rate=0.01, precision="float64"),
     training("selffer", 1, steps=23, optimiser="caffe_sgd", schedule=DROPS),
+    training("transfer", 1, steps=23, crop=10, mirror=True, pixels="mean_image", dropout=0.2),
 ]
 
 
@@ -500,6 +516,93 @@ def test_seconds_are_of_all_attempts() -> None:
     assert last.curve[0].seconds > 100
 
 
+# Streamed images --------------------------------------------------------------------------------
+
+STREAMED = Runtime(whole_bytes=0, readers=3, checkpoint_seconds=0.0)
+PHOTOS = {"steps": 14, "evaluate_every": 5, "crop": 9, "mirror": True, "pixels": "mean_image"}
+
+
+@pytest.fixture
+def photo_data(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`photos` is a dataset like any other; no thread that reads it outlives a training."""
+    monkeypatch.setitem(datasets.DATASETS, "photos", DatasetKind(photos, photos_info))
+    for cache in (batches._task_data, batches._moments, datasets._load):
+        cache.cache_clear()
+    yield
+    assert not reading()
+
+
+def reading() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith(streams.READERS)]
+
+
+@pytest.mark.usefixtures("photo_data")
+def test_a_streamed_training_is_the_same_bit_for_bit() -> None:
+    """As one whose images are whole in memory; and when it is resumed, from any step."""
+    one = photo_training(dropout=0.3, **PHOTOS)
+    expected = result(one, whole_bytes=10**9)
+    found = list(train(one, runtime=STREAMED))
+    assert_equal(found[-1], expected, resumes=0)
+    assert expected.seconds.wait == 0 < found[-1].seconds.wait  # type: ignore[union-attr]
+    for snapshot in [row for row in found if isinstance(row, Snapshot)][::3]:
+        last = list(train(one, resume=snapshot.data, runtime=STREAMED))[-1]
+        assert_equal(last, expected, resumes=1)
+
+
+@pytest.mark.usefixtures("photo_data")
+@pytest.mark.parametrize("varied", [True, False])
+def test_frozen_layers_see_streamed_images_at_every_step(varied: bool) -> None:
+    """An image's features are kept only where they are the same every time, and all at hand."""
+    recipe = PHOTOS if varied else {"steps": 14, "evaluate_every": 5}
+    parent = result(photo_training(**recipe), whole_bytes=10**9).checkpoint
+    one = photo_training("selffer", 2, **recipe)
+    for whole_bytes, passed in ((0, 0), (10**9, 0 if varied else 2)):
+        data = task_data(one, CPU, whole_bytes=whole_bytes)
+        with contextlib.closing(Learner(one, data, parent, 10**9)) as learner:
+            assert learner.passed == passed
+    if varied:
+        whole, streamed = (result(one, parent, whole_bytes=size) for size in (10**9, 0))
+        assert_equal(streamed, whole, resumes=0)
+
+
+@pytest.mark.usefixtures("photo_data")
+@pytest.mark.parametrize("rows_taken", [0, 1, 3])
+def test_reading_ends_with_the_training(rows_taken: int) -> None:
+    """Closed early, and when whoever takes the rows fails or is interrupted."""
+    training_rows = train(photo_training(**PHOTOS), runtime=STREAMED)
+    taken = list(itertools.islice(training_rows, rows_taken))
+    assert len(taken) == rows_taken
+    assert bool(reading()) == bool(rows_taken)
+    training_rows.close()
+    assert not reading()
+
+
+@pytest.mark.usefixtures("photo_data")
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, OSError])
+def test_reading_ends_when_the_one_who_watches_fails(
+    raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "CPU_BYTES", 0)
+    given = assignment(photo_training(**PHOTOS), Store(tmp_path), None)
+
+    def watch(_: Any) -> None:
+        assert reading()
+        raise raised
+
+    with pytest.raises(raised):
+        worker.run(given, watch=watch)
+    assert not reading()
+
+
+@pytest.mark.usefixtures("photo_data")
+def test_an_image_that_cannot_be_read_ends_the_training_with_its_name() -> None:
+    """At the step that needs it: the rows before it come."""
+    broken = photo_training(photos={"broken": 1}, **PHOTOS | {"pixels": "standard"})
+    with pytest.raises(DataError, match=r"^image 1 cannot be read$"):
+        list(train(broken, runtime=STREAMED))
+    assert not reading()
+
+
 # Killed processes -------------------------------------------------------------------------------
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -509,7 +612,9 @@ CONTEXT.set_forkserver_preload(
 
 KILLED = [
     training("transfer", 2, steps=201),
-    training("selffer", 4, steps=201, dropout=0.4, optimiser="adam", rate=0.01),
+    training(
+        *("selffer", 4), steps=201, dropout=0.4, optimiser="adam", rate=0.01, crop=10, mirror=True
+    ),
     training("transfer", 1, steps=201, fine_tuned=True, network=BATCH_NORM),
 ]
 

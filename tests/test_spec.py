@@ -102,7 +102,7 @@ TOP_KEYS = (
 NO_SPLITS = "the grid is empty: expected seeds under random, known or named splits, or whole"
 RECIPE_KEYS = (
     "optimiser, rate, schedule, momentum, weight_decay, batch, steps, epochs, evaluate_every, "
-    "dropout, init, precision, normalise, init_random"
+    "dropout, init, precision, normalise, init_random, crop, mirror, pixels"
 )
 TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random"
 A_NAME = "expected up to 64 letters, digits, _ and -, the first a letter or digit"
@@ -603,6 +603,33 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
     "its batch larger than a half": (
         valid_but("fine_tune: {recipe: {batch: 801}}"),
         ["8: fine_tune.recipe.batch: expected at most 800, the training images of half A of s0"],
+    ),
+    "no crop": (
+        recipe("crop: 0, steps: 4"),
+        ["7: recipe.crop: expected the side of a square in pixels, x > 0"],
+    ),
+    "crop larger than the images": (
+        recipe("crop: 13, steps: 4"),
+        ["7: recipe.crop: expected at most 12: the images are 12×12"],
+    ),
+    "its crop larger than the images": (
+        valid_but("fine_tune: {recipe: {crop: 13}}"),
+        ["8: fine_tune.recipe.crop: expected at most 12: the images are 12×12"],
+    ),
+    "its crop of another size": (
+        valid_but("fine_tune: {recipe: {crop: 8}}"),
+        [
+            "8: fine_tune.recipe.crop: the network has other weights for this size of images; "
+            "expected one size"
+        ],
+    ),
+    "mirror in words": (
+        recipe("mirror: often, steps: 4"),
+        ['7: recipe.mirror: expected true or false, found "often"'],
+    ),
+    "unknown rule for pixels": (
+        recipe("pixels: mean, steps: 4"),
+        ['7: recipe.pixels: expected one of standard, mean_image, found "mean"'],
     ),
     "steps and epochs": (
         recipe("steps: 4, epochs: 1"),

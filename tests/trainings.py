@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from trainers.config import (
+    DatasetInfo,
     DatasetRef,
     NetworkRef,
     Recipe,
@@ -16,7 +20,7 @@ from trainers.config import (
     Treatment,
     freeze_options,
 )
-from trainers.datasets import DIGITS_HASH
+from trainers.datasets import DIGITS_HASH, DataError, Dataset, Subset
 from trainers.loop import Evaluation, Failure, Result, Runtime, Snapshot, train
 
 SIZES = {"train": 8, "renderings": 2, "validation": 6, "test": 10}
@@ -92,3 +96,58 @@ def result(training: Training, parent: bytes | None = None, **runtime: Any) -> R
 def points(curve: tuple[Evaluation, ...]) -> list[tuple[Any, ...]]:
     """A curve without its wall times."""
     return [(p.step, p.images, p.rate, p.train_loss, p.val_loss, p.val_top1) for p in curve]
+
+
+class Photos:
+    """Byte images that only `gather` gives out; `broken` is one that cannot be read."""
+
+    def __init__(self, images: np.ndarray, broken: int | None = None):
+        self.images, self.broken = images, broken
+        n, c, h, w = images.shape
+        self.shape = (n, c, h, w)
+        self.readers: set[str] = set()
+
+    def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
+        self.readers.add(threading.current_thread().name)
+        if self.broken in indices:
+            raise DataError(f"image {self.broken} cannot be read")
+        out[:] = self.images[indices]
+
+
+def photos(
+    *, side: int = 14, stored: bool = True, broken: int | None = None, train: int = 40
+) -> Dataset:
+    """Random colours in four classes whose means differ, as bytes; of one half 20 for training."""
+    subsets = {}
+    for number, (name, count) in enumerate((("train", train), ("validation", 24), ("test", 28))):
+        random = np.random.RandomState([7, number])
+        labels = np.arange(count) % 4
+        bright = labels[:, None, None, None] * 40
+        images = (random.randint(0, 100, (count, 3, side, side)) + bright).astype(np.uint8)
+        hurt = broken if name == "train" else None
+        subsets[name] = Subset(Photos(images, hurt) if stored else images, labels.astype(np.int64))
+    return Dataset(classes=("a", "b", "c", "d"), **subsets)
+
+
+def photos_info(**options: Any) -> DatasetInfo:
+    side, train = options.get("side", 14), options.get("train", 40)
+    return DatasetInfo(
+        classes=("a", "b", "c", "d"),
+        shape=(3, side, side),
+        train=(train // 4,) * 4,
+        validation=(6,) * 4,
+        test=(7,) * 4,
+        fingerprint="photos",
+    )
+
+
+def photo_training(kind: str = "base", n: int = 0, *, target: str = "B", **recipe: Any) -> Training:
+    """A training on a half of `photos`, whose options are under `photos` in `recipe`."""
+    options = freeze_options(recipe.pop("photos", {}))
+    dataset = DatasetRef(name="photos", options=options, fingerprint="photos")
+    tasks = {half: Task(dataset=dataset, classes=c) for half, c in (("A", (0, 2)), ("B", (1, 3)))}
+    one = training(kind, n, target=target, **{"batch": 6} | recipe)
+    source = "AB"[[TASKS["A"], TASKS["B"]].index(one.source)] if one.source else None
+    return dataclasses.replace(
+        one, target=tasks[target], source=tasks[source] if source else None, parent=None
+    )

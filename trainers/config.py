@@ -188,7 +188,10 @@ class Recipe:
     """How a network is trained. `steps` or `epochs`; planning turns epochs into steps.
 
     Rates are a step's, losses are means over a batch. `evaluate_every` counts steps. `init_random`
-    is how random filters start, if not as all layers do.
+    is how random filters start, if not as all layers do. `crop` is the side of a square, at random
+    places in training and in the middle elsewhere. `pixels: standard` subtracts each channel's mean
+    and divides by its deviation, `mean_image` subtracts the mean image and divides by nothing.
+    `precision: float32` is exact on a GPU too; `tf32` is what its tensor cores make of it.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -203,9 +206,12 @@ class Recipe:
     evaluate_every: int | None = None
     dropout: float | None = None
     init: Init = "he"
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     normalise: Literal["target", "source", "whole"] = "target"
     init_random: Init | None = None
+    crop: int | None = None
+    mirror: bool = False
+    pixels: Literal["standard", "mean_image"] = "standard"
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -219,6 +225,8 @@ class Recipe:
             value = getattr(self, field)
             require(value is None or 0 < value <= MOST, field, "expected 0 < x ≤ 10⁹")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")
+        expected = "expected the side of a square in pixels, x > 0"
+        require(self.crop is None or 0 < self.crop <= MOST, "crop", expected)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,11 +33,20 @@ class DataError(Exception):
     """The data is missing, damaged or not what the plan was made with."""
 
 
+class Pixels(Protocol):
+    """Images (N, C, H, W), uint8, that stay where they are stored until they are asked for."""
+
+    shape: tuple[int, int, int, int]
+
+    def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Write the images at `indices` (M,) into `out` (M, C, H, W). Threads may do so at once."""
+
+
 @dataclass(frozen=True)
 class Subset:
-    """Images (N, C, H, W), float32, and class indices (N,), int64."""
+    """Images (N, C, H, W), float32 or uint8, and class indices (N,), int64."""
 
-    images: np.ndarray
+    images: np.ndarray | Pixels
     labels: np.ndarray
 
 
@@ -209,7 +218,10 @@ def _load(name: str, options: Options) -> tuple[Dataset, str]:
     function, source = resolve(name)
     given = function(**dict(fit_options(function, options)))
     dataset = from_mapping(name, given)
-    manifest = [_hash_arrays(dataset.subset(s).images, dataset.subset(s).labels) for s in SUBSETS]
+    manifest = [
+        _hash_arrays(np.asarray(dataset.subset(s).images), dataset.subset(s).labels)
+        for s in SUBSETS
+    ]
     return dataset, digest([source, dataset.classes, manifest], 16)
 
 
@@ -293,4 +305,5 @@ def task_arrays(task: Task, subset: str) -> tuple[np.ndarray, np.ndarray]:
     """Images of a task and their labels, as `tasks.members` chooses them."""
     whole = load(task.dataset).subset(subset)
     indices, labels = members(task, subset, whole.labels)
+    assert isinstance(whole.images, np.ndarray)
     return whole.images[indices], labels

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from trainers.batches import Batch
-
-CHUNK = 1024  # images of one forward pass without gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +36,23 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, batch: Batch, classes: int) -> Score:
+def evaluate(
+    network: nn.Module, chunks: Iterable[torch.Tensor], labels: torch.Tensor, classes: int
+) -> Score:
     """Top-1, top-5 (where there are more than five classes), mean loss and each class's counts.
 
-    Leaves the network in evaluation mode.
+    `chunks` are images in the order of `labels` (N,), which the network may change in place. Leaves
+    the network in evaluation mode.
     """
     network.eval()
-    images, labels = batch
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     right5 = torch.zeros((), dtype=torch.int64, device=labels.device)
     hits, margins = [], []
-    for x, y in zip(torch.split(images, CHUNK), torch.split(labels, CHUNK), strict=True):
-        scores = network(x.clone())  # a user's network may begin with an operation in place
+    done = 0
+    for images in chunks:
+        y = labels[done : done + len(images)]
+        done += len(images)
+        scores = network(images)
         loss += F.cross_entropy(scores.double(), y, reduction="sum")
         hits.append(scores.argmax(1) == y)
         if classes == 2:
@@ -85,6 +87,6 @@ def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:
 
 
 @torch.no_grad()
-def features(layers: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What `layers` make of images, in the chunks in which `evaluate` takes them."""
-    return torch.cat([layers(chunk.clone()) for chunk in torch.split(images, CHUNK)])
+def features(layers: nn.Module, chunks: Iterable[torch.Tensor]) -> torch.Tensor:
+    """What `layers` make of the images that `evaluate` takes in the same chunks."""
+    return torch.cat([layers(images) for images in chunks])

@@ -9,37 +9,47 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.batches import BatchOrder, TaskData
+from trainers.batches import READERS, Batches, TaskData, Whole
 from trainers.config import Training, digest, key
 from trainers.evaluation import Score, evaluate, features
 from trainers.networks import is_random
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.transfer import fingerprint, freeze, starting_network, training_mode
+from trainers.views import View
 
 
 class Learner:
     """A network before its first step, made from `parent`, its base's checkpoint, where it has one.
 
-    Frozen layers see each image once, here, and not at every step, unless they draw random numbers
-    or what they make of all images takes more than `feature_bytes`.
+    Frozen layers see each image once, here, and not at every step, unless they draw random numbers,
+    images are cropped or mirrored at random or streamed, or what the layers make of all images
+    takes more than `feature_bytes`. `close` ends the threads that read images.
     """
 
     def __init__(
-        self, training: Training, data: TaskData, parent: bytes | None, feature_bytes: int
+        self,
+        training: Training,
+        data: TaskData,
+        parent: bytes | None,
+        feature_bytes: int,
+        readers: int = READERS,
     ):
-        images, labels = data.train
+        view, device = data.view, data.train.labels.device
         self.classes = len(training.target.labels)
         self.frozen = training.treatment.frozen_layers
-        _, c, h, w = images.shape
-        network = starting_network(training, (c, h, w), images.dtype, parent)
-        self.network = network.to(images.device).to(memory_format=torch.channels_last)
+        c, h, w = view.seen
+        network = starting_network(training, (c, h, w), view.dtype, parent)
+        self.network = network.to(device).to(memory_format=torch.channels_last)
         self.optimiser = optimiser(training.recipe, freeze(self.network, self.frozen))
-        self.autocast = _autocast(training.recipe.precision, images.device)
-        self.order = BatchOrder(training, len(labels), images.device)
+        self.autocast = _autocast(training.recipe.precision, device)
         self.masks = ("masks", training.seed, digest(training.target))
         self.random = is_random(self.network)
         training_mode(self.network, self.frozen)
-        self.data, self.passed = self._frozen_first(data, feature_bytes)
+        varied = training.recipe.crop is not None or training.recipe.mirror
+        self.passed = 0
+        if not varied:
+            data, self.passed = self._frozen_first(data, feature_bytes)
+        self.batches = Batches(training, data, readers)
         self.below, self.above = (
             self.network[self.passed : self.frozen],
             self.network[self.frozen :],
@@ -48,8 +58,7 @@ class Learner:
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step; its mean loss, before the update."""
         set_rate(self.optimiser, rate)
-        chosen = self.order(step)
-        images, labels = self.data.train[0][chosen], self.data.train[1][chosen]
+        images, labels = self.batches(step)
         if self.random:
             torch.manual_seed(key(*self.masks, step))
         with self.autocast:
@@ -65,7 +74,9 @@ class Learner:
     def score(self, subset: str) -> Score:
         """The network as it is now, on the validation or the test images."""
         with self.autocast:
-            score = evaluate(self.network[self.passed :], getattr(self.data, subset), self.classes)
+            labels = getattr(self.batches.data, subset).labels
+            chunks = self.batches.chunks(subset)
+            score = evaluate(self.network[self.passed :], chunks, labels, self.classes)
         training_mode(self.network, self.frozen)
         return score
 
@@ -88,17 +99,27 @@ class Learner:
         self.network.load_state_dict(parts["network"], strict=True)
         load_optimiser_state(self.optimiser, self.network, parts["optimiser"])
 
+    def close(self) -> None:
+        self.batches.close()
+
     def _frozen_first(self, data: TaskData, limit: int) -> tuple[TaskData, int]:
         """What the frozen layers make of all images, and how many layers they have so passed."""
         below = self.network[: self.frozen]
         if not self.frozen or is_random(below):
             return data, 0
-        subsets = (data.train, data.validation, data.test)
+        whole = [part for part in data.parts if isinstance(part, Whole)]
+        if len(whole) < len(data.parts):
+            return data, 0
         with self.autocast:
-            one = features(below, data.train[0][:1])
-            if one.nbytes * sum(len(labels) for _, labels in subsets) > limit:
+            one = features(below, [data.view.centre(whole[0].images[:1])])
+            if one.nbytes * sum(len(part.labels) for part in whole) > limit:
                 return data, 0
-            return TaskData(*((features(below, x), y) for x, y in subsets)), self.frozen
+            view = View(tuple(one.shape[1:]), one.dtype)
+            passed = [
+                Whole(features(below, part.chunks()), part.labels, view, part.chunk)
+                for part in whole
+            ]
+        return TaskData(*passed), self.frozen
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

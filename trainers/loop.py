@@ -6,18 +6,19 @@ now and then a snapshot to resume from, and at the end a result or a failure.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from trainers import checkpoint
-from trainers.batches import task_data
+from trainers.batches import READERS, task_data
 from trainers.config import Training
 from trainers.evaluation import Score
 from trainers.learner import Learner
@@ -31,13 +32,17 @@ EVALUATIONS = 10  # a training, where the recipe does not say
 class Runtime:
     """Where and how a training runs: recorded with its results, never part of its id.
 
-    `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`).
+    `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`). Byte images of
+    up to `whole_bytes` are copied to the device whole (by default, what fits it), others are read
+    by `readers` threads while it computes (by default, `threads`, and at least four).
     """
 
     device: str = "cpu"
     threads: int = 1
     checkpoint_seconds: float = 60.0
     feature_bytes: int = 2**28
+    whole_bytes: int | None = None
+    readers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +108,10 @@ class Failure:
 
 @dataclass(kw_only=True)
 class Seconds:
-    """Wall time by phase, over all attempts."""
+    """Wall time by phase, over all attempts. `wait` is what training steps waited for images."""
 
     data: float = 0.0
+    wait: float = 0.0
     train: float = 0.0
     evaluate: float = 0.0
 
@@ -119,53 +125,56 @@ def train(
     parent: bytes | None = None,
     resume: bytes | None = None,
     runtime: Runtime = Runtime(),
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Train one network. `parent` is the base's checkpoint, `resume` a `Snapshot`'s data.
 
     Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
+    Close the iterator, or exhaust it: the threads that read images end then.
     """
-    device = _prepare_process(runtime)
+    device = _prepare_process(training, runtime)
     recipe, steps = training.recipe, training.recipe.steps
     assert steps is not None
     every = recipe.evaluate_every or math.ceil(steps / EVALUATIONS)
     run = _Progress(trial=training.id, environment=_environment(runtime))
     clock = _Clock(run.seconds, device)
 
-    data = task_data(training, device)
+    readers = runtime.readers or max(READERS, runtime.threads)
+    data = task_data(training, device, whole_bytes=runtime.whole_bytes, readers=readers)
     clock.lap("data")
-    learner = Learner(training, data, parent, runtime.feature_bytes)
-    if resume is None:
-        run.frozen_hash_start = learner.frozen_hash()
-    else:
-        run.restore(resume, learner)
+    learner = Learner(training, data, parent, runtime.feature_bytes, readers)
+    with contextlib.closing(learner):
+        if resume is None:
+            run.frozen_hash_start = learner.frozen_hash()
+        else:
+            run.restore(resume, learner)
 
-    saved = time.perf_counter()
-    for step in range(run.step, steps):
-        rate = recipe.rate * factor(recipe.schedule, step, steps)
-        run.losses.append(learner.step(step, rate))
-        run.step = step + 1
-        last = run.step == steps
-        if last or run.step % every == 0:
-            clock.lap("train")
-            validation = learner.score("validation")
-            improved = validation.correct > run.best_correct
-            if improved or last:
-                test = learner.score("test")
-            if improved:
-                run.best_correct, run.best_step = validation.correct, run.step
-                run.test_correct_best = test.correct
-            clock.lap("evaluate")
-            if failure := run.failure(validation):
-                yield failure
-                return
-            yield run.point(validation, rate, run.step * learner.order.batch)
-            clock.restart()
-        if not last and time.perf_counter() - saved >= runtime.checkpoint_seconds:
-            clock.lap("train")
-            yield Snapshot(step=run.step, data=run.pack(learner))
-            clock.restart()
-            saved = time.perf_counter()
-    yield _result(run, learner, validation, test)
+        saved = time.perf_counter()
+        for step in range(run.step, steps):
+            rate = recipe.rate * factor(recipe.schedule, step, steps)
+            run.losses.append(learner.step(step, rate))
+            run.step = step + 1
+            last = run.step == steps
+            if last or run.step % every == 0:
+                clock.lap("train", learner.batches.waited)
+                validation = learner.score("validation")
+                improved = validation.correct > run.best_correct
+                if improved or last:
+                    test = learner.score("test")
+                if improved:
+                    run.best_correct, run.best_step = validation.correct, run.step
+                    run.test_correct_best = test.correct
+                clock.lap("evaluate")
+                if failure := run.failure(validation):
+                    yield failure
+                    return
+                yield run.point(validation, rate, run.step * learner.batches.order.batch)
+                clock.restart()
+            if not last and time.perf_counter() - saved >= runtime.checkpoint_seconds:
+                clock.lap("train", learner.batches.waited)
+                yield Snapshot(step=run.step, data=run.pack(learner))
+                clock.restart()
+                saved = time.perf_counter()
+        yield _result(run, learner, validation, test)
 
 
 @dataclass(kw_only=True)
@@ -249,12 +258,15 @@ class _Clock:
     def restart(self) -> None:
         self.since = time.perf_counter()
 
-    def lap(self, phase: Literal["data", "train", "evaluate"]) -> None:
-        """Add the time since the last lap to a phase."""
+    def lap(
+        self, phase: Literal["data", "train", "evaluate"], waited: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """Add the time since the last lap to a phase, and to `wait` what of it was `waited`."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        setattr(self.seconds, phase, getattr(self.seconds, phase) + now - self.since)
+        now, wait = time.perf_counter(), waited()
+        setattr(self.seconds, phase, getattr(self.seconds, phase) + now - self.since - wait)
+        self.seconds.wait += wait
         self.since = now
 
 
@@ -281,16 +293,23 @@ def _result(run: _Progress, learner: Learner, validation: Score, test: Score) ->
         exact=run.exact,
         resumes=run.resumes,
         seconds=run.seconds,
-        peak_memory_bytes=_peak_memory(learner.order.device),
+        peak_memory_bytes=_peak_memory(learner.batches.order.device),
     )
 
 
-def _prepare_process(runtime: Runtime) -> torch.device:
-    """Set what is global: processes are reused, so this is done for every training."""
+def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
+    """Set what is global: processes are reused, so this is done for every training.
+
+    cuDNN would round the factors of float32 convolutions to TF32's 10 bits if it was not told. It
+    is told, so that float32 is what it says; who wants the speed asks for `precision: tf32`.
+    """
     device = torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    tf32 = training.recipe.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     return device
@@ -300,7 +319,8 @@ def _environment(runtime: Runtime) -> str:
     """Settings under which a resumed training is bit-identical."""
     device = torch.device(runtime.device)
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
+        exact = not torch.backends.cuda.matmul.allow_tf32
+        name = f"{torch.cuda.get_device_name(device)}, {'exact float32' if exact else 'TF32'}"
     else:
         name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
     return (
