@@ -57,7 +57,7 @@ def summary_table(members: pa.Table, trials: pa.Table) -> Group:
 
 
 def splits_table(summary: Mapping[str, Any]) -> Table:
-    """`experiment.splits_summary` for a reader: a row a half, its first classes and its last."""
+    """`splitting.summary` for a reader: a row a half, its first classes and its last."""
     from rich.table import Table
 
     table = Table("split", "half", "classes", "hash", "class indices")

@@ -10,7 +10,7 @@ from rich.console import Console
 from synthetic import digits
 
 from orchestrator.console import query_table, splits_table, summary_table
-from orchestrator.experiment import splits_summary
+from orchestrator.splitting import summary as splits_summary
 from trainers.splits import random_split
 
 SUMMARY = """\
