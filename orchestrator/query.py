@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.speed import SPEED, SPEEDS, speed, speeds
-from orchestrator.stats import EFFECTS, LEVELS, effects, levels
+from orchestrator.stats import (
+    EFFECTS,
+    LEVELS,
+    TABLE1,
+    effects,
+    levels,
+    needs_classes,
+    table1,
+)
 from orchestrator.store import Store
 from orchestrator.tables import SCHEMAS
 
@@ -40,13 +48,20 @@ class QueryError(LayerwiseError):
 
 Read = Callable[[str], pa.Table]  # a table of the store by its name
 
+
+def _classes(read: Read) -> pa.Table | None:
+    """The table of class counts, one file a trial, only where an interval needs it."""
+    return read("classes") if needs_classes(read("sweeps")) else None
+
+
 VIEWS: dict[str, tuple[pa.Schema, Callable[[Read], pa.Table]]] = {
     "trials": (SCHEMAS["trials"], lambda read: read("trials")),
     "curves": (SCHEMAS["curves"], lambda read: read("curves")),
     "classes": (SCHEMAS["classes"], lambda read: read("classes")),
     "sweeps": (SCHEMAS["sweeps"], lambda read: read("sweeps")),
-    "effects": (EFFECTS, lambda read: effects(read("sweeps"), read("trials"))),
-    "levels": (LEVELS, lambda read: levels(read("sweeps"), read("trials"))),
+    "effects": (EFFECTS, lambda read: effects(read("sweeps"), read("trials"), _classes(read))),
+    "levels": (LEVELS, lambda read: levels(read("sweeps"), read("trials"), _classes(read))),
+    "table1": (TABLE1, lambda read: table1(read("sweeps"), read("trials"))),
     "speed": (SPEED, lambda read: speed(read("sweeps"), read("trials"), read("curves"))),
     "speeds": (SPEEDS, lambda read: speeds(VIEWS["speed"][1](read))),
 }

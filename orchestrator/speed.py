@@ -12,24 +12,22 @@ from collections import Counter, defaultdict
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.stats import (
-    ARM,
+from orchestrator.comparisons import (
     ARMS,
-    INTERVAL,
-    LAYERS,
-    SWEEP,
+    ONE_CLASS,
     Cell,
+    Group,
     Value,
-    cell_of,
     differences,
-    interval,
     measurements,
-    table_schema,
 )
+from orchestrator.intervals import INTERVAL, interval
+from orchestrator.stats import ARM, LAYERS, POPULATION, SWEEP, table_schema
 from orchestrator.tables import INT, REAL, TEXT
 
 SPEED = table_schema(
     SWEEP,
+    *POPULATION,
     ("id", TEXT, "the trial"),
     ("name", TEXT, "its readable name in this sweep"),
     ("split", TEXT, "name of the split"),
@@ -45,6 +43,7 @@ SPEEDS = table_schema(
     SWEEP,
     ARM,
     LAYERS,
+    *POPULATION,
     ("steps", REAL, "median steps to the goal; null where half or more never reached it"),
     ("n_never", INT, "networks that never reached it"),
     ("area_gain", REAL, "mean difference of `area` to the own base"),
@@ -55,16 +54,17 @@ SPEEDS = table_schema(
 def speed(members: pa.Table, trials: pa.Table, curves: pa.Table) -> pa.Table:
     """When each network reached its base's final validation top-1; the schema is `SPEED`.
 
-    Networks without a base or without a curve are left out.
+    Networks without a base or without a curve are left out, and so is one class against the rest,
+    which validation top-1 says little of.
     """
     points: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in curves.select(["id", "step", "val_top1"]).to_pylist():
         points[row["id"]].append((row["step"], row["val_top1"]))
-    networks = measurements(members, trials)
-    bases = {cell_of(x): x for x in networks if x.arm == "base" and x.id in points}
+    networks = [x for x in measurements(members, trials) if x.metric not in ONE_CLASS]
+    bases = {x.cell: x for x in networks if x.arm == "base" and x.id in points}
     rows = []
     for x in networks:
-        if x.id not in points or (base := bases.get(cell_of(x))) is None:
+        if x.id not in points or (base := bases.get(x.cell)) is None:
             continue
         last = max(step for step, _ in points[base.id])
         curve = sorted(points[x.id])
@@ -79,23 +79,25 @@ def speed(members: pa.Table, trials: pa.Table, curves: pa.Table) -> pa.Table:
 
 
 def speeds(table: pa.Table) -> pa.Table:
-    """`speed` summarised per sweep, arm and n; the schema is `SPEEDS`."""
+    """`speed` summarised per group, arm and n; the schema is `SPEEDS`."""
     cells: dict[Cell, dict[tuple[str, int], list[Value]]] = defaultdict(lambda: defaultdict(list))
-    reached: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    reached: dict[tuple[Group, str, int], list[float]] = defaultdict(list)
     for row in table.to_pylist():
-        cell = Cell(row["sweep"], row["split"], row["target"], row["seed"])
+        cell = Cell(**{name: row.get(name, "top1") for name in Cell._fields})
         cells[cell][row["arm"], row["n"]].append(Value(cell, row["area"], frozenset([row["id"]])))
         steps = math.inf if row["steps"] is None else row["steps"]
-        reached[row["sweep"], row["arm"], row["n"]].append(steps)
+        reached[cell.group, row["arm"], row["n"]].append(steps)
     gains = {name: differences(cells, name, "base") for name in ARMS}
-    layers = Counter((sweep, name) for sweep, name, _ in reached)
+    layers = Counter((group, name) for group, name, _ in reached)
     summary = []
-    for (sweep, name, n), steps in reached.items():
-        gain, bounds = interval(gains[name][sweep, n], layers[sweep, name])
+    for (group, name, n), steps in reached.items():
+        gain, bounds = interval(gains[name][group, n], layers[group, name])
         ordered = sorted(steps)
         middle = (ordered[(len(steps) - 1) // 2] + ordered[len(steps) // 2]) / 2
+        labels = {key: value for key, value in group._asdict().items() if key != "metric"}
         summary.append(
-            {"sweep": sweep, "arm": name, "n": n, "steps": middle if middle < math.inf else None}
+            labels
+            | {"arm": name, "n": n, "steps": middle if middle < math.inf else None}
             | {"n_never": steps.count(math.inf), "area_gain": gain}
             | bounds
             | {"n_networks": len(steps)}

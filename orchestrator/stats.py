@@ -1,54 +1,35 @@
-"""Effects and levels with their intervals, from the rows of trials. Pure: no disk.
+"""Effects, levels and Table 1, with their intervals, from the rows of trials. Pure: no disk.
 
-An effect is a difference of test top-1 between two networks of the same split, target and seed. It
-is averaged over seeds, then over the two directions of a split: they share both bases, so the split
-is the unit of every interval. Accuracies and differences are fractions; the reader sees points.
+An effect is a difference between two networks of the same population, split, target and seed. It is
+averaged over seeds, then over the two directions of a split: they share both bases, so the split is
+the unit of an interval (`intervals` says what happens with one split). Accuracies and differences
+are fractions; the reader sees points.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from orchestrator.comparisons import (
+    DIFFERENCES,
+    Group,
+    Network,
+    Number,
+    Value,
+    by_cell,
+    differences,
+    estimate,
+    measurements,
+)
+from orchestrator.intervals import INTERVAL, interval, redraw_classes, single_splits
 from orchestrator.tables import INT, REAL, TEXT, Column
-
-CONFIDENCE = 0.95
-UNIT = "split"
-BASES = ("base", "base_long")
-COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+")
-ARMS = BASES + COPIES  # an arm is a treatment together with whether its first layers are frozen
-
-DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
-    "selffer": ("BnB", "base"),
-    "selffer_gain": ("BnB+", "base"),
-    "transfer": ("AnB", "base"),
-    "gain": ("AnB+", "base"),
-    "random": ("random", "base"),
-    "longer_training": ("base_long", "base"),
-    "co_adaptation": ("base", "BnB"),
-    "specificity": ("BnB", "AnB"),
-    "recovery": ("AnB+", "AnB"),
-    "transfer_gain": ("AnB+", "BnB+"),
-}
-
-INTERVAL: list[Column] = [
-    ("se", REAL, "standard error over splits; null below two splits"),
-    ("df", INT, "degrees of freedom of the t interval: splits less one"),
-    ("low", REAL, "lower pointwise bound"),
-    ("high", REAL, "upper pointwise bound"),
-    ("low_simultaneous", REAL, "lower bound that holds for all n together (Bonferroni)"),
-    ("high_simultaneous", REAL, "upper bound that holds for all n together (Bonferroni)"),
-    ("confidence", REAL, "confidence of the bounds"),
-    ("n_splits", INT, "splits that enter"),
-    ("n_networks", INT, "different networks that enter, those subtracted counted too"),
-    ("unit", TEXT, "what the interval counts as one observation"),
-]
 
 
 def table_schema(*columns: Column) -> pa.Schema:
@@ -59,6 +40,16 @@ def table_schema(*columns: Column) -> pa.Schema:
 
 
 SWEEP: Column = ("sweep", TEXT, "the sweep whose members are compared")
+POPULATION: list[Column] = [
+    ("division", TEXT, "whose splits are pooled: random, natural_manmade, whole, named, …"),
+    ("images_per_class", INT, "training images of each class of the target; null for all"),
+]
+METRIC: Column = (
+    "metric",
+    TEXT,
+    "top1; balanced_accuracy and auroc where one class stands against the rest",
+)
+GROUP: list[Column] = [SWEEP, *POPULATION, METRIC]
 ARM: Column = ("arm", TEXT, "base, base_long, BnB, BnB+, AnB, AnB+, random or random+")
 LAYERS: Column = ("n", INT, "how many first layers are copied or random; 0 for bases")
 
@@ -66,179 +57,194 @@ EFFECTS = table_schema(
     SWEEP,
     ("effect", TEXT, "name of the difference"),
     LAYERS,
-    ("estimate", REAL, "mean difference of test top-1, as a fraction"),
+    *GROUP[1:],
+    ("estimate", REAL, "mean difference of the metric on the test set, as a fraction"),
     *INTERVAL,
     ("at_chance", TEXT, "whether networks that never left chance are included or excluded"),
 )
-LEVELS = table_schema(SWEEP, ARM, LAYERS, ("top1", REAL, "mean test top-1"), *INTERVAL)
+LEVELS = table_schema(
+    SWEEP,
+    ARM,
+    LAYERS,
+    *GROUP[1:],
+    ("value", REAL, "mean of the metric on the test set"),
+    ("top1", REAL, "the same where the metric is top1, else null"),
+    *INTERVAL,
+)
+TABLE1 = table_schema(
+    *GROUP,
+    ("layers", TEXT, "numbers of copied layers that are aggregated, such as 3-7"),
+    ("versus", TEXT, "what AnB+ is compared with: base or BnB+"),
+    ("pooled", REAL, "mean of all AnB+ less mean of all `versus`, in points: mixes targets"),
+    ("own_base", REAL, "the same, each network less the base of its target and seed, in points"),
+    ("se", REAL, "naive standard error of own_base, in points: Welch, as if bases were not shared"),
+    ("n_networks", INT, "networks of AnB+, and of BnB+ where it is `versus`"),
+    ("n_targets", INT, "different targets (split and half) of these networks"),
+    ("n_both", INT, "those of these targets that have AnB+ and `versus`"),
+    ("gain", REAL, "mean of AnB+ less the own base, in points"),
+    ("gain_versus", REAL, "mean of `versus` less the own base, in points; 0 for the base"),
+    ("paired", REAL, "mean difference within target, n and seed, over splits, in points"),
+    ("paired_low", REAL, "lower bound of its interval"),
+    ("paired_high", REAL, "upper bound of its interval"),
+    ("n_splits", INT, "splits that the paired difference is over"),
+)
+FIRST_LAYERS = (1, 3, 5)  # Table 1 aggregates from these to the last layer that can be copied
 
 
-def arm(treatment: str, frozen: bool) -> str:
-    """The paper's name of a treatment: a plus sign where all layers learn."""
-    if treatment in BASES:
-        return treatment
-    name = {"selffer": "BnB", "transfer": "AnB", "random": "random"}[treatment]
-    return name if frozen else f"{name}+"
+def effects(members: pa.Table, trials: pa.Table, classes: pa.Table | None = None) -> pa.Table:
+    """One row per group, effect, n, with and without networks at chance, as `EFFECTS` says.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A complete trial as a member of a sweep: its labels there, and what it reached."""
-
-    sweep: str
-    id: str
-    name: str
-    split: str
-    target: str
-    seed: int
-    arm: str
-    n: int
-    classes: int
-    top1: float
-    val_top1: float
-    at_chance: bool
-
-
-class Cell(NamedTuple):
-    """Networks that may be compared with each other."""
-
-    sweep: str
-    split: str
-    target: str
-    seed: int
-
-
-class Value(NamedTuple):
-    """One number of a cell, and the ids of the trials behind it."""
-
-    cell: Cell
-    value: float
-    trials: frozenset[str]
-
-
-def measurements(members: pa.Table, trials: pa.Table) -> list[Network]:
-    """Complete trials under the labels of the sweeps that they belong to, in canonical order.
-
-    Labels come from membership: the same trial may belong to two sweeps under other names.
+    `classes` gives divisions of one split their intervals; see `needs_classes`.
     """
-    columns = ["id", "outcome", "classes", "top1", "val_top1", "at_chance"]
-    rows = {
-        row["id"]: row for row in trials.select(columns).to_pylist() if row["outcome"] == "complete"
-    }
-    labels = ("sweep", "id", "name", "split", "target", "seed", "n")
-    networks = [
-        Network(
-            **{name: member[name] for name in labels},
-            arm=arm(member["treatment"], member["frozen"]),
-            **{name: row[name] for name in columns[2:]},
-        )
-        for member in members.to_pylist()
-        if (row := rows.get(member["id"])) is not None
-    ]
-    return sorted(networks, key=lambda x: (x.sweep, ARMS.index(x.arm), x.n, *cell_of(x)))
+    return effects_of(measurements(members, trials), members, classes)
 
 
-def effects(members: pa.Table, trials: pa.Table) -> pa.Table:
-    """One row per sweep, effect, n, with and without networks at chance, as `EFFECTS` says."""
-    networks = measurements(members, trials)
+def effects_of(
+    networks: Sequence[Network], members: pa.Table, classes: pa.Table | None = None
+) -> pa.Table:
+    """`effects` from measurements, whatever their metric is."""
+    numbers = _numbers(networks, members, classes)
     rows: list[dict[str, Any]] = []
     for at_chance in ("included", "excluded"):
-        chosen = [x for x in networks if at_chance == "included" or not x.at_chance]
-        cells = by_cell(chosen, {x.id: x.top1 for x in chosen})
+        cells = by_cell(x for x in numbers if at_chance == "included" or not x[0].at_chance)
         for effect, (minuend, subtrahend) in DIFFERENCES.items():
             found = differences(cells, minuend, subtrahend)
-            layers = Counter(sweep for sweep, _ in found)
-            for (sweep, n), values in found.items():
-                estimate, bounds = interval(values, layers[sweep])
+            layers = Counter(group for group, _ in found)
+            for (group, n), values in found.items():
+                mean, bounds = interval(values, layers[group])
                 rows.append(
-                    {"sweep": sweep, "effect": effect, "n": n, "estimate": estimate}
+                    group._asdict()
+                    | {"effect": effect, "n": n, "estimate": mean}
                     | bounds
                     | {"at_chance": at_chance}
                 )
-    rows.sort(key=lambda row: row["sweep"])
+    rows.sort(key=lambda row: Group(*(row[name] for name in Group._fields)).order)
     return pa.Table.from_pylist(rows, schema=EFFECTS)
 
 
-def levels(members: pa.Table, trials: pa.Table) -> pa.Table:
-    """Mean test top-1 per sweep, arm and n; the schema is `LEVELS`."""
-    groups: dict[tuple[str, str, int], list[Value]] = defaultdict(list)
-    for x in measurements(members, trials):
-        groups[x.sweep, x.arm, x.n].append(Value(cell_of(x), x.top1, frozenset([x.id])))
-    layers = Counter((sweep, name) for sweep, name, _ in groups)
+def levels(members: pa.Table, trials: pa.Table, classes: pa.Table | None = None) -> pa.Table:
+    """Mean of the metric per group, arm and n; the schema is `LEVELS`."""
+    return levels_of(measurements(members, trials), members, classes)
+
+
+def levels_of(
+    networks: Sequence[Network], members: pa.Table, classes: pa.Table | None = None
+) -> pa.Table:
+    """`levels` from measurements, whatever their metric is."""
+    places: dict[tuple[Group, str, int], list[Value]] = defaultdict(list)
+    for x, number in _numbers(networks, members, classes):
+        places[x.cell.group, x.arm, x.n].append(Value(x.cell, number, frozenset([x.id])))
+    layers = Counter((group, name) for group, name, _ in places)
     rows = []
-    for (sweep, name, n), values in groups.items():
-        mean, bounds = interval(values, layers[sweep, name])
-        rows.append({"sweep": sweep, "arm": name, "n": n, "top1": mean} | bounds)
+    for (group, name, n), values in places.items():
+        mean, bounds = interval(values, layers[group, name])
+        top1 = mean if group.metric == "top1" else None
+        rows.append(group._asdict() | {"arm": name, "n": n, "value": mean, "top1": top1} | bounds)
     return pa.Table.from_pylist(rows, schema=LEVELS)
 
 
-def cell_of(network: Network) -> Cell:
-    """The cell within which this network may be compared."""
-    return Cell(network.sweep, network.split, network.target, network.seed)
+def needs_classes(members: pa.Table) -> bool:
+    """Whether intervals of these members take the table `classes`: else it need not be read."""
+    return bool(single_splits(members))
 
 
-def by_cell(
-    networks: Iterable[Network], values: Mapping[str, float]
-) -> dict[Cell, dict[tuple[str, int], list[Value]]]:
-    """Values (by trial id) sorted into cells, then by arm and n."""
-    cells: dict[Cell, dict[tuple[str, int], list[Value]]] = defaultdict(lambda: defaultdict(list))
-    for x in networks:
-        cells[cell_of(x)][x.arm, x.n].append(Value(cell_of(x), values[x.id], frozenset([x.id])))
-    return cells
+def _numbers(
+    networks: Sequence[Network], members: pa.Table, classes: pa.Table | None
+) -> list[tuple[Network, Number]]:
+    """Each network with its value, and with its redraws where its division is one split."""
+    redrawn = {} if classes is None else redraw_classes(networks, single_splits(members), classes)
+    return [
+        (x, x.value if x.metric != "top1" else redrawn.get((x.sweep, x.id), x.value))
+        for x in networks
+    ]
 
 
-def differences(
-    cells: Mapping[Cell, Mapping[tuple[str, int], list[Value]]], minuend: str, subtrahend: str
-) -> dict[tuple[str, int], list[Value]]:
-    """Differences within each cell by (sweep, n). A base is compared at every n.
+# Table 1 ----------------------------------------------------------------------------------------
 
-    Both members of a pair must exist. Networks that agree in all labels (transfers from several
-    sources) are averaged.
+
+def table1(members: pa.Table, trials: pa.Table, metric: str | None = None) -> pa.Table:
+    """The paper's Table 1 for every group that has AnB+; the schema is `TABLE1`.
+
+    The paper pools: all AnB+ against all bases or all BnB+, of whatever targets were trained.
+    Beside it stands the same against each target's own base, and the difference within targets
+    where both were trained. `metric` is a column of `trials`; by default each trial's own.
     """
-    found: dict[tuple[str, int], list[Value]] = defaultdict(list)
-    for cell, arms in cells.items():
-        layers = sorted({n for name, n in arms if name in (minuend, subtrahend) and n > 0}) or [0]
-        for n in layers:
-            first, second = (
-                arms.get((name, 0 if name in BASES else n)) for name in (minuend, subtrahend)
-            )
-            if first and second:
-                means = [np.mean([x.value for x in values]) for values in (first, second)]
-                trials = frozenset().union(*(x.trials for x in first + second))
-                found[cell.sweep, n].append(Value(cell, float(means[0] - means[1]), trials))
-    return dict(sorted(found.items()))
+    groups: dict[Group, list[Network]] = defaultdict(list)
+    for x in measurements(members, trials, metric):
+        groups[x.cell.group].append(x)
+    rows = []
+    for group, networks in groups.items():
+        last = max((x.n for x in networks if x.arm == "AnB+"), default=0)
+        for first in FIRST_LAYERS:
+            for versus in ("base", "BnB+"):
+                if first <= last and (row := _aggregate(networks, first, last, versus)):
+                    layers = {"layers": f"{first}-{last}", "versus": versus}
+                    rows.append(group._asdict() | layers | row)
+    return pa.Table.from_pylist(rows, schema=TABLE1)
 
 
-def interval(values: list[Value], family: int) -> tuple[float, dict[str, Any]]:
-    """The mean over splits, and the columns `INTERVAL`: t bounds, alone and as one of `family`."""
-    tree: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for x in values:
-        tree[x.cell.split][x.cell.target].append(x.value)
-    splits = [np.mean([np.mean(seeds) for seeds in targets.values()]) for targets in tree.values()]
-    mean, count = float(np.mean(splits)), len(splits)
-    se = float(np.std(splits, ddof=1) / math.sqrt(count)) if count > 1 else None
-    low, high = _bounds(mean, se, count - 1, 1)
-    low_all, high_all = _bounds(mean, se, count - 1, family)
-    return mean, {
-        "se": se,
-        "df": count - 1,
-        "low": low,
-        "high": high,
-        "low_simultaneous": low_all,
-        "high_simultaneous": high_all,
-        "confidence": CONFIDENCE,
-        "n_splits": count,
-        "n_networks": len(frozenset().union(*(x.trials for x in values))),
-        "unit": UNIT,
+def _aggregate(
+    networks: Sequence[Network], first: int, last: int, versus: str
+) -> dict[str, Any] | None:
+    """The numbers of one row of Table 1, in points; None where networks are missing."""
+    bases = {x.cell: x.value for x in networks if x.arm == "base"}
+    tuned = {
+        name: [x for x in networks if x.arm == name and first <= x.n <= last]
+        for name in ("AnB+", "BnB+")
+    }
+    opposed = tuned[versus] if versus in tuned else [x for x in networks if x.arm == "base"]
+    gains = {
+        name: [x.value - bases[x.cell] for x in chosen if x.cell in bases]
+        for name, chosen in tuned.items()
+    }
+    sides = [gains["AnB+"], *([gains[versus]] if versus in gains else [])]
+    if not opposed or not all(sides):
+        return None
+    compared = tuned["AnB+"] + (opposed if versus in tuned else [])
+    targets = {(x.split, x.target) for x in compared}
+    both = {(x.split, x.target) for x in tuned["AnB+"]} & {(x.split, x.target) for x in opposed}
+    gain, gain_versus = fmean(sides[0]), fmean(sides[1]) if len(sides) > 1 else 0.0
+    paired, bounds = _paired(networks, first, last, versus)
+    points = {
+        "pooled": fmean(x.value for x in tuned["AnB+"]) - fmean(x.value for x in opposed),
+        "own_base": gain - gain_versus,
+        "se": _welch(sides),
+        "gain": gain,
+        "gain_versus": gain_versus,
+        "paired": paired,
+        "paired_low": bounds.get("low"),
+        "paired_high": bounds.get("high"),
+    }
+    return {name: None if x is None else 100 * x for name, x in points.items()} | {
+        "n_networks": len({x.id for x in compared}),
+        "n_targets": len(targets),
+        "n_both": len(both),
+        "n_splits": bounds.get("n_splits", 0),
     }
 
 
-def _bounds(
-    mean: float, se: float | None, df: int, family: int
-) -> tuple[float, float] | tuple[None, None]:
-    if se is None:
-        return None, None
-    from scipy.special import stdtrit  # the quantile of t; importing scipy.stats takes 0.6 s
+def _welch(samples: Iterable[Sequence[float]]) -> float | None:
+    """Standard error of a difference of means (or of one mean); None for a sample of one."""
+    parts = [np.var(x, ddof=1) / len(x) if len(x) > 1 else None for x in samples]
+    known = [float(part) for part in parts if part is not None]
+    return math.sqrt(sum(known)) if len(known) == len(parts) else None
 
-    half = float(stdtrit(df, 1 - (1 - CONFIDENCE) / 2 / family)) * se
-    return mean - half, mean + half
+
+def _paired(
+    networks: Sequence[Network], first: int, last: int, versus: str
+) -> tuple[float | None, dict[str, Any]]:
+    """The mean over splits of AnB+ − versus, averaged within a cell over n, and its interval."""
+    cells = by_cell((x, x.value) for x in networks)
+    of_cell: dict[Any, list[Value]] = defaultdict(list)
+    for (_, n), values in differences(cells, "AnB+", versus).items():
+        for value in values if first <= n <= last else []:
+            of_cell[value.cell].append(value)
+    means = [
+        Value(
+            cell,
+            fmean(estimate(x.value) for x in values),
+            frozenset().union(*(x.trials for x in values)),
+        )
+        for cell, values in of_cell.items()
+    ]
+    return interval(means, 1) if means else (None, {})

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.comparisons import ARMS
 from orchestrator.report import charts
 from orchestrator.report.charts import COLOURS, Panel, layer_frame, span, spread, stack, style
 from orchestrator.report.figures import _ticks
-from orchestrator.stats import ARMS
 
 WIDE = (-1e9, 1e9)
 

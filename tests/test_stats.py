@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from synthetic import Label, Synthetic, curve_rows, digits, grid
 
+from orchestrator.comparisons import DIFFERENCES, measurements
 from orchestrator.speed import SPEED, SPEEDS, speed, speeds
-from orchestrator.stats import DIFFERENCES, EFFECTS, LEVELS, effects, levels, measurements
+from orchestrator.stats import EFFECTS, LEVELS, effects, levels
 
 
 def label(split: str, target: str, treatment: str = "base", n: int = 0, **options: Any) -> Label:

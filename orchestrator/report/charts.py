@@ -13,7 +13,7 @@ from typing import Any
 
 import altair as alt
 
-from orchestrator.stats import BASES
+from orchestrator.comparisons import BASES
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.comparisons import ARMS, BASES, Network
 from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, Rows, layer_frame, span, stack, style
-from orchestrator.stats import ARMS, BASES, Network
 
 # effect: (label, whose colour)
 AGAINST_BASE = {
@@ -49,10 +49,10 @@ def figure2(networks: Sequence[Network], effects: Rows) -> list[Panel]:
         row = {"name": x.name, "id": x.id, "split": x.split, "seed": x.seed, "n": x.n}
         row["x"] = x.n + aside[x.arm]
         chance = "yes" if x.at_chance else "no"
-        rows.append(style(x.arm) | row | {"y": 100 * x.top1, "chance": chance})
+        rows.append(style(x.arm) | row | {"y": 100 * x.value, "chance": chance})
     heights: dict[tuple[str, int], list[float]] = defaultdict(list)
     for x in networks:
-        heights[x.arm, x.n].append(100 * x.top1)
+        heights[x.arm, x.n].append(100 * x.value)
     means = [style(arm) | {"n": n, "y": fmean(values)} for (arm, n), values in heights.items()]
     frame = layer_frame([row["n"] for row in rows], span(row["y"] for row in rows))
     hover = {

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from orchestrator.comparisons import ARMS, DIFFERENCES, measurements
 from orchestrator.report import charts, figures
 from orchestrator.report.charts import Panel
 from orchestrator.report.findings import count, findings, points
 from orchestrator.speed import speed, speeds
-from orchestrator.stats import ARMS, DIFFERENCES, effects, levels, measurements
+from orchestrator.stats import effects, levels
 from orchestrator.store import Store
 
 Row = Mapping[str, Any]
