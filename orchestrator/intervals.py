@@ -109,9 +109,9 @@ def redraw_classes(
         pc.and_(pc.equal(classes["subset"], "test"), pc.is_in(classes["id"], wanted))
     ).sort_by([("id", "ascending"), ("class_index", "ascending")])
     correct, total = (test[name].to_numpy() for name in ("correct", "total"))
-    ids, starts = np.unique(test["id"].to_numpy(zero_copy_only=False), return_index=True)
-    ends = np.append(starts[1:], len(correct))
-    rows = {id: slice(*span) for id, *span in zip(ids, starts, ends, strict=True)}
+    ids = test["id"].to_numpy(zero_copy_only=False)
+    unique = zip(*np.unique(ids, return_index=True, return_counts=True), strict=True)
+    rows = {id: slice(start, start + count) for id, start, count in unique}
     found: dict[tuple[str, str], np.ndarray] = {}
     for (sweep, *target), values in targets.items():
         known = [id for id in values if id in rows]

@@ -48,6 +48,8 @@ class Label:
     n: int = 0
     frozen: bool = False
     seed: int = 0
+    division: str | None = field(default="random", repr=False)  # names no network, draws no noise
+    images_per_class: int | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -103,14 +105,14 @@ def member_row(sweep: str, label: Label) -> Row:
         "name": f"{copied}{label.target}{plus}{long} {label.split}",
         "sweep": sweep,
         "split_hash": "00ff",
-        "division": "random",
         "source": source,
         "parent": identify(base) if source else None,
     }
 
 
 def identify(label: Label) -> str:
-    return hashlib.sha256(repr(label).encode()).hexdigest()[:16]
+    limit = f" {label.images_per_class}" if label.images_per_class else ""
+    return hashlib.sha256(f"{label!r}{limit}".encode()).hexdigest()[:16]
 
 
 def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> Row:
