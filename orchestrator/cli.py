@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orchestrator.errors import LayerwiseError, SweepError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from orchestrator.experiment import Experiment
@@ -48,6 +49,7 @@ OnlyOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 RESULTS = Path("results")
+SHOWN = ["directory", "name", "division", "val_mean10", "top1", "outcome"]  # of the paper's rows
 
 
 @app.command(epilog="Example: layerwise init mine.yaml")
@@ -220,7 +222,8 @@ def status(
 
 @app.command(
     epilog='Example: layerwise query "SELECT treatment, n, avg(top1) FROM trials GROUP BY ALL '
-    'ORDER BY ALL"; tables: trials, curves, classes, sweeps, effects, speed'
+    'ORDER BY ALL"; tables: trials, curves, classes, sweeps, effects, levels, speed, speeds, '
+    "table1, paper, paper_curves",
 )
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over the tables.")],
@@ -232,19 +235,52 @@ def query(
     """Ask the tables in SQL (DuckDB)."""
     from orchestrator import query as asking
 
-    table = asking.run_query(_store(store, must_exist=True), sql)
+    table = asking.run_query(_store(store, must_exist=asking.needs_store(sql)), sql)
     if parquet is not None:
         asking.to_parquet(table, parquet)
         typer.echo(f"wrote {table.num_rows} rows to {parquet}", err=True)
-    elif csv:
-        typer.echo(asking.to_csv(table), nl=False)
-    elif as_json:
-        typer.echo(asking.to_json(table))
     else:
-        from orchestrator.console import query_table
+        _print_table(table, csv, as_json)
 
-        out = _console()
-        out.print(query_table(table, out.width))
+
+@app.command(
+    epilog="Examples: layerwise reference --csv; layerwise reference table1; "
+    "layerwise reference figure3 --json"
+)
+def reference(
+    what: Annotated[
+        Literal["table1", "figure2", "figure3"] | None,
+        typer.Argument(help="Recompute this from the published results; without, list them."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The paper's published results; its Table 1 (in points) and Figures 2 and 3 from them."""
+    from orchestrator import console
+    from orchestrator.reference import paper, recomputed
+
+    if what is None:
+        whole = paper()
+        _print_table(whole if csv or as_json else whole.select(SHOWN), csv, as_json)
+        return
+    found: Any = {
+        "table1": recomputed.table1,
+        "figure2": recomputed.figure2,
+        "figure3": recomputed.figure3,
+    }[what]()
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    elif csv:
+        import pyarrow as pa
+
+        rows = found if what == "table1" else next(iter(found.values()))
+        _print_table(pa.Table.from_pylist(rows), csv, as_json)
+    elif what == "table1":
+        _console().print(console.reference_table1(found, recomputed.mixes()))
+    elif what == "figure2":
+        _console().print(console.reference_figure2(found))
+    else:
+        _console().print(console.reference_figure3(found))
 
 
 @app.command(epilog="Example: layerwise report digits")
@@ -345,6 +381,20 @@ def _store(path: Path, must_exist: bool = False) -> Store:
             f"no store at {path}; `layerwise run` makes one, --store names another"
         )
     return Store(path)
+
+
+def _print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
+    from orchestrator import query as asking
+
+    if csv:
+        typer.echo(asking.to_csv(table), nl=False)
+    elif as_json:
+        typer.echo(asking.to_json(table))
+    else:
+        from orchestrator.console import query_table
+
+        out = _console()
+        out.print(query_table(table, out.width))
 
 
 def _write_report(store: Store, sweep: str) -> Path:

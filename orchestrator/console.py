@@ -11,6 +11,8 @@ import pyarrow as pa
 from orchestrator.report.findings import points
 from orchestrator.stats import effects, levels
 
+Rows = Sequence[Mapping[str, Any]]
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -54,6 +56,75 @@ def summary_table(members: pa.Table, trials: pa.Table) -> Group:
     heading = Text("Test top-1, difference to the own base in points", "bold")
     notes = _notes(levels(members, trials).to_pylist(), found.get(("longer_training", 0)))
     return Group(heading, *([table] if known else []), *map(Text, notes))
+
+
+def reference_table1(rows: Rows, sentences: Sequence[str]) -> Group:
+    """The paper's Table 1 in points, and what it mixes."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("layers", "AnB+ against")
+    for heading in ("pooled", "own base", "naive s.e.", "networks", "targets", "with both"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        values = (points(row[key] / 100, digits=2) for key in ("pooled", "own_base"))
+        counts = (str(row[key]) for key in ("n_networks", "n_targets", "n_both"))
+        table.add_row(row["layers"], row["versus"], *values, f"{row['se']:.2f}", *counts)
+    title = Text("Table 1, recomputed: mean top-1 of AnB+ less …, in points", "bold")
+    return Group(title, table, *map(Text, sentences))
+
+
+def reference_figure2(figure: Mapping[str, Rows]) -> Group:
+    """The lines of Figure 2: mean accuracy in percent, and how many networks it is of."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = {(row["arm"], row["n"]): row for row in figure["lines"]}
+    table = Table("n")
+    for n in range(1, 8):
+        table.add_column(str(n), justify="right")
+    for name in dict.fromkeys(arm for arm, n in found if n):
+        cells = [found[name, n] for n in range(1, 8)]
+        table.add_row(name, *(f"{100 * x['value']:.2f}\n({x['n_networks']})" for x in cells))
+    base = found["base", 0]
+    counts = f"({base['n_networks']}); {len(figure['markers'])} networks in all"
+    return Group(
+        Text("Figure 2, recomputed: mean top-1 in percent (networks)", "bold"),
+        table,
+        Text(f"base {100 * base['value']:.2f} % {counts}"),
+    )
+
+
+def reference_figure3(figure: Mapping[str, Rows]) -> Group:
+    """Figure 3 in percent and points, and the networks trained with fewer images."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = {(row["curve"], row["n"]): row for row in figure["curves"]}
+    table = Table("n")
+    for n in range(8):
+        table.add_column(str(n) if n else "base", justify="right")
+    for curve in dict.fromkeys(name for name, _ in found):
+        cells = []
+        for n in range(8):
+            row = found[curve, n]
+            less = f"\n{points(row['minus_base'], digits=2)}" if n else ""
+            cells.append(f"{100 * row['value']:.2f}{'*' * bool(row['at_chance'])}{less}")
+        table.add_row(curve.replace("_", " "), *cells)
+    fewer = Table("images a class", "top-1, %")
+    for row in figure["reduced"]:
+        mark = "*" * bool(row["at_chance"])
+        fewer.add_row(str(row["images_per_class"]), f"{100 * row['value']:.2f}{mark}")
+    return Group(
+        Text("Figure 3, recomputed: mean top-1 in percent, less the own base in points", "bold"),
+        table,
+        Text("All 1000 classes, with the first images of each class only", "bold"),
+        fewer,
+        Text("* never left chance: a failure of optimisation, not an accuracy of that n or size"),
+    )
 
 
 def splits_table(summary: Mapping[str, Any]) -> Table:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator import reference
 from orchestrator.errors import LayerwiseError
 from orchestrator.speed import SPEED, SPEEDS, speed, speeds
 from orchestrator.stats import (
@@ -28,7 +29,7 @@ from orchestrator.stats import (
     table1,
 )
 from orchestrator.store import Store
-from orchestrator.tables import SCHEMAS
+from orchestrator.tables import CURVES, SCHEMAS
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,7 +65,20 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Read], pa.Table]]] = {
     "table1": (TABLE1, lambda read: table1(read("sweeps"), read("trials"))),
     "speed": (SPEED, lambda read: speed(read("sweeps"), read("trials"), read("curves"))),
     "speeds": (SPEEDS, lambda read: speeds(VIEWS["speed"][1](read))),
+    "paper": (reference.PAPER, lambda _read: reference.paper()),
+    "paper_curves": (CURVES, lambda _read: reference.tables().curves),
 }
+WITHOUT_STORE = {"paper", "paper_curves"}  # published results, which come with the program
+
+
+def named(sql: str) -> set[str]:
+    """The views that a query may read: those whose name occurs in it."""
+    return {name for name in VIEWS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)}
+
+
+def needs_store(sql: str) -> bool:
+    """Whether a query reads anything but the published results."""
+    return not named(sql) or bool(named(sql) - WITHOUT_STORE)
 
 
 def connect(store: Store, sql: str | None = None) -> duckdb.DuckDBPyConnection:
@@ -72,10 +86,10 @@ def connect(store: Store, sql: str | None = None) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     read = functools.cache(store.table)
+    wanted = set(VIEWS) if sql is None else named(sql)
     connection = duckdb.connect(":memory:")
     for name, (schema, load) in VIEWS.items():
-        named = sql is None or re.search(rf"\b{name}\b", sql, re.IGNORECASE)
-        connection.register(name, load(read) if named else schema.empty_table())
+        connection.register(name, load(read) if name in wanted else schema.empty_table())
     for setting in SETTINGS:
         connection.execute(setting)
     return connection

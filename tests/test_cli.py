@@ -36,7 +36,19 @@ treatments: [base, selffer, transfer]
 layers: [1]
 recipe: {rate: 0.03, steps: 3, batch: 8}
 """
-COMMANDS = ("init", "check", "plan", "splits", "run", "status", "query", "report", "debug", "clean")
+COMMANDS = (
+    "init",
+    "check",
+    "plan",
+    "splits",
+    "run",
+    "status",
+    "query",
+    "reference",
+    "report",
+    "debug",
+    "clean",
+)
 
 
 @pytest.fixture(scope="module")

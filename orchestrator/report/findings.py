@@ -12,10 +12,10 @@ from typing import Any
 Rows = Sequence[Mapping[str, Any]]
 
 
-def points(fraction: float, *, sign: bool = True) -> str:
-    """A fraction in percentage points with one decimal: +1.2, −13.0."""
-    value = round(100 * fraction, 1) + 0.0  # turns −0.0 into 0.0
-    return (f"{value:+.1f}" if sign else f"{value:.1f}").replace("-", "−")
+def points(fraction: float, *, sign: bool = True, digits: int = 1) -> str:
+    """A fraction in percentage points, with one decimal: +1.2, −13.0."""
+    value = round(100 * fraction, digits) + 0.0  # turns −0.0 into 0.0
+    return f"{value:{'+' * sign}.{digits}f}".replace("-", "−")
 
 
 def bounds(row: Mapping[str, Any], kind: str = "") -> str:
