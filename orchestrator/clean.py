@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.store import HASH, Store
@@ -16,11 +15,6 @@ class Waste:
 
     path: str
     reason: str
-
-    @property
-    def size(self) -> int:
-        path = Path(self.path)
-        return path.stat().st_size if path.exists() else 0
 
 
 def orphans(store: Store) -> list[Waste]:
@@ -44,9 +38,7 @@ def orphans(store: Store) -> list[Waste]:
             if trial in ended:
                 path = store.path("progress", trial, name)
                 found.append(Waste(path, "snapshot of a complete trial"))
-    found += [
-        Waste(str(half), "half-written file") for half in sorted(Path(store.root).rglob(".*.tmp"))
-    ]
+    found += [Waste(half, "half-written file") for half in store.leftovers()]
     return found
 
 
@@ -88,5 +80,6 @@ def of_sweep(store: Store, name: str) -> list[Waste]:
 
 def remove(store: Store, waste: Iterable[Waste]) -> None:
     """Remove the files, rows first, so that a reader never sees a row without its curve."""
-    for item in sorted(waste, key=lambda item: f"{store.root}/trials/" not in item.path):
+    rows = store.path("trials") + "/"
+    for item in sorted(waste, key=lambda item: not item.path.startswith(rows)):
         store.delete(item.path)

@@ -37,7 +37,10 @@ SweepArgument = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A YAML file or a bundled sweep, such as digits.")
 ]
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="LAYERWISE_STORE", help="Folder of the results.")
+    str,
+    typer.Option(
+        "--store", envvar="LAYERWISE_STORE", help="Folder of the results, or s3://bucket/prefix."
+    ),
 ]
 SetOption = Annotated[
     list[str],
@@ -48,7 +51,7 @@ OnlyOption = Annotated[
     typer.Option("--only", help="These trials and their bases: 'treatment=transfer and n=3'."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-RESULTS = Path("results")
+RESULTS = "results"
 SHOWN = ["directory", "name", "division", "val_mean10", "top1", "outcome"]  # of the paper's rows
 
 
@@ -340,8 +343,8 @@ def clean(
         waste += cleaning.of_sweep(opened, sweep)
     waste = list({item.path: item for item in waste}.values())
     for item in waste:
-        typer.echo(f"{item.path}  ({item.reason})")
-    size = sum(item.size for item in waste)
+        typer.echo(f"{opened.files.shown(item.path)}  ({item.reason})")
+    size = opened.size(item.path for item in waste)
     typer.echo(f"{len(waste)} files, {size / 1e6:.1f} MB")
     if waste and (yes or typer.confirm("remove them?")):
         cleaning.remove(opened, waste)
@@ -373,14 +376,15 @@ def _selected(planned: Plan, only: str | None) -> set[str] | None:
     return found
 
 
-def _store(path: Path, must_exist: bool = False) -> Store:
+def _store(place: str, must_exist: bool = False) -> Store:
     from orchestrator.store import Store
 
-    if must_exist and not path.exists():
+    store = Store(place)
+    if must_exist and not store.exists():
         raise LayerwiseError(
-            f"no store at {path}; `layerwise run` makes one, --store names another"
+            f"no store at {place}; `layerwise run` makes one, --store names another"
         )
-    return Store(path)
+    return store
 
 
 def _print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
@@ -400,7 +404,8 @@ def _print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
 def _write_report(store: Store, sweep: str) -> Path:
     from orchestrator.report.page import write_report
 
-    return write_report(store, sweep, store.members(sweep), Path(store.root) / "reports" / sweep)
+    here = Path() if store.is_remote else Path(store.root)  # a browser reads folders, not buckets
+    return write_report(store, sweep, store.members(sweep), here / "reports" / sweep)
 
 
 def say(out: Console, text: str) -> None:

@@ -6,24 +6,26 @@ classes/<id>-<attempt>.parquet              counts of each class
 checkpoints/<id>/<sha256>.safetensors       final weights, named by their content
 progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted after the row
 sweeps/<name>.parquet                       which trials a sweep consists of
+
+It is a folder or a prefix of an object store (`files.py`). Nothing rests on renaming, locks or
+conditional writes: names say what is in a file, and the row, written last, says which files count.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
+from orchestrator.files import LocalFiles, open_files
+from orchestrator.node_cache import NodeCache
 from orchestrator.tables import OUTCOMES, SCHEMA_VERSION, SCHEMAS, to_table
 from trainers.checkpoint import CheckpointError, checksum, verify
 
@@ -32,13 +34,16 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Store:
-    """A folder that holds checkpoints and tables. Opening it creates nothing."""
+    """A folder or an object store with checkpoints and tables. Opening it creates nothing."""
 
     def __init__(self, root: str | Path):
-        self.root = str(Path(root).absolute())
-        self.fs: pafs.FileSystem = pafs.LocalFileSystem()
-        if Path(self.root).exists() and not Path(self.root).is_dir():
-            raise StoreError(f"store {self.root} is a file; expected a folder")
+        """`root` is a folder, or a URI such as `s3://bucket/prefix`. Raises `StoreError`."""
+        self.files = open_files(root)
+        self.root = self.files.root
+        self.is_remote = not isinstance(self.files, LocalFiles)
+
+    def exists(self) -> bool:
+        return self.files.exists()
 
     # paths -----------------------------------------------------------------------------------
 
@@ -47,7 +52,7 @@ class Store:
         for part in parts:
             if not SAFE.fullmatch(part):
                 raise StoreError(f"{part!r} cannot name something in the store")
-        return "/".join((self.root, *parts))
+        return "/".join((self.files.base, *parts))
 
     def row_path(self, outcome: str, trial: str) -> str:
         return self.path("trials", outcome, f"{trial}.parquet")
@@ -58,36 +63,28 @@ class Store:
     # bytes -----------------------------------------------------------------------------------
 
     def put(self, path: str, data: bytes | memoryview) -> None:
-        """Write a whole file, or nothing: beside, flushed to the disk, then renamed into place."""
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        """Write a whole file, or nothing. Raises `StoreError`."""
+        self.files.put(path, data)
 
     def get(self, path: str) -> bytes:
-        """A whole file. Raises `FileNotFoundError`."""
-        with self.fs.open_input_stream(path) as stream:
-            data: bytes = stream.read()
-        return data
+        """A whole file. Raises `FileNotFoundError`, `StoreError`."""
+        return self.files.get(path)
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is gone already is fine."""
-        Path(path).unlink(missing_ok=True)
+        self.files.delete(path)
 
     def names(self, *parts: str) -> list[str]:
-        """Names in a folder, sorted, temporary files left out; empty if there is no folder."""
-        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        found = [info.base_name for info in self.fs.get_file_info(selector)]
-        return sorted(name for name in found if not name.startswith("."))
+        """Names in a folder, sorted, unfinished files left out; empty if there is no folder."""
+        return self.files.names(self.path(*parts))
+
+    def size(self, paths: Iterable[str]) -> int:
+        """Bytes of these files together."""
+        return self.files.size(paths)
+
+    def leftovers(self) -> list[str]:
+        """Files that writers left half done when they were killed; no reader sees them."""
+        return self.files.leftovers()
 
     # tables ----------------------------------------------------------------------------------
 
@@ -128,6 +125,15 @@ class Store:
 
         Reading takes two milliseconds a row of `trials`, with a few `columns` a quarter of it.
         """
+        for last in (False, False, True):
+            try:
+                return self._table(table, columns)
+            except FileNotFoundError as error:  # a better row replaced one since the listing
+                if last:
+                    raise StoreError(f"table {table} in {self.root} keeps changing") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _table(self, table: str, columns: list[str] | None) -> pa.Table:
         if table not in ("curves", "classes"):
             return self._read(table, self._files(table), columns)
         valid = self._read("trials", self._files("trials"), ["id", "attempt"])
@@ -144,13 +150,9 @@ class Store:
 
     def row(self, trial: str) -> dict[str, Any] | None:
         """The row of one trial."""
-        for outcome in OUTCOMES:
-            if f"{trial}.parquet" in self.names("trials", outcome):
-                rows: list[dict[str, Any]] = self._read(
-                    "trials", [self.row_path(outcome, trial)]
-                ).to_pylist()
-                return rows[0]
-        return None
+        found = self.files.present(self.row_path(outcome, trial) for outcome in OUTCOMES)
+        rows: list[dict[str, Any]] = self._read("trials", found[:1]).to_pylist()
+        return rows[0] if rows else None
 
     def rows(self, trials: Sequence[str], outcome: str = "complete") -> list[dict[str, Any]]:
         """The rows of trials that all have this outcome."""
@@ -169,14 +171,20 @@ class Store:
         if not files:
             whole = schema.empty_table()
             return whole if columns is None else whole.select(columns)
-        dataset = ds.dataset(files, format="parquet", filesystem=self.fs, schema=schema)
+        doing = f"read table {table} in {self.root}"
+        return self.files.patiently(doing, lambda: self._scan(doing, schema, files, columns))
+
+    def _scan(
+        self, doing: str, schema: pa.Schema, files: list[str], columns: list[str] | None
+    ) -> pa.Table:
+        dataset = ds.dataset(files, format="parquet", filesystem=self.files.fs, schema=schema)
         try:
             arrow = dataset.to_table(columns=columns)
             self._refuse_newer(dataset)
         except (pa.ArrowException, ValueError) as error:
             with contextlib.suppress(pa.ArrowException, ValueError):
                 self._refuse_newer(dataset)
-            raise StoreError(f"cannot read table {table} in {self.root}: {error}") from error
+            raise StoreError(f"cannot {doing}: {error}") from error
         return arrow
 
     def _refuse_newer(self, dataset: ds.Dataset) -> None:
@@ -197,19 +205,27 @@ class Store:
         self.put(self.checkpoint_path(trial, sha256), data)
         return sha256
 
-    def get_checkpoint(self, trial: str, sha256: str) -> bytes:
-        """The final weights with this hash. Raises `CheckpointError` if missing or damaged."""
+    def get_checkpoint(self, trial: str, sha256: str, *, cached: bool = False) -> bytes:
+        """The final weights with this hash. Raises `CheckpointError` if missing or damaged.
+
+        With `cached` those of a remote store are kept on this machine, so each node reads once.
+        """
         path = self.checkpoint_path(trial, sha256)
-        try:
-            return verify(self.get(path), sha256)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"checkpoint {path} is missing") from error
+
+        def read() -> bytes:
+            try:
+                return verify(self.get(path), sha256)
+            except FileNotFoundError as error:
+                shown = self.files.shown(path)
+                raise CheckpointError(f"checkpoint {shown} is missing") from error
+
+        return NodeCache.of_node().get(sha256, read) if cached and self.is_remote else read()
 
     def has_checkpoint(self, trial: str) -> bool:
         return bool(self.names("checkpoints", trial))
 
     def drop_checkpoints(self, trial: str) -> None:
-        self._drop_folder("checkpoints", trial)
+        self.files.drop(self.path("checkpoints", trial))
 
     def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> None:
         """Keep a snapshot and the one before it; drop this attempt's older ones."""
@@ -227,15 +243,8 @@ class Store:
                     self.get(self.path("progress", trial, name)),
                     name.removesuffix(".safetensors").rpartition("-")[2],
                 )
-            except (CheckpointError, OSError):
+            except (CheckpointError, FileNotFoundError):
                 continue  # damaged or already cleaned up: the one before it serves
 
     def drop_progress(self, trial: str) -> None:
-        self._drop_folder("progress", trial)
-
-    def _drop_folder(self, kind: str, trial: str) -> None:
-        folder = Path(self.path(kind, trial))
-        for file in folder.glob("*"):
-            self.delete(str(file))
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+        self.files.drop(self.path("progress", trial))

@@ -175,7 +175,7 @@ def _parent(assignment: Assignment, training: Training, store: Store) -> bytes |
     if training.parent is None:
         return None
     assert assignment.parent_checkpoint is not None
-    return store.get_checkpoint(training.parent, assignment.parent_checkpoint)
+    return store.get_checkpoint(training.parent, assignment.parent_checkpoint, cached=True)
 
 
 def _write_result(

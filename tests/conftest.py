@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
 from orchestrator import cli, experiment, sweep_file
 from orchestrator.plan import Plan, plan
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 settings.register_profile("layerwise", deadline=None)  # machines are busy
 settings.load_profile("layerwise")
@@ -55,3 +58,22 @@ def plan_of(tmp_path: Path) -> Callable[..., Plan]:
         return plan(experiment.examine(sweep, source))
 
     return planned
+
+
+@pytest.fixture(scope="session")
+def s3_process() -> Iterator[S3Server]:
+    from s3_server import S3Server  # it takes a while to import
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 server with the credentials for it in the environment."""
+    for name, value in s3_process.credentials.items():
+        monkeypatch.setenv(name, value)
+    s3_process.asked.clear()
+    yield s3_process
+    s3_process.refuse = lambda _: False

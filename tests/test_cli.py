@@ -583,10 +583,10 @@ def test_clean_orphans(full: Path, layerwise: Layerwise, monkeypatch: pytest.Mon
     """Superseded attempts, weights and snapshots that no row names, half-written files."""
     store, id = Store("results"), small(full).members[0].id
     kept = files(full)
-    store.put(store.path("curves", f"{id}-0000.parquet"), b"")
-    store.put(store.path("classes", f"{id}-0000.parquet"), b"")
-    store.put(store.path("checkpoints", id, "0000.safetensors"), b"")
-    store.put(store.path("progress", id, "0000000001-0000-0000.safetensors"), b"")
+    store.put(store.path("curves", f"{id}-0000.parquet"), b"x")
+    store.put(store.path("classes", f"{id}-0000.parquet"), b"x")
+    store.put(store.path("checkpoints", id, "0000.safetensors"), b"x")
+    store.put(store.path("progress", id, "0000000001-0000-0000.safetensors"), b"x")
     Path("results/trials/complete/.half.parquet.00.tmp").write_bytes(b"half")
     root = full / "results"
     listed = (

@@ -1,13 +1,18 @@
-"""The store: whole files or none, one row a trial, damage found, nothing outside its folder."""
+"""The store, in a folder and on S3: whole files or none, one row a trial, damage found.
+
+Nothing leads outside its folder or prefix.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,8 +26,16 @@ ID, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def folder(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Both kinds of store: one battery for every implementation."""
+    if request.param == "folder":
+        return Store(tmp_path / "store")
+    return Store(request.getfixturevalue("s3").new_bucket())
 
 
 def row(outcome: str = "complete", id: str = ID, **columns: Any) -> dict[str, Any]:
@@ -36,8 +49,16 @@ def point(attempt: str, step: int = 10, id: str = ID) -> dict[str, Any]:
 
 
 def files(store: Store) -> list[str]:
-    root = Path(store.root)
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    base = store.files.base
+    selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+    found = store.files.fs.get_file_info(selector)
+    return sorted(i.path.removeprefix(f"{base}/") for i in found if i.type == pafs.FileType.File)
+
+
+def replace(store: Store, path: str, data: bytes) -> None:
+    """Put something else in the place of a file, as a fault would."""
+    with store.files.fs.open_output_stream(path) as stream:
+        stream.write(data)
 
 
 # Writing ----------------------------------------------------------------------------------------
@@ -51,7 +72,7 @@ def test_opening_creates_nothing(store: Store) -> None:
     assert list(store.progress(ID)) == []
     store.delete(store.path("nothing"))
     store.drop_checkpoints(ID)
-    assert not Path(store.root).exists()
+    assert not store.exists()
 
 
 def test_a_file_is_no_store(tmp_path: Path) -> None:
@@ -66,41 +87,41 @@ def failing(*_: Any) -> None:
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_failing_write_leaves_what_was_there(
-    function: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    function: str, folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = store.path("x.bin")
-    store.put(path, b"old")
+    path = folder.path("x.bin")
+    folder.put(path, b"old")
     with monkeypatch.context() as patch:
         patch.setattr(os, function, failing)
         with pytest.raises(StoreError) as error:
-            store.put(path, b"new")
+            folder.put(path, b"new")
         with pytest.raises(StoreError):
-            store.write_row(row())
+            folder.write_row(row())
     assert str(error.value) == f"cannot write {path}: No space left on device"
-    assert files(store) == ["x.bin"]
-    assert store.get(path) == b"old"
-    store.put(path, b"new")
-    assert store.get(path) == b"new"
+    assert files(folder) == ["x.bin"]
+    assert folder.get(path) == b"old"
+    folder.put(path, b"new")
+    assert folder.get(path) == b"new"
 
 
-def test_a_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """`/dev/full` refuses what is written to it, as a full disk does."""
     monkeypatch.setattr(Path, "with_name", lambda *_: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(StoreError, match="No space left on device"):
-        store.put(store.path("x.bin"), b"data")
-    assert files(store) == []
+        folder.put(folder.path("x.bin"), b"data")
+    assert files(folder) == []
 
 
-def test_a_file_in_the_way_of_a_folder(store: Store) -> None:
-    store.put(store.path("trials"), b"")
+def test_a_file_in_the_way_of_a_folder(folder: Store) -> None:
+    folder.put(folder.path("trials"), b"")
     with pytest.raises(StoreError, match=r"^cannot write .*/trials/complete/"):
-        store.write_row(row())
-    assert files(store) == ["trials"]
+        folder.write_row(row())
+    assert files(folder) == ["trials"]
 
 
 def test_a_killed_write_is_invisible_and_cleaned_up(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(_: int) -> None:
         raise KeyboardInterrupt
@@ -108,12 +129,12 @@ def test_a_killed_write_is_invisible_and_cleaned_up(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.write_row(row())
-    [left] = files(store)
+            folder.write_row(row())
+    [left] = files(folder)
     assert left.startswith(f"trials/complete/.{ID}.parquet.")
-    assert store.outcomes() == {}
-    assert store.table("trials").num_rows == 0
-    assert [(Path(w.path).name, w.reason) for w in orphans(store)] == [
+    assert folder.outcomes() == {}
+    assert folder.table("trials").num_rows == 0
+    assert [(Path(w.path).name, w.reason) for w in orphans(folder)] == [
         (Path(left).name, "half-written file")
     ]
 
@@ -131,7 +152,7 @@ def test_no_path_leads_out(part: str, store: Store) -> None:
     ):
         with pytest.raises(StoreError, match=r"cannot name something in the store$"):
             attempt()
-    assert not Path(store.root).exists()
+    assert not store.exists()
 
 
 # Rows -------------------------------------------------------------------------------------------
@@ -178,7 +199,7 @@ def test_rows_match_the_schema(store: Store) -> None:
         to_table("curves", [point("a"), {k: v for k, v in point("a").items() if k != "step"}])
     with pytest.raises(pa.ArrowInvalid):
         store.write_row(row(n="three"))
-    assert not Path(store.root).exists()
+    assert not store.exists()
 
 
 def test_every_column_is_described() -> None:
@@ -219,21 +240,21 @@ def test_some_columns(store: Store) -> None:
 
 def test_sweeps(store: Store) -> None:
     member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID, "name": "A s0", "n": 0}
-    with pytest.raises(StoreError, match=r"^no sweep 'mine' in .*/store; there: none$"):
+    with pytest.raises(StoreError, match=r"^no sweep 'mine' in .*/store.*; there: none$"):
         store.members("mine")
     store.write_sweep("mine", [member], "name: mine\n")
     assert store.members("mine").to_pylist() == [member]
-    with pytest.raises(StoreError, match=r"^no sweep 'yours' in .*/store; there: mine$"):
+    with pytest.raises(StoreError, match=r"^no sweep 'yours' in .*/store.*; there: mine$"):
         store.members("yours")
-    metadata = pq.read_schema(store.path("sweeps", "mine.parquet")).metadata
+    metadata = pq.read_schema(io.BytesIO(store.get(store.path("sweeps", "mine.parquet")))).metadata
     assert metadata[b"sweep"] == b"name: mine\n"
 
 
 def test_a_damaged_table_is_named(store: Store) -> None:
     store.write_row(row())
-    path = Path(store.row_path("complete", ID))
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StoreError, match=r"^cannot read table trials in .*/store: "):
+    path = store.row_path("complete", ID)
+    replace(store, path, store.get(path)[:-20])
+    with pytest.raises(StoreError, match=r"^cannot read table trials in .*/store.*: "):
         store.table("trials")
 
 
@@ -275,10 +296,10 @@ def test_columns_may_be_added(store: Store) -> None:
 
 def damage(store: Store, *parts: str) -> None:
     """Change one byte of the only file, or of the last one, in a folder."""
-    path = Path(store.path(*parts, store.names(*parts)[-1]))
-    data = bytearray(path.read_bytes())
+    path = store.path(*parts, store.names(*parts)[-1])
+    data = bytearray(store.get(path))
     data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
+    replace(store, path, bytes(data))
 
 
 def test_checkpoints_are_named_by_their_content(store: Store) -> None:
@@ -323,6 +344,8 @@ def test_a_damaged_snapshot_gives_way_to_the_one_before(store: Store) -> None:
 def test_a_snapshot_that_was_not_finished_gives_way(store: Store) -> None:
     store.put_progress(ID, "aaaa", 10, b"older")
     store.put_progress(ID, "aaaa", 20, b"newer")
-    Path(store.path("progress", ID, store.names("progress", ID)[-1])).write_bytes(b"")
-    Path(store.path("progress", ID), ".0000000030-aaaa-1234.safetensors.ab.tmp").write_bytes(b"x")
+    replace(store, store.path("progress", ID, store.names("progress", ID)[-1]), b"")
+    beside = "/.0000000030-aaaa-1234.safetensors.ab.tmp"
+    replace(store, store.path("progress", ID) + beside, b"x")
     assert list(store.progress(ID)) == [b"older"]
+    assert len(store.names("progress", ID)) == 1

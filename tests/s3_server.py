@@ -1,0 +1,63 @@
+"""A real S3 protocol server (moto's) on loopback, that counts what it is asked and can fail."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.request import Request, urlopen
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+SECRET = "wJalrXUtnFEMI-secret-of-the-tests"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIDTESTS",
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+class S3Server:
+    """Runs in threads of this process until `stop`."""
+
+    credentials = CREDENTIALS
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.asked: list[str] = []  # "GET /bucket/key"
+        self.refuse: Callable[[str], bool] = lambda _: False  # which requests get a 503
+        self.buckets = 0
+        self.app = DomainDispatcherApplication(create_backend_app)
+        self.server = make_server("127.0.0.1", 0, self._serve, threaded=True)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        query = "?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else ""
+        asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
+        self.asked.append(asked)
+        if self.refuse(asked):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"]
+        answer: Iterable[bytes] = self.app(environ, start)
+        return answer
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    def new_bucket(self) -> str:
+        """The URI of an empty store in a bucket of its own."""
+        self.buckets += 1
+        name = f"bucket-{self.buckets}"
+        urlopen(Request(f"http://127.0.0.1:{self.server.port}/{name}", method="PUT")).close()
+        return self.uri(name)
+
+    def uri(self, bucket: str) -> str:
+        return f"s3://{bucket}/some/store?endpoint_override=http://127.0.0.1:{self.server.port}"
