@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainers.datasets import digits
+from trainers.datasets.digits import digits
 from trainers.networks import conv8
 from trainers.splits import random_split
 

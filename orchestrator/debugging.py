@@ -35,13 +35,13 @@ def debug_trial(plan: Plan, text: str, store: Store, *, record: bool, echo: Echo
                 source = store if record else Store(scratch)
                 base = plan.trials[trial.parent]
                 echo(f"its base {base.name} is not in the store and is trained first")
-                report = _train(base, source, None, record=True, echo=echo)
+                report = _train(plan, base, source, None, record=True, echo=echo)
                 if report.ending is not Ending.COMPLETE:
                     raise LayerwiseError(
                         f"its base {base.name} {report.ending.value}: {report.message}"
                     )
                 parent = report.checkpoint
-        return _train(trial, source, parent, record=record, echo=echo)
+        return _train(plan, trial, source, parent, record=record, echo=echo)
 
 
 def _checkpoint(base: str, store: Store) -> str | None:
@@ -56,7 +56,9 @@ def _checkpoint(base: str, store: Store) -> str | None:
     return str(row["checkpoint"])
 
 
-def _train(trial: Trial, store: Store, parent: str | None, *, record: bool, echo: Echo) -> Report:
+def _train(
+    plan: Plan, trial: Trial, store: Store, parent: str | None, *, record: bool, echo: Echo
+) -> Report:
     echo(f"trial {trial.id} ({trial.name}): {trial.training.recipe.steps} steps")
 
     def watch(row: Any) -> None:
@@ -67,7 +69,11 @@ def _train(trial: Trial, store: Store, parent: str | None, *, record: bool, echo
             )
 
     assignment = Assignment.of(
-        trial, store, checkpoint_seconds=60.0, parent_checkpoint=parent, retries=0
+        trial,
+        store,
+        checkpoint_seconds=60.0,
+        parent_checkpoint=parent,
+        data_root=plan.sweep.dataset.root,
     )
     report = worker.run(assignment, record=record, watch=watch)
     if report.top1 is not None:

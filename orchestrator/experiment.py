@@ -62,7 +62,11 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
             message = f"unknown {field} {component.name!r}{near}"
             raise SweepError([source.mistake(source.known((field, "name")), message)])
     with _describing("dataset", sweep.dataset, source):
-        data = datasets.describe(sweep.dataset.name, sweep.dataset.frozen_options)
+        if sweep.dataset.download:
+            datasets.fetch(sweep.dataset.name, sweep.dataset.root)
+        data = datasets.describe(
+            sweep.dataset.name, sweep.dataset.frozen_options, sweep.dataset.root
+        )
         dataset = DatasetRef(
             name=sweep.dataset.name,
             options=datasets.options_of(sweep.dataset.name, sweep.dataset.frozen_options),

@@ -92,6 +92,7 @@ class Run:
                     parent_checkpoint=self.checkpoints[trial.parent] if trial.parent else None,
                     request=job.request,
                     retries=job.retries,
+                    data_root=self.plan.sweep.dataset.root,
                 )
             )
         return job, assignments

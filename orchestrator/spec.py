@@ -49,6 +49,31 @@ class Component(_Model):
         return freeze_options(self.options)
 
 
+class Data(Component):
+    """A dataset, and where it is: neither is part of an id.
+
+    `root` is its folder, in which ~ and environment variables stand for what they are on each
+    machine; `download` fetches it there first, where it is missing.
+    """
+
+    root: str | None = None
+    download: bool = False
+
+
+def _data(value: Any) -> Any:
+    """As `_component`; a user's own function may have options of these names itself."""
+    component = _component(value)
+    if component.is_own:
+        return Data(name=component.name, options=component.options)
+    options = dict(component.options)
+    root, download = options.pop("root", None), options.pop("download", False)
+    if root is not None and not (isinstance(root, str) and root):
+        raise ConfigError("root", f"expected a folder, found {shown(root)}")
+    if not isinstance(download, bool):
+        raise ConfigError("download", f"expected true or false, found {shown(download)}")
+    return Data(name=component.name, options=options, root=root, download=download)
+
+
 def _component(value: Any) -> Any:
     if isinstance(value, str):
         value = {"name": value}
@@ -174,7 +199,7 @@ class Sweep(Grid):
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    dataset: Annotated[Component, BeforeValidator(_component)]
+    dataset: Annotated[Data, BeforeValidator(_data)]
     network: Annotated[Component, BeforeValidator(_network)] = Component(name=NETWORK)
     grids: dict[str, Grid] = {}
     reference: Literal["paper"] | None = None

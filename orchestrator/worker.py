@@ -27,6 +27,7 @@ from orchestrator.spec import Resources
 from orchestrator.store import Store
 from orchestrator.tables import CLASSES, CURVE, TRIALS
 from trainers.config import ConfigError, Training, canonical, from_json, to_json
+from trainers.datasets.places import portable
 
 EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
 
@@ -45,6 +46,7 @@ class Assignment:
     checkpoint_seconds: float
     store: str
     git_commit: str | None
+    data_root: str | None
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class Assignment:
         parent_checkpoint: str | None,
         request: Resources | None = None,
         retries: int = 0,
+        data_root: str | None = None,
     ) -> Assignment:
         return cls(
             training=canonical(trial.training),
@@ -68,6 +71,7 @@ class Assignment:
             checkpoint_seconds=checkpoint_seconds,
             store=store.root,
             git_commit=git_commit(),
+            data_root=portable(data_root),
         )
 
     def to_json(self) -> str:
@@ -118,6 +122,7 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
         device="cuda" if request["gpu"] else "cpu",
         threads=max(1, int(request["cpu"])),
         checkpoint_seconds=assignment.checkpoint_seconds if record else float("inf"),
+        data_root=assignment.data_root,
     )
     row = (
         EMPTY_ROW

@@ -20,6 +20,16 @@ settings.register_profile("layerwise", deadline=None)  # machines are busy
 settings.load_profile("layerwise")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data and what is kept about it in a folder of these tests, for child processes too."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("LAYERWISE_DATA", str(folder / "data"))
+        yield folder
+
+
 class Ended(NamedTuple):
     """How a command ended and what it wrote."""
 

@@ -15,18 +15,9 @@ from trainings import DIGITS, SIZES, TASKS
 
 from trainers import datasets
 from trainers.config import ConfigError, DatasetRef, freeze_options
-from trainers.datasets import (
-    DIGITS_HASH,
-    DIGITS_IMAGES,
-    SUBSETS,
-    DataError,
-    describe,
-    digits,
-    digits_info,
-    from_mapping,
-    load,
-    task_arrays,
-)
+from trainers.datasets import SUBSETS, DataError, describe, load, task_arrays
+from trainers.datasets.digits import DIGITS_HASH, DIGITS_IMAGES, digits, digits_info
+from trainers.datasets.own import from_mapping
 
 DEFAULT = {"train": 40, "validation": 40, "test": 94}
 
@@ -144,7 +135,7 @@ def test_options_that_do_not_fit(options: dict[str, Any], field: str, message: s
 
 
 def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "DIGITS_HASH", "0" * 16)
+    monkeypatch.setattr("trainers.datasets.digits.DIGITS_HASH", "0" * 16)
     with pytest.raises(DataError, match="scikit-learn's digits have changed: expected hash 0000"):
         digits()
 

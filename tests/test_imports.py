@@ -11,7 +11,8 @@ import pytest
 
 import trainers
 
-MODULES = sorted(Path(trainers.__path__[0]).glob("*.py"))
+FOLDER = Path(trainers.__path__[0])
+MODULES = sorted(FOLDER.rglob("*.py"))
 FORBIDDEN = {"orchestrator", "ray", "optuna", "duckdb"}
 LAZY = {"sklearn", "scipy", "PIL", "pyarrow", "safetensors", "torchvision"}
 
@@ -36,13 +37,14 @@ def modules_after(code: str) -> set[str]:
     return set(found.stdout.split())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(FOLDER)) for path in MODULES])
 def test_no_module_names_what_is_not_its_own(path: Path) -> None:
     assert not imported(path) & FORBIDDEN
 
 
 def test_importing_all_of_it_loads_nothing_more() -> None:
-    names = ", ".join(f"trainers.{path.stem}" for path in MODULES if path.stem != "__init__")
+    parts = [path.relative_to(FOLDER.parent).with_suffix("").parts for path in MODULES]
+    names = ", ".join(".".join(part for part in p if part != "__init__") for p in parts)
     loaded = modules_after(f"import {names}")
     assert "torch" in loaded
     assert not loaded & (FORBIDDEN | LAZY)
@@ -51,4 +53,4 @@ def test_importing_all_of_it_loads_nothing_more() -> None:
 def test_configuration_needs_the_standard_library_only() -> None:
     loaded = modules_after("import trainers.config, trainers.schedules")
     assert not loaded & ({"torch", "numpy"} | FORBIDDEN | LAZY)
-    assert imported(Path(trainers.__path__[0]) / "config.py") <= set(sys.stdlib_module_names)
+    assert imported(FOLDER / "config.py") <= set(sys.stdlib_module_names)

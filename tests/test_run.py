@@ -393,7 +393,7 @@ def test_data_that_changed_after_planning_fails_by_name(
 
     planned = plan_of(SMALL, "treatments=[base]", "dataset.noise=0.3")
     datasets._load.cache_clear()
-    monkeypatch.setattr(datasets, "DIGITS_HASH", "another")
+    monkeypatch.setattr("trainers.datasets.digits.DIGITS_HASH", "another")
     _, tally = carry_out(planned, store)
     assert tally == {"failed": 2}
     row = store.row(ids(planned)["A s0"])

@@ -931,7 +931,7 @@ def test_changes_on_the_command_line() -> None:
     assert sweep.recipe.rate == 0.03
     assert sweep.recipe.schedule.family == "cosine"
     assert sweep.splits.random == (3, 4)
-    assert sweep.dataset == spec.Component(name="digits", options={"canvas": 14})
+    assert sweep.dataset == spec.Data(name="digits", options={"canvas": 14})
     assert sweep.network == spec.Component(name="conv8", options={"fc": [8]})
     assert (sweep.layers, sweep.name) == ((1, 2), "other-x")
 

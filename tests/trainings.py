@@ -20,7 +20,8 @@ from trainers.config import (
     Treatment,
     freeze_options,
 )
-from trainers.datasets import DIGITS_HASH, DataError, Dataset, Subset
+from trainers.datasets import DataError, Dataset, Subset
+from trainers.datasets.digits import DIGITS_HASH
 from trainers.loop import Evaluation, Failure, Result, Runtime, Snapshot, train
 
 SIZES = {"train": 8, "renderings": 2, "validation": 6, "test": 10}

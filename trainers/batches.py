@@ -215,24 +215,24 @@ class _Reading(NamedTuple):
 def _task_data(
     target: Task, statistics: Task | None, pixels: _Pixels, reading: _Reading
 ) -> TaskData:
-    dataset = load(target.dataset)
+    dataset = load(target.dataset, reading.data_root)
     h, w = dataset.train.images.shape[2:]
     if pixels.crop is not None and pixels.crop > min(h, w):
         raise DataError(f"recipe.crop is {pixels.crop}, and the images are {w}×{h}")
     images = dataset.train.images
     if isinstance(images, np.ndarray) and images.dtype.kind == "f":
-        return _floats(target, statistics, pixels, reading.device)
+        return _floats(target, statistics, pixels, reading)
     return _bytes(dataset, target, statistics, pixels, reading)
 
 
 def _floats(
-    target: Task, statistics: Task | None, pixels: _Pixels, device: torch.device
+    target: Task, statistics: Task | None, pixels: _Pixels, reading: _Reading
 ) -> TaskData:
     """Float images, normalised beforehand and whole on the device."""
     if statistics is None:
-        reference = np.asarray(load(target.dataset).train.images)
+        reference = np.asarray(load(target.dataset, reading.data_root).train.images)
     else:
-        reference = task_arrays(statistics, "train")[0]
+        reference = task_arrays(statistics, "train", reading.data_root)[0]
     if pixels.rule == "mean_image":
         mean = reference.mean(axis=0, keepdims=True, dtype=np.float64)
         deviation = np.ones(1)
@@ -241,11 +241,11 @@ def _floats(
         deviation = reference.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
 
     def ready(subset: str) -> Whole:
-        images, labels = task_arrays(target, subset)
+        images, labels = task_arrays(target, subset, reading.data_root)
         values = torch.from_numpy((images - mean) / np.maximum(deviation, 1e-8)).to(pixels.dtype)
-        values = values.to(device).contiguous(memory_format=torch.channels_last)
+        values = values.to(reading.device).contiguous(memory_format=torch.channels_last)
         view = View(tuple(values.shape[1:]), pixels.dtype, pixels.crop)
-        return Whole(values, torch.from_numpy(labels).to(device), view, _chunk(view))
+        return Whole(values, torch.from_numpy(labels).to(reading.device), view, _chunk(view))
 
     return TaskData(ready("train"), ready("validation"), ready("test"))
 
@@ -304,7 +304,7 @@ def _view(target: Task, statistics: Task | None, pixels: _Pixels, reading: _Read
 @functools.lru_cache(maxsize=16)
 def _moments(ref: DatasetRef, task: Task | None, reading: _Reading) -> means.Moments:
     """Of a task's training images, or of all of the dataset's; from the disk if they are there."""
-    train = load(ref).train
+    train = load(ref, reading.data_root).train
     stored = _stored(train.images)
     shape = stored.shape[1:]
     name = digest([*map(str, shape), digest(task or ref)], 16)

@@ -34,7 +34,8 @@ class Runtime:
 
     `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`). Byte images of
     up to `whole_bytes` are copied to the device whole (by default, what fits it), others are read
-    by `readers` threads while it computes (by default, `threads`, and at least four).
+    by `readers` threads while it computes (by default, `threads`, and at least four). `data_root` is
+    the dataset's folder, where it is not in the usual place.
     """
 
     device: str = "cpu"
@@ -43,6 +44,7 @@ class Runtime:
     feature_bytes: int = 2**28
     whole_bytes: int | None = None
     readers: int | None = None
+    data_root: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,13 @@ def train(
     clock = _Clock(run.seconds, device)
 
     readers = runtime.readers or max(READERS, runtime.threads)
-    data = task_data(training, device, whole_bytes=runtime.whole_bytes, readers=readers)
+    data = task_data(
+        training,
+        device,
+        whole_bytes=runtime.whole_bytes,
+        readers=readers,
+        data_root=runtime.data_root,
+    )
     clock.lap("data")
     learner = Learner(training, data, parent, runtime.feature_bytes, readers)
     with contextlib.closing(learner):

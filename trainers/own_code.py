@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from trainers.config import ConfigError, Options
@@ -35,14 +35,21 @@ def resolve(name: str) -> tuple[Callable[..., Any], str]:
     return function, hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def fit_options(function: Callable[..., Any], options: Options) -> Options:
+def fit_options(
+    function: Callable[..., Any], options: Options, given: Collection[str] = GIVEN
+) -> Options:
     """The options as `function` takes them, those at their default left out, as ids need it.
 
-    Raises `ConfigError` for one that it does not take, or of another type.
+    What is `given` to it and what it takes by position alone are no options. Raises `ConfigError`
+    for one that it does not take, or of another type.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = [name for name in parameters if name not in GIVEN]
+    known = [
+        name
+        for name, parameter in parameters.items()
+        if name not in given and parameter.kind is not parameter.POSITIONAL_ONLY
+    ]
     fitting = []
     for name, value in options:
         if name in known:
@@ -51,7 +58,7 @@ def fit_options(function: Callable[..., Any], options: Options) -> Options:
                 raise ConfigError(name, f"expected {expected}, found {value!r}")
             if value != default:
                 fitting.append((name, float(value) if annotation is float else value))
-        elif open_ended and name not in GIVEN:
+        elif open_ended and name not in given:
             fitting.append((name, value))
         else:
             near = difflib.get_close_matches(name, known, 1)
@@ -62,12 +69,14 @@ def fit_options(function: Callable[..., Any], options: Options) -> Options:
 
 
 def _misfit(annotation: Any, value: Any) -> str:
-    """What a parameter annotated so expects, if `value` is not that; only numbers are checked."""
+    """What a parameter annotated so expects, if `value` is not that: a number or a text."""
     if annotation == int | None:
         return "" if value is None else _misfit(int, value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is int and not (is_number and isinstance(value, int)):
         return "a whole number"
+    if annotation is str and not isinstance(value, str):
+        return "a text"
     if annotation is float and not is_number:
         return "a number"
     if annotation == tuple[int, ...] and (

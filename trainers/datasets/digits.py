@@ -1,0 +1,119 @@
+"""scikit-learn's handwritten digits, placed at random on a larger canvas with noise."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from trainers.config import ConfigError, DatasetInfo
+from trainers.datasets.images import SUBSETS, DataError, Dataset, Subset
+from trainers.datasets.own import hash_arrays
+
+# SHA-256 over the pixels and labels of scikit-learn's copy of the UCI optical digits.
+DIGITS_HASH = "192c099834f8e7cd"
+DIGITS_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+
+
+def digits(
+    *,
+    canvas: int = 12,
+    noise: float = 0.15,
+    renderings: int = 4,
+    train: int = 40,
+    validation: int = 40,
+    test: int = 94,
+    seed: int = 0,
+) -> Dataset:
+    """scikit-learn's handwritten digits: 8×8 images placed at random on a larger canvas.
+
+    The originals are divided before any rendering. `train`, `validation` and `test` count originals
+    a class; each training original is rendered `renderings` times, each time at its own place and
+    with its own noise (standard deviation, of a full scale of 1), the others once.
+    """
+    counts = {"train": train, "validation": validation, "test": test}
+    originals, labels = _digits_file()
+    found = hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
+    if found != DIGITS_HASH:
+        raise DataError(
+            f"scikit-learn's digits have changed: expected hash {DIGITS_HASH}, found {found}; "
+            "install a scikit-learn that ships the UCI test set of 1,797 images"
+        )
+    pixels = originals.reshape(-1, 8, 8).astype(np.float32) / 16
+    order = np.random.RandomState([seed, 0]).permutation(len(labels))
+    subsets, start = {}, dict.fromkeys(range(10), 0)
+    for number, (name, count) in enumerate(counts.items(), start=1):
+        chosen = []
+        for label in range(10):
+            members = order[labels[order] == label]
+            chosen.append(members[start[label] : start[label] + count])
+            start[label] += count
+        copies = renderings if name == "train" else 1
+        picked = np.repeat(np.concatenate(chosen), copies)
+        random = np.random.RandomState([seed, number])
+        corners = random.randint(0, canvas - 8 + 1, size=(len(picked), 2))
+        images = (noise * random.standard_normal((len(picked), 1, canvas, canvas))).astype(
+            np.float32
+        )
+        for image, (top, left), original in zip(images, corners, picked, strict=True):
+            image[0, top : top + 8, left : left + 8] += pixels[original]
+        subsets[name] = Subset(images, labels[picked].astype(np.int64))
+    three = (subsets[name] for name in SUBSETS)
+    return Dataset(tuple("0123456789"), *three, fingerprint=DIGITS_HASH)
+
+
+def _digits_file() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64), 0..16, and labels, from scikit-learn's file.
+
+    `sklearn.datasets.load_digits` reads the same, after a second of imports in every worker.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("the digits come with scikit-learn: pip install scikit-learn")
+    path = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(path, "rt") as file:
+            table = np.loadtxt(file, delimiter=",")
+    except OSError as error:
+        raise DataError(f"cannot read scikit-learn's digits at {path}: {error}") from error
+    return table[:, :-1], table[:, -1]
+
+
+def digits_info(
+    *,
+    canvas: int = 12,
+    noise: float = 0.15,
+    renderings: int = 4,
+    train: int = 40,
+    validation: int = 40,
+    test: int = 94,
+    seed: int = 0,
+) -> DatasetInfo:
+    """What planning must know of `digits`, without scikit-learn."""
+    for name, value, least, most in (
+        ("canvas", canvas, 8, 256),
+        ("noise", noise, 0, 100),
+        ("renderings", renderings, 1, 1000),
+        ("train", train, 1, min(DIGITS_IMAGES)),
+        ("validation", validation, 1, min(DIGITS_IMAGES)),
+        ("test", test, 1, min(DIGITS_IMAGES)),
+        ("seed", seed, 0, 2**32 - 1),
+    ):
+        if not least <= value <= most:
+            raise ConfigError(name, f"expected {least} ≤ x ≤ {most}")
+    if train + validation + test > min(DIGITS_IMAGES):
+        raise ConfigError(
+            "train",
+            f"train + validation + test is {train + validation + test} images a class; "
+            f"expected at most {min(DIGITS_IMAGES)}, the images of the smallest class",
+        )
+    return DatasetInfo(
+        classes=tuple("0123456789"),
+        shape=(1, canvas, canvas),
+        train=(train * renderings,) * 10,
+        validation=(validation,) * 10,
+        test=(test,) * 10,
+        fingerprint=DIGITS_HASH,
+    )

@@ -1,0 +1,231 @@
+"""Folders of image files as torchvision's `ImageFolder` lays them out: `train/<class>/<file>`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.datasets.images import DataError, Dataset, Files, Form, Labelled, divide, some
+from trainers.datasets.places import Place, cache
+
+# What torchvision takes for an image by its name; other files of a folder are left alone.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+FORMAT = 1
+SETTLED = 2.0  # seconds after which a change must show in a folder's time
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The image files of one set: `names` are `class/file` in sorted order, `sizes` in bytes.
+
+    `fingerprint` is a hash over (name, size); `folders` holds each folder's time and inode.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    fingerprint: str
+    folders: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The images of a dataset as they are stored, in `train` and `val` or `test`."""
+
+    classes: tuple[str, ...]
+    sets: Mapping[str, Labelled]
+    fingerprint: str
+    pack: str = ""
+
+
+def image_folder(
+    place: Place, /, *, size: int = 256, resize: str = "squash", held_out: int | None = None
+) -> Dataset:
+    """A folder with `train/<class>/<file>` and `val/<class>/<file>`, `test/<class>/<file>` or both.
+
+    Options: see `Form` and `divide`.
+    """
+    form = Form(size=size, resize=resize)
+    return dataset(stored(place, form, files), held_out)
+
+
+def dataset(images: Stored, held_out: int | None) -> Dataset:
+    """Stored images as three sets."""
+    sets = divide(images.classes, images.sets, held_out)
+    return Dataset(images.classes, *sets, fingerprint=images.fingerprint, pack=images.pack)
+
+
+def stored(
+    place: Place, form: Form, unpacked: Callable[[Place, Form], Stored], known: str = ""
+) -> Stored:
+    """The images of a place; `known` is the fingerprint of a dataset that has a fixed one."""
+    images = unpacked(place, form)
+    return dataclasses.replace(images, fingerprint=known) if known else images
+
+
+def files(place: Place, form: Form) -> Stored:
+    """The images of a folder, to be decoded when they are asked for. Raises `DataError`."""
+    trees = look(place.folder)
+    sets = {
+        name: Labelled(
+            Files(place.folder / name, tree.names, tree.sizes, form), tree.names, tree.labels
+        )
+        for name, tree in trees.items()
+    }
+    hasher = hashlib.sha256()
+    for name, tree in trees.items():
+        hasher.update(f"{name} {tree.fingerprint}\n".encode())
+    return Stored(trees["train"].classes, sets, hasher.hexdigest()[:16])
+
+
+def look(folder: Path) -> dict[str, Tree]:
+    """The sets that a folder holds: `train`, and `val` or `test` or both, with equal classes.
+
+    Raises `DataError`.
+    """
+    found = [name for name in ("test", "val") if (folder / name).is_dir()]
+    if not (folder / "train").is_dir() or not found:
+        missing = "train" if not (folder / "train").is_dir() else "val or test"
+        raise DataError(
+            f"no folder {missing} in {folder}: expected train/<class>/<image files>, and "
+            "val/<class>/… or test/<class>/…; say where they are with dataset.root"
+        )
+    trees = {name: listed(folder / name) for name in ("train", *found)}
+    train = trees["train"].classes
+    for name in found:
+        for those, others, where in (
+            (train, trees[name].classes, name),
+            (trees[name].classes, train, "train"),
+        ):
+            if absent := sorted(set(those) - set(others)):
+                raise DataError(f"{folder / where} lacks classes that others have: {some(absent)}")
+    return trees
+
+
+def listed(folder: Path) -> Tree:
+    """The image files of a folder, from the listing that was kept if no folder has changed since.
+
+    A file added, removed or renamed changes the time of its folder. One that is overwritten in
+    place does not; `Files` notices when it reads it. Raises `DataError`.
+    """
+    kept = cache() / "listings" / f"{_key(folder)}.arrow"
+    tree = _read_listing(kept, folder)
+    if tree is None:
+        began = time.time_ns()
+        tree = scan(folder)
+        newest = max(changed for changed, _ in tree.folders.values())
+        if newest < began - SETTLED * 1e9:  # else a change might hide behind an equal time
+            with contextlib.suppress(OSError):  # it only saves time: a full or read-only home
+                _write_listing(kept, tree)
+    return tree
+
+
+def scan(folder: Path) -> Tree:
+    """Look at every file of `folder/<class>/`, as deep as there are folders. Raises `DataError`."""
+    try:
+        folders = {"": _stamp(folder)}
+        classes = tuple(sorted(entry.name for entry in _entries(folder) if entry.is_dir()))
+        names: list[str] = []
+        sizes: list[int] = []
+        counts = []
+        for name in classes:
+            found = sorted(_walk(folder / name, name, folders))
+            names += [file for file, _ in found]
+            sizes += [size for _, size in found]
+            counts.append(len(found))
+    except OSError as error:
+        where = error.filename or folder
+        raise DataError(f"cannot read data folder {where}: {error.strerror}") from error
+    if not classes:
+        raise DataError(f"{folder} has no class folders: expected {folder}/<class>/<image files>")
+    if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        raise DataError(f"{folder}: classes without an image: {some(empty)}")
+    hasher = hashlib.sha256()
+    try:
+        for file, size in zip(names, sizes, strict=True):
+            hasher.update(f"{file}\0{size}\n".encode())
+    except UnicodeEncodeError as error:
+        raise DataError(f"{folder}: the name of file {file!r} is not UTF-8: rename it") from error
+    labels = np.repeat(np.arange(len(classes)), counts).astype(np.int64)
+    fingerprint = hasher.hexdigest()[:16]
+    return Tree(classes, names, labels, np.array(sizes, np.int64), fingerprint, folders)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _walk(
+    folder: Path, name: str, folders: dict[str, tuple[int, int]]
+) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of every image file below a folder; its folders are noted in `folders`."""
+    folders[name] = _stamp(folder)
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{name}/{entry.name}", folders)
+        elif entry.name.lower().endswith(EXTENSIONS):
+            yield f"{name}/{entry.name}", entry.stat().st_size
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_mtime_ns, status.st_ino
+
+
+def _key(folder: Path) -> str:
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+
+
+def _read_listing(kept: Path, folder: Path) -> Tree | None:
+    """A listing that was kept, if all its folders are as they were; none otherwise."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(kept)) as file:
+            table = pa.ipc.open_file(file).read_all()
+            head: dict[str, Any] = json.loads(table.schema.metadata[b"layerwise"])
+            if head.pop("format") != FORMAT:
+                return None
+            folders = {name: tuple(stamp) for name, stamp in head.pop("folders").items()}
+            if any(_stamp(folder / name) != stamp for name, stamp in folders.items()):
+                return None
+            names = table["name"].to_pylist()
+            labels, sizes = (table[c].to_numpy().astype(np.int64) for c in ("label", "size"))
+    except (OSError, pa.ArrowInvalid, KeyError):
+        return None  # there is none, it is damaged, or a folder is gone: look again
+    return Tree(tuple(head["classes"]), names, labels, sizes, head["fingerprint"], folders)
+
+
+def _write_listing(kept: Path, tree: Tree) -> None:
+    import pyarrow as pa
+
+    head = {
+        "format": FORMAT,
+        "classes": tree.classes,
+        "fingerprint": tree.fingerprint,
+        "folders": tree.folders,
+    }
+    columns = {"name": tree.names, "label": tree.labels.astype(np.int32), "size": tree.sizes}
+    table = pa.table(columns).replace_schema_metadata({"layerwise": json.dumps(head)})
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=kept.parent)
+    try:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        Path(beside).replace(kept)
+    except BaseException:
+        Path(beside).unlink()
+        raise

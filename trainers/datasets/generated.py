@@ -1,0 +1,161 @@
+"""A small ImageNet-like folder of JPEGs, made on first use: the real thing for tests and demos.
+
+Each class has a colour, a texture and a shape of its own under noise, so that networks learn, and
+more layers learn more. As in ImageNet, sizes and aspect ratios differ, and some files are grey or
+CMYK. Classes are WordNet ids of ImageNet, half natural and half man-made, and what is written is
+read by the code that reads ImageNet.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from trainers.config import DatasetInfo, digest, require
+from trainers.datasets import folders
+from trainers.datasets.imagenet import groups
+from trainers.datasets.images import DataError, Dataset, Form
+from trainers.datasets.places import Place
+
+VERSION = 1  # of what is drawn: it is part of the fingerprint
+GREY, CMYK = 7, 11  # every so many images
+
+
+def generated(
+    place: Place,
+    /,
+    *,
+    classes: int = 10,
+    images: int = 30,
+    test: int = 10,
+    size: int = 48,
+    resize: str = "squash",
+    held_out: int = 6,
+    seed: int = 0,
+) -> Dataset:
+    """`images` of each class for training and validation, `test` for test, about `size` pixels.
+
+    `held_out` of `images` are for validation; with 0 the test images are.
+    """
+    info = generated_info(
+        classes=classes, images=images, test=test, size=size, held_out=held_out, seed=seed
+    )
+    drawn = digest([info.fingerprint, size], 16)
+    folder = place.folder / drawn
+    if not folder.is_dir():
+        _write(folder, info.classes, {"train": images, "val": test}, size, seed)
+    own = Place(folder, (folder / "packs", *place.packs[1:]), place.expected)
+    form = Form(size=size, resize=resize)
+    stored = folders.stored(own, form, folders.files, info.fingerprint)
+    return folders.dataset(stored, held_out)
+
+
+def generated_info(
+    *,
+    classes: int = 10,
+    images: int = 30,
+    test: int = 10,
+    size: int = 48,
+    resize: str = "squash",
+    held_out: int = 6,
+    seed: int = 0,
+) -> DatasetInfo:
+    """What planning must know of it, without drawing it."""
+    form = Form(size=size, resize=resize)
+    for name, value, least, most in (
+        ("classes", classes, 2, 898),
+        ("images", images, 1, 10_000),
+        ("test", test, 1, 10_000),
+        ("held_out", held_out, 0, images - 1),
+        ("seed", seed, 0, 2**32 - 1),
+    ):
+        require(least <= value <= most, name, f"expected {least} ≤ x ≤ {most}")
+    return DatasetInfo(
+        classes=_wnids(classes),
+        shape=form.shape,
+        train=(images - held_out,) * classes,
+        validation=(held_out or test,) * classes,
+        test=(test,) * classes,
+        fingerprint=digest(["generated", VERSION, classes, images, test, seed], 16),
+    )
+
+
+def _wnids(classes: int) -> tuple[str, ...]:
+    """Ids of ImageNet's classes, evenly spread, natural and man-made in equal numbers."""
+    known = groups()
+    natural = [wnid for wnid, group in known.items() if group == "natural"]
+    manmade = [wnid for wnid, group in known.items() if group != "natural"]
+    found = []
+    for group, count in ((natural, classes // 2), (manmade, classes - classes // 2)):
+        found += [group[index * len(group) // count] for index in range(count)]
+    return tuple(sorted(found))
+
+
+def _write(
+    folder: Path, classes: tuple[str, ...], sets: dict[str, int], size: int, seed: int
+) -> None:
+    """Draw all images beside `folder` and rename them into place.
+
+    Several processes may begin at once; all draw the same, and the first to end is kept.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))
+        try:
+            for number, (name, count) in enumerate(sets.items()):
+                for label, wnid in enumerate(classes):
+                    (beside / name / wnid).mkdir(parents=True)
+                    for index in range(count):
+                        random = np.random.RandomState([seed, number, label, index])
+                        file = f"{wnid}_{index}.JPEG"
+                        if name == "val":
+                            file = f"ILSVRC2012_val_{label * count + index + 1:08d}.JPEG"
+                        _save(_draw(label, size, random), index, beside / name / wnid / file)
+            _publish(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"cannot write generated images to {folder.parent}: {error}") from error
+
+
+def _publish(beside: Path, folder: Path) -> None:
+    try:
+        beside.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was quicker
+            raise
+
+
+def _draw(label: int, size: int, random: np.random.RandomState) -> np.ndarray:
+    """An image (H, W, 3), uint8, of a class."""
+    height, width = random.randint(size * 3 // 4, size * 3 // 2 + 1, size=2)
+    y, x = np.mgrid[0:height, 0:width]
+    y, x = y / height, x / width
+    hue = 2 * np.pi * (0.618 * label + np.array([0, 1 / 3, 2 / 3]))
+    colour = 0.5 + 0.15 * np.cos(hue) + 0.1 * random.standard_normal(3)
+    angle = np.pi * (0.382 * label % 1) + 0.15 * random.standard_normal()
+    waves = 3 + label % 4
+    phase = 2 * np.pi * random.random_sample()
+    stripes = np.sin(2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+    across, down = x - random.uniform(0.35, 0.65), y - random.uniform(0.35, 0.65)
+    power = (1, 2, 8)[label % 3]  # a rhombus, a disc, a square
+    inside = (np.abs(across) ** power + np.abs(down) ** power) ** (1 / power) < 0.25
+    light = 0.2 * stripes + 0.15 * random.standard_normal((height, width))
+    image = colour * random.uniform(0.7, 1.3) + light[..., None]
+    image[inside] = (1 - colour) + light[inside][:, None]
+    pixels: np.ndarray = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return pixels
+
+
+def _save(pixels: np.ndarray, index: int, path: Path) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if index % GREY == GREY - 1:
+        image = image.convert("L")
+    elif index % CMYK == CMYK - 1:
+        image = image.convert("CMYK")
+    image.save(path, "JPEG", quality=90)
