@@ -325,6 +325,49 @@ def debug(
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog="Examples: layerwise pack imagenet --root /data/ilsvrc; layerwise pack mine.yaml; "
+    "layerwise pack imagenet --root /data/ilsvrc --verify"
+)
+def pack(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET|SWEEP", help="imagenet, or a sweep that uses one.")
+    ],
+    root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side; 256 by default.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="squash (by default) or crop, which keeps the centre.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Pack here, not beside the images; nodes find it in LAYERWISE_DATA."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores.")] = None,
+    allow_corrupt: Annotated[
+        bool, typer.Option("--allow-corrupt", help="Leave out files that cannot be read.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the checksums of a pack instead.")
+    ] = False,
+) -> None:
+    """Decode a dataset's images once, so that training reads them from memory-mapped files.
+
+    After a stop, the same command goes on. Results and ids are the same with and without a pack.
+    """
+    from orchestrator import packing
+
+    options = {k: v for k, v in (("size", size), ("resize", resize)) if v is not None}
+    data = packing.component(dataset, options, root)
+    try:
+        if verify:
+            typer.echo(f"{packing.verify(data, to)}: every checksum is right")
+        else:
+            typer.echo(packing.write(data, workers=workers, to=to, allow_corrupt=allow_corrupt))
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from the shards that are whole", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 @app.command(epilog="Example: layerwise clean --failed")
 def clean(
     store: StoreOption = RESULTS,

@@ -43,13 +43,15 @@ class DatasetKind(NamedTuple):
     """How a dataset is loaded, and what is known of it without loading it.
 
     `load` is given its options, after a `Place` where it has `files`. Where nothing is known
-    without the data there is no `info`; `fetch` downloads into a folder what may be downloaded.
+    without the data there is no `info`; `fetch` downloads into a folder what may be downloaded;
+    `packable` ones are folders of image files.
     """
 
     load: Callable[..., Dataset]
     info: Callable[..., DatasetInfo] | None = None
     files: bool = True
     fetch: Callable[[Path], None] | None = None
+    packable: bool = False
 
 
 def _archive(name: str) -> DatasetKind:
@@ -63,9 +65,9 @@ DATASETS: dict[str, DatasetKind] = {
     "fashion_mnist": _archive("fashion_mnist"),
     "cifar10": _archive("cifar10"),
     "cifar100": _archive("cifar100"),
-    "imagenet": DatasetKind(imagenet.imagenet, imagenet.imagenet_info),
-    "image_folder": DatasetKind(folders.image_folder),
-    "generated": DatasetKind(generated.generated, generated.generated_info),
+    "imagenet": DatasetKind(imagenet.imagenet, imagenet.imagenet_info, packable=True),
+    "image_folder": DatasetKind(folders.image_folder, packable=True),
+    "generated": DatasetKind(generated.generated, generated.generated_info, packable=True),
 }
 
 

@@ -154,7 +154,9 @@ def _load(name: str, folder: Path, held_out: int) -> Dataset:
         except RuntimeError as error:  # its word for files that are missing or damaged
             raise DataError(_missing(name, folder)) from error
         except (OSError, ValueError, AssertionError) as error:  # it asserts that sizes fit
-            raise DataError(f"{name} at {folder} is damaged ({error}): fetch it again") from error
+            raise DataError(
+                f"{name} at {folder} is damaged ({error}): remove its files and fetch them again"
+            ) from error
         images, labels = _arrays(raw)
         found = np.bincount(labels, minlength=len(archive.classes))
         if images.shape[1:] != archive.shape or found.tolist() != list(counts):

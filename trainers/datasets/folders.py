@@ -9,14 +9,24 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainers.datasets.images import DataError, Dataset, Files, Form, Labelled, divide, some
+from trainers import packs
+from trainers.datasets.images import (
+    DataError,
+    Dataset,
+    Files,
+    Form,
+    Labelled,
+    Stored,
+    divide,
+    some,
+)
 from trainers.datasets.places import Place, cache
 
 # What torchvision takes for an image by its name; other files of a folder are left alone.
@@ -40,16 +50,6 @@ class Tree:
     folders: dict[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The images of a dataset as they are stored, in `train` and `val` or `test`."""
-
-    classes: tuple[str, ...]
-    sets: Mapping[str, Labelled]
-    fingerprint: str
-    pack: str = ""
-
-
 def image_folder(
     place: Place, /, *, size: int = 256, resize: str = "squash", held_out: int | None = None
 ) -> Dataset:
@@ -64,15 +64,27 @@ def image_folder(
 def dataset(images: Stored, held_out: int | None) -> Dataset:
     """Stored images as three sets."""
     sets = divide(images.classes, images.sets, held_out)
-    return Dataset(images.classes, *sets, fingerprint=images.fingerprint, pack=images.pack)
+    return Dataset(images.classes, *sets, fingerprint=images.fingerprint, stored=images)
 
 
 def stored(
     place: Place, form: Form, unpacked: Callable[[Place, Form], Stored], known: str = ""
 ) -> Stored:
-    """The images of a place; `known` is the fingerprint of a dataset that has a fixed one."""
+    """The images of a place, from a pack where there is one, else `unpacked`. Raises `DataError`.
+
+    `known` is the fingerprint of a dataset that has a fixed one. Where the fingerprint is known or
+    planned, a pack is enough: the folder that it was made from need not be on this machine.
+    """
+    fingerprint = known or place.expected
+    if fingerprint and (pack := packs.find(place.packs, fingerprint, form)):
+        return packs.read(pack)
     images = unpacked(place, form)
-    return dataclasses.replace(images, fingerprint=known) if known else images
+    if known:
+        images = dataclasses.replace(images, fingerprint=known)
+    if pack := packs.find(place.packs, images.fingerprint, form):
+        return packs.read(pack)
+    packs.refuse_stale(place.packs, images)
+    return images
 
 
 def files(place: Place, form: Form) -> Stored:
@@ -87,7 +99,13 @@ def files(place: Place, form: Form) -> Stored:
     hasher = hashlib.sha256()
     for name, tree in trees.items():
         hasher.update(f"{name} {tree.fingerprint}\n".encode())
-    return Stored(trees["train"].classes, sets, hasher.hexdigest()[:16])
+    return Stored(
+        folder=place.folder,
+        form=form,
+        classes=trees["train"].classes,
+        sets=sets,
+        fingerprint=hasher.hexdigest()[:16],
+    )
 
 
 def look(folder: Path) -> dict[str, Tree]:
@@ -120,7 +138,7 @@ def listed(folder: Path) -> Tree:
     A file added, removed or renamed changes the time of its folder. One that is overwritten in
     place does not; `Files` notices when it reads it. Raises `DataError`.
     """
-    kept = cache() / "listings" / f"{_key(folder)}.arrow"
+    kept = _listing(folder)
     tree = _read_listing(kept, folder)
     if tree is None:
         began = time.time_ns()
@@ -130,6 +148,12 @@ def listed(folder: Path) -> Tree:
             with contextlib.suppress(OSError):  # it only saves time: a full or read-only home
                 _write_listing(kept, tree)
     return tree
+
+
+def forget(folder: Path) -> None:
+    """Look at every file of a dataset's folder the next time."""
+    for name in ("train", "val", "test"):
+        _listing(folder / name).unlink(missing_ok=True)
 
 
 def scan(folder: Path) -> Tree:
@@ -185,8 +209,10 @@ def _stamp(folder: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_ino
 
 
-def _key(folder: Path) -> str:
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+def _listing(folder: Path) -> Path:
+    """Where the listing of a folder is kept."""
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return cache() / "listings" / f"{key}.arrow"
 
 
 def _read_listing(kept: Path, folder: Path) -> Tree | None:

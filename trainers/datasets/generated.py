@@ -43,13 +43,11 @@ def generated(
     info = generated_info(
         classes=classes, images=images, test=test, size=size, held_out=held_out, seed=seed
     )
-    drawn = digest([info.fingerprint, size], 16)
-    folder = place.folder / drawn
-    if not folder.is_dir():
-        _write(folder, info.classes, {"train": images, "val": test}, size, seed)
-    own = Place(folder, (folder / "packs", *place.packs[1:]), place.expected)
+    drawn = place.within(digest([info.fingerprint, size], 16))
+    if not drawn.folder.is_dir():
+        _write(drawn.folder, info.classes, {"train": images, "val": test}, size, seed)
     form = Form(size=size, resize=resize)
-    stored = folders.stored(own, form, folders.files, info.fingerprint)
+    stored = folders.stored(drawn, form, folders.files, info.fingerprint)
     return folders.dataset(stored, held_out)
 
 

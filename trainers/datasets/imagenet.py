@@ -17,8 +17,8 @@ import numpy as np
 
 from trainers.config import DatasetInfo, digest, require
 from trainers.datasets import folders
-from trainers.datasets.folders import Stored, Tree
-from trainers.datasets.images import DataError, Dataset, Form, some
+from trainers.datasets.folders import Tree
+from trainers.datasets.images import DataError, Dataset, Form, Stored, some
 from trainers.datasets.places import Place
 
 CLASSES = 1000
@@ -153,10 +153,10 @@ def compare(tree: Tree, archive: Archive, wnids: Collection[str]) -> str:
         if not archive.least <= count <= archive.most
     ]
     if wrong:
-        return (
-            f"has {len(wrong)} classes with a wrong number of images: {some(wrong)}; expected "
-            f"{archive.least} ≤ x ≤ {archive.most}"
-        )
+        least, most = archive.least, archive.most
+        expected = f"{least} ≤ x ≤ {most}" if least < most else least
+        counts_of = f"{len(wrong)} classes with a wrong number of images"
+        return f"has {counts_of}: {some(wrong)}; expected {expected}"
     if len(tree.names) != archive.images:
         return f"has {len(tree.names):,} images, not {archive.images:,}"
     # Each file takes a header of 512 bytes and whole blocks of 512; so does each class's archive.

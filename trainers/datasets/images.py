@@ -53,7 +53,7 @@ class Dataset:
     """Three sets of images, the names of the classes, and a hash of what is in it.
 
     The sets are disjoint, unless a dataset was told to hold nothing out of training for validation.
-    `pack` is the hash of the pack that the images are read from, empty where there is none.
+    `stored` is what they were divided from, where they are read from files or from a pack.
     """
 
     classes: tuple[str, ...]
@@ -61,7 +61,7 @@ class Dataset:
     validation: Subset
     test: Subset
     fingerprint: str = field(default="", kw_only=True)
-    pack: str = field(default="", kw_only=True)
+    stored: Stored | None = field(default=None, kw_only=True)
 
     def subset(self, name: str) -> Subset:
         subset: Subset = getattr(self, name)
@@ -86,6 +86,11 @@ class Form:
     @property
     def shape(self) -> tuple[int, int, int]:
         return (3, self.size, self.size)
+
+    @property
+    def bytes(self) -> int:
+        """Of one image's pixels."""
+        return 3 * self.size * self.size
 
 
 def decode(data: bytes, form: Form) -> np.ndarray:
@@ -183,6 +188,21 @@ class Labelled:
         return Subset(Picked(self.images, positions), self.labels[positions])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The images of a dataset as they are on disk: `train`, and `val` or `test` or both.
+
+    `pack` is the hash of the pack that they are read from, empty where there is none.
+    """
+
+    folder: Path
+    form: Form
+    classes: tuple[str, ...]
+    sets: Mapping[str, Labelled]
+    fingerprint: str
+    pack: str = ""
+
+
 def divide(
     classes: tuple[str, ...], sets: Mapping[str, Labelled], held_out: int | None
 ) -> tuple[Subset, Subset, Subset]:
@@ -192,6 +212,7 @@ def divide(
     set, and the validation images are held out of training: `held_out` of each class, or a tenth.
     With 0 the test set is the validation set too, as in the paper.
     """
+    require(held_out is None or held_out >= 0, "held_out", "expected x ≥ 0")
     train = sets["train"]
     if "val" in sets and "test" in sets:
         require(held_out is None, "held_out", "the data has validation and test images of its own")

@@ -23,6 +23,12 @@ class Place:
     packs: tuple[Path, ...]
     expected: str = ""
 
+    def within(self, name: str) -> Place:
+        """The same for a folder in this one, which has packs of its own."""
+        folder = self.folder / name
+        packs = (folder / "packs", *self.packs[1:]) if self.packs else ()
+        return Place(folder, packs, self.expected)
+
 
 def home() -> Path:
     """The folder of all data: `LAYERWISE_DATA`, or `~/.cache/layerwise/data`."""

@@ -1,0 +1,49 @@
+"""Where data is: from the sweep, the environment, or the usual place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainers.datasets.images import DataError
+from trainers.datasets.places import cache, expand, home, place, portable
+
+
+def test_without_a_root_it_is_in_its_own_folder_of_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
+    where = place("cifar10", None, "feed")
+    assert where.folder == tmp_path / "cifar10"
+    assert where.packs == (tmp_path / "cifar10" / "packs", tmp_path / "packs")
+    assert where.expected == "feed"
+
+
+def test_the_usual_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LAYERWISE_DATA")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache() == tmp_path / ".cache" / "layerwise"
+    assert home() == tmp_path / ".cache" / "layerwise" / "data"
+
+
+def test_a_root_is_the_datasets_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.setenv("HOME", "/home/me")
+    assert place("imagenet", "$SCRATCH/ilsvrc").folder == tmp_path / "ilsvrc"
+    assert place("imagenet", "${SCRATCH}/ilsvrc").folder == tmp_path / "ilsvrc"
+    assert expand("~/ilsvrc") == Path("/home/me/ilsvrc")
+    monkeypatch.delenv("SCRATCH")
+    with pytest.raises(DataError, match="environment variable SCRATCH is not set here"):
+        place("imagenet", "$SCRATCH/ilsvrc")
+
+
+def test_a_root_is_sent_so_that_other_processes_find_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert portable("ilsvrc") == str(tmp_path / "ilsvrc")
+    assert portable("$SCRATCH/ilsvrc") == "$SCRATCH/ilsvrc"
+    assert portable("~/ilsvrc") == "~/ilsvrc"
+    assert portable(None) is None
