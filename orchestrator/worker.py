@@ -46,7 +46,7 @@ class Assignment:
     checkpoint_seconds: float
     store: str
     git_commit: str | None
-    data_root: str | None
+    data_root: str | None = None
 
     @classmethod
     def of(

@@ -127,7 +127,7 @@ def photos(
         images = (random.randint(0, 100, (count, 3, side, side)) + bright).astype(np.uint8)
         hurt = broken if name == "train" else None
         subsets[name] = Subset(Photos(images, hurt) if stored else images, labels.astype(np.int64))
-    return Dataset(classes=("a", "b", "c", "d"), **subsets)
+    return Dataset(("a", "b", "c", "d"), *subsets.values(), fingerprint="photos")
 
 
 def photos_info(**options: Any) -> DatasetInfo:

@@ -225,9 +225,7 @@ def _task_data(
     return _bytes(dataset, target, statistics, pixels, reading)
 
 
-def _floats(
-    target: Task, statistics: Task | None, pixels: _Pixels, reading: _Reading
-) -> TaskData:
+def _floats(target: Task, statistics: Task | None, pixels: _Pixels, reading: _Reading) -> TaskData:
     """Float images, normalised beforehand and whole on the device."""
     if statistics is None:
         reference = np.asarray(load(target.dataset, reading.data_root).train.images)

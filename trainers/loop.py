@@ -34,8 +34,8 @@ class Runtime:
 
     `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`). Byte images of
     up to `whole_bytes` are copied to the device whole (by default, what fits it), others are read
-    by `readers` threads while it computes (by default, `threads`, and at least four). `data_root` is
-    the dataset's folder, where it is not in the usual place.
+    by `readers` threads while it computes (by default, `threads`, and at least four).
+    `data_root` is the dataset's folder, where it is not in the usual place.
     """
 
     device: str = "cpu"

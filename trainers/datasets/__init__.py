@@ -49,25 +49,27 @@ class DatasetKind(NamedTuple):
 
     load: Callable[..., Dataset]
     info: Callable[..., DatasetInfo] | None = None
-    files: bool = True
+    files: bool = False
     fetch: Callable[[Path], None] | None = None
     packable: bool = False
 
 
 def _archive(name: str) -> DatasetKind:
     functions = archives.functions(name)
-    return DatasetKind(functions.load, functions.info, fetch=functions.fetch)
+    return DatasetKind(functions.load, functions.info, files=True, fetch=functions.fetch)
 
 
 DATASETS: dict[str, DatasetKind] = {
-    "digits": DatasetKind(digits.digits, digits.digits_info, files=False),
+    "digits": DatasetKind(digits.digits, digits.digits_info),
     "mnist": _archive("mnist"),
     "fashion_mnist": _archive("fashion_mnist"),
     "cifar10": _archive("cifar10"),
     "cifar100": _archive("cifar100"),
-    "imagenet": DatasetKind(imagenet.imagenet, imagenet.imagenet_info, packable=True),
-    "image_folder": DatasetKind(folders.image_folder, packable=True),
-    "generated": DatasetKind(generated.generated, generated.generated_info, packable=True),
+    "imagenet": DatasetKind(imagenet.imagenet, imagenet.imagenet_info, files=True, packable=True),
+    "image_folder": DatasetKind(folders.image_folder, files=True, packable=True),
+    "generated": DatasetKind(
+        generated.generated, generated.generated_info, files=True, packable=True
+    ),
 }
 
 

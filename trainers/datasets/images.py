@@ -42,7 +42,7 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class Subset:
-    """Images (N, C, H, W), float32 or uint8, or `Pixels`; and class indices (N,), int64."""
+    """Images (N, C, H, W), float32, uint8 or `Pixels`; and class indices (N,), int64."""
 
     images: np.ndarray | Pixels
     labels: np.ndarray
