@@ -17,6 +17,7 @@ from orchestrator.splitting import SplitError, check_half, splits_of
 from orchestrator.yaml_source import Path as KeyPath
 from orchestrator.yaml_source import Source, hint
 from trainers.config import (
+    TORCHVISION,
     ConfigError,
     DatasetInfo,
     DatasetRef,
@@ -57,7 +58,8 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
 
     for field, registry in (("dataset", datasets.DATASETS), ("network", networks.NETWORKS)):
         component: Component = getattr(sweep, field)
-        if not component.is_own and component.name not in registry:
+        known = component.name in registry or component.is_own
+        if not known and not (field == "network" and component.name.startswith(TORCHVISION)):
             near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
             message = f"unknown {field} {component.name!r}{near}"
             raise SweepError([source.mistake(source.known((field, "name")), message)])

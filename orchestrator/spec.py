@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.yaml_source import shown
 from trainers.config import (
+    TORCHVISION,
     ConfigError,
     Options,
     Recipe,
@@ -42,7 +43,7 @@ class Component(_Model):
     @property
     def is_own(self) -> bool:
         """Whether it is the user's code and not the project's."""
-        return ":" in self.name
+        return ":" in self.name and not self.name.startswith(TORCHVISION)
 
     @property
     def frozen_options(self) -> Options:

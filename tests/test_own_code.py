@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,37 @@ def test_a_whole_number_or_nothing() -> None:
     for wrong in (3.0, True, "3"):
         with pytest.raises(ConfigError, match=f"^expected a whole number, found {wrong!r}$"):
             fit_options(function, (("outputs", wrong),))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "fitting", "wrong", "expected"),
+    [
+        (bool, True, 1, "true or false"),
+        (str, "low", 1, "a text"),
+        (int, 3, True, "a whole number"),
+        (float, 3, "3", "a number"),
+        (list[bool], (True, False), (True, 1), "a list of true or false"),
+        (tuple[str, ...], ("a",), "a", "a list of texts"),
+        (tuple[int, int], (1, 2), (1, 2.0), "a list of whole numbers"),
+        (list[list[int]], ((1,), (2, 3)), (1, 2), "a list of lists"),
+        (list[float] | None, None, 1.5, "a list of numbers"),
+    ],
+)
+def test_options_of_every_kind(annotation: Any, fitting: Any, wrong: Any, expected: str) -> None:
+    def function(*, option: Any) -> None: ...
+
+    function.__annotations__["option"] = annotation
+    assert fit_options(function, (("option", fitting),)) == (("option", fitting),)
+    with pytest.raises(ConfigError) as error:
+        fit_options(function, (("option", wrong),))
+    assert str(error.value) == f"expected {expected}, found {wrong!r}"
+
+
+def test_options_of_other_kinds_are_not_checked() -> None:
+    def function(*, one: int | str, two: tuple[int, str], three: object, four=3) -> None: ...  # type: ignore[no-untyped-def]
+
+    given = (("four", "x"), ("one", 2.5), ("three", "x"), ("two", 1))
+    assert fit_options(function, given) == given
 
 
 @pytest.mark.parametrize(

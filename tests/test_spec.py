@@ -320,6 +320,14 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
         valid_but("network: conv9"),
         ["3: network: unknown network 'conv9'; did you mean 'conv8'?"],
     ),
+    "unknown torchvision network": (
+        valid_but("network: torchvision:resnet8"),
+        ["3: network: unknown torchvision network 'resnet8'; did you mean 'torchvision:resnet18'?"],
+    ),
+    "unknown torchvision option": (
+        valid_but("network: {name: torchvision:alexnet, drop: 1}"),
+        ["3: network.drop: unknown key 'drop'; did you mean 'dropout'?"],
+    ),
     "unknown network option": (
         valid_but("network: {name: conv8, pools: [1]}"),
         ["3: network.pools: unknown key 'pools'; did you mean 'pool'?"],
@@ -1117,3 +1125,12 @@ def test_an_image_file_that_is_none(images: Path) -> None:
         "files.yaml:2: dataset: dataset garden.data:flowers, train: cannot read image "
         f"{images}/0-first.png: "
     )
+
+
+def test_a_network_of_torchvision_is_not_the_users_own(plan_of: Callable[..., Plan]) -> None:
+    """Its code does not travel, and its options go to torchvision."""
+    options = "patch_size: 4, num_layers: 1, num_heads: 1, hidden_dim: 8, mlp_dim: 8"
+    planned = plan_of(valid_but(f'network: {{name: "torchvision:vit_b_16", {options}}}'))
+    assert experiment.own_modules(planned.sweep) == []
+    assert planned.network.depth == 3
+    assert planned.members[0].training.network.fingerprint == ""

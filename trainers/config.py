@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+TORCHVISION = "torchvision:"  # before the name of one of its networks
+
 Options = tuple[tuple[str, Any], ...]
 Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
 Init = Literal["he", "torch", "network"]

@@ -3,7 +3,7 @@
 A network of one's own is a function `package.module:function` with the signature of `conv8`: it
 takes the number of classes, the shape of an image and options, and returns a list of modules, each
 with weights of its own. Its last layer scores the classes; where there is an option `outputs`, that
-many, and those above the classes are never a label.
+many, and those above the classes are never a label. `torchvision:NAME` is one of torchvision's.
 """
 
 from __future__ import annotations
@@ -11,14 +11,26 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from trainers.caffenet import FilledLayer, caffenet
-from trainers.config import ConfigError, NetworkInfo, NetworkRef, Options, Recipe, key
+from trainers.config import (
+    TORCHVISION,
+    ConfigError,
+    NetworkInfo,
+    NetworkRef,
+    Options,
+    Recipe,
+    key,
+)
+from trainers.multiply_adds import count
 from trainers.own_code import fit_options, resolve
+from trainers.torchvision_networks import ClassToken, Mean, Tokens, TorchvisionLayer, find
 
 Shape = tuple[int, int, int]
 
@@ -87,20 +99,35 @@ NETWORKS: dict[str, Callable[..., list[nn.Module]]] = {"conv8": conv8, "caffenet
 # Modules whose forward pass draws no random numbers; of any other it is assumed that it does.
 DETERMINISTIC = {
     *(Network, FilledLayer, nn.Sequential, nn.Identity, nn.Flatten),
+    *(TorchvisionLayer, Tokens, ClassToken, Mean),
     *(nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-    *(nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
+    *(nn.Hardswish, nn.Hardsigmoid, NonDynamicallyQuantizableLinear),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm),
 }
+# Where torchvision's own modules and torch's attention keep the rate at which they drop something.
+RATES = ("p", "dropout", "attention_dropout", "drop_rate")
+
+
+def find_builder(name: str) -> tuple[Callable[..., list[nn.Module]], str]:
+    """What makes the network `name`, and a hash of the source of a user's own, else nothing.
+
+    torchvision's networks have none: what they compute is fixed by their published weights, and an
+    id does not change with each of its releases. Raises `ConfigError` with field `name`.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name], ""
+    return (find(name), "") if name.startswith(TORCHVISION) else resolve(name)
 
 
 def fingerprint(name: str) -> str:
-    """A hash of the source of a user's network; empty for those that come with the project."""
-    return "" if name in NETWORKS else resolve(name)[1]
+    """A hash of the source of a user's network; empty for all others."""
+    return find_builder(name)[1]
 
 
 def options_of(name: str, options: Options) -> Options:
     """The options of a network, those at their default left out. Raises `ConfigError`."""
-    return fit_options(NETWORKS[name] if name in NETWORKS else resolve(name)[0], options)
+    return fit_options(find_builder(name)[0], options)
 
 
 def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
@@ -109,7 +136,7 @@ def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
     Raises `ConfigError` for an option that does not fit, `NetworkError` for a bad list of layers or
     for code that is not what the plan was made with.
     """
-    builder, source = (NETWORKS[ref.name], "") if ref.name in NETWORKS else resolve(ref.name)
+    builder, source = find_builder(ref.name)
     if ref.fingerprint and source != ref.fingerprint:
         raise NetworkError(
             f"network {ref.name}: the code differs from what the plan was made with (now {source}, "
@@ -138,24 +165,22 @@ def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise NetworkError(f"network {ref.name} cannot be built: {error}") from error
+        message = str(error).partition("\n")[0]
+        raise NetworkError(f"network {ref.name} cannot be built: {message}") from error
     macs = [0] * len(network)
-
-    def count(number: int) -> Callable[[nn.Conv2d | nn.Linear, object, torch.Tensor], None]:
-        def hook(module: nn.Conv2d | nn.Linear, _inputs: object, output: torch.Tensor) -> None:
-            positions = output[0].numel() // module.weight.shape[0]
-            macs[number] += module.weight.numel() * positions
-
-        return hook
-
     shapes: list[tuple[int, ...]] = []
+
+    def adder(number: int) -> Callable[[int], None]:
+        def add(found: int) -> None:
+            macs[number] += found
+
+        return add
+
     for number, layer in enumerate(network):
         layer.register_forward_hook(
             lambda _layer, _inputs, out: shapes.append(tuple(out.shape[1:]))
         )
-        for module in layer.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.register_forward_hook(count(number))
+        count(layer, adder(number))
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(2, *shape))
@@ -185,6 +210,7 @@ def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: i
     `reset_parameters`. `network`: then each numbered layer's own `fill_parameters`.
 
     The first `random` layers, which stay random, start as `init_random` says, where it says so.
+    What a layer with `fill_parameters` cannot start again starts as the network's own in any case.
     Raises `NetworkError` for weights that cannot be set so.
     """
     for number, (layer, seed) in enumerate(zip(network, seeds, strict=True), start=1):
@@ -195,18 +221,19 @@ def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: i
                 f"layer {number} has no fill_parameters(), which init: network asks for; "
                 "this network has no first weights of its own: use he or torch"
             )
+        fixed = [module for module in layer.modules() if _has_weights_only(module)]
+        if fixed and not callable(fill):
+            raise NetworkError(
+                f"layer {number}: {type(fixed[0]).__name__} has weights and no "
+                "reset_parameters(), so it cannot be initialised again"
+            )
         gain = 1.0 if number == len(network) else 2.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            if fixed and callable(fill):
+                fill()
             for module in layer.modules():
-                own = list(module.parameters(recurse=False))
-                reset = getattr(module, "reset_parameters", None)
-                if own and not callable(reset):
-                    raise NetworkError(
-                        f"layer {number}: {type(module).__name__} has weights and no "
-                        "reset_parameters(), so it cannot be initialised again"
-                    )
-                if callable(reset):
+                if callable(reset := _reset_of(module)):
                     reset()
                 if init == "he" and isinstance(module, nn.Conv2d | nn.Linear):
                     fan_in = module.weight[0].numel()
@@ -215,6 +242,16 @@ def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: i
                         nn.init.zeros_(module.bias)
             if init == "network" and callable(fill):
                 fill()
+
+
+def _reset_of(module: nn.Module) -> Any:
+    """What starts a module's own weights again; torch's attention keeps it private."""
+    return getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+
+
+def _has_weights_only(module: nn.Module) -> bool:
+    """Whether a module has weights of its own and nothing that starts them again."""
+    return bool(list(module.parameters(recurse=False))) and not callable(_reset_of(module))
 
 
 def layer_seed(seed: int, role: str, task_digest: str, layer: int) -> int:
@@ -240,7 +277,12 @@ def set_dropout(network: Network, probability: float) -> None:
 
 def is_random(network: nn.Module) -> bool:
     """Whether a forward pass in training mode may draw random numbers."""
-    return any(
-        module.p > 0 if isinstance(module, _DropoutNd) else type(module) not in DETERMINISTIC
-        for module in network.modules()
-    )
+    return any(map(_draws, network.modules()))
+
+
+def _draws(module: nn.Module) -> bool:
+    known = isinstance(module, _DropoutNd | nn.MultiheadAttention)
+    if known or type(module).__module__.startswith("torchvision."):
+        rates = [getattr(module, name, 0) for name in RATES]
+        return any(rate > 0 for rate in rates if isinstance(rate, int | float))
+    return type(module) not in DETERMINISTIC

@@ -6,6 +6,8 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import types
+import typing
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -68,19 +70,32 @@ def fit_options(
     return tuple(fitting)
 
 
+NAMES = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("a text", "texts"),
+}
+
+
 def _misfit(annotation: Any, value: Any) -> str:
-    """What a parameter annotated so expects, if `value` is not that: a number or a text."""
-    if annotation == int | None:
-        return "" if value is None else _misfit(int, value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int and not (is_number and isinstance(value, int)):
-        return "a whole number"
-    if annotation is str and not isinstance(value, str):
-        return "a text"
-    if annotation is float and not is_number:
-        return "a number"
-    if annotation == tuple[int, ...] and (
-        not isinstance(value, tuple) or any(_misfit(int, item) for item in value)
-    ):
-        return "a list of whole numbers"
-    return ""
+    """What a parameter annotated so expects, if `value` is not that.
+
+    Numbers, texts, booleans and lists of one of them are checked, and any of these or nothing.
+    """
+    origin = typing.get_origin(annotation)
+    inner = {kind for kind in typing.get_args(annotation) if kind is not ...}
+    if origin in (typing.Union, types.UnionType):
+        kinds = inner - {types.NoneType}
+        if value is None or len(kinds) > 1:
+            return ""
+        return _misfit(kinds.pop(), value)
+    if origin in (list, tuple) and len(inner) == 1:
+        kind = inner.pop()
+        fits = isinstance(value, tuple) and not any(_misfit(kind, item) for item in value)
+        return "" if fits else f"a list of {NAMES.get(kind, ('', 'lists'))[1]}"
+    if annotation not in NAMES:
+        return ""
+    accepted = (int, float) if annotation is float else annotation
+    fits = isinstance(value, accepted) and isinstance(value, bool) == (annotation is bool)
+    return "" if fits else NAMES[annotation][0]
