@@ -248,7 +248,7 @@ def _name(treatment: Treatment, source: str | None, target: str) -> str:
 def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
     """The recipe of a trial with its length in steps, which epochs are turned into."""
     images = training_images(target, experiment.data)
-    own = _in_steps(grid.recipe, images, treatment.kind == "random")
+    own = _in_steps(grid.recipe, images, treatment.kind == "random", treatment.frozen)
     fine_tune = _in_steps(grid.fine_tune.recipe or grid.recipe, images)
     if treatment.kind == "base_long":
         assert own.steps is not None
@@ -258,7 +258,7 @@ def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Ta
 
 
 @functools.lru_cache(maxsize=256)
-def _in_steps(recipe: Recipe, images: int, random: bool = False) -> Recipe:
+def _in_steps(recipe: Recipe, images: int, random: bool = False, frozen: bool = False) -> Recipe:
     """The recipe with `steps` for `epochs`, and without settings that change nothing."""
     if recipe.epochs is not None:
         steps = max(1, round(recipe.epochs * (images // recipe.batch)))
@@ -270,6 +270,8 @@ def _in_steps(recipe: Recipe, images: int, random: bool = False) -> Recipe:
         )
     if not random or recipe.init_random == recipe.init:
         recipe = dataclasses.replace(recipe, init_random=None)
+    if not frozen:
+        recipe = dataclasses.replace(recipe, frozen_statistics=True, frozen_affine=True)
     return recipe
 
 

@@ -11,6 +11,7 @@ import pytest
 from trainings import DIGITS, SMALL, TASKS, training
 
 from trainers.config import (
+    Adaptation,
     ConfigError,
     DatasetRef,
     Recipe,
@@ -47,12 +48,18 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Schedule, {"floor": 1.1}, "floor"),
     (Schedule, {"family": "step"}, "every"),
     (Schedule, {"every": 3}, "every"),
+    (Schedule, {"count_from": 1}, "count_from"),
+    (Schedule, {"family": "step", "every": 3, "count_from": 2}, "count_from"),
     (Schedule, {"family": "step", "every": 0}, "every"),
     (Schedule, {"family": "multi_step"}, "milestones"),
     (Schedule, {"milestones": (0.5,)}, "milestones"),
     (Schedule, {"family": "multi_step", "milestones": (0.5, 0.5)}, "milestones"),
     (Schedule, {"family": "multi_step", "milestones": (0.7, 0.5)}, "milestones"),
     (Schedule, {"family": "multi_step", "milestones": (0.5, 1.0)}, "milestones"),
+    (Adaptation, {"replaced": ("conv1",)}, "replaced"),
+    (Adaptation, {"replaced": ("layer0",)}, "replaced"),
+    (Adaptation, {"widened": ("layer1.",)}, "widened"),
+    (Adaptation, {"widened": ("layer1..conv",)}, "widened"),
 ]
 
 
@@ -114,6 +121,11 @@ def test_the_id_is_the_hash_of_the_canonical_json() -> None:
         training(),
         training("transfer", 2, fine_tuned=True, seed=7, dropout=0.5),
         training("random", 1, schedule=Schedule(family="multi_step", milestones=(0.5, 0.75))),
+        training("transfer", 2, frozen_statistics=False, frozen_affine=False),
+        training(schedule=Schedule(family="step", every=5, count_from=1)),
+        dataclasses.replace(
+            training("transfer", 2), adapt=Adaptation.of([1], ["layer2.conv.weight"])
+        ),
         dataclasses.replace(
             training("selffer", 1), target=dataclasses.replace(TASKS["B"], images_per_class=3)
         ),
@@ -165,3 +177,42 @@ def test_keys_are_equal_for_equal_names_only() -> None:
 def test_the_network_is_part_of_the_id() -> None:
     changed = dataclasses.replace(SMALL, fingerprint="0123")
     assert training(network=changed).id != training().id
+
+
+def test_an_adaptation_says_layers_by_number_and_modules_by_name() -> None:
+    adapt = Adaptation.of([3, "layer10.fc"], ["layer2.conv", "layer1"])
+    assert adapt.replaced == ("layer10.fc", "layer3")
+    assert adapt.widened == ("layer1", "layer2.conv")
+    assert Adaptation.of(["3"]) == Adaptation.of([3]) == Adaptation(replaced=("layer3",))
+    names = ["layer3.fc.weight", "layer30.fc.weight", "layer10.fc.bias", "layer10.fcs.bias"]
+    assert [adapt.replaces(name) for name in names] == [True, False, True, False]
+    names = ["layer2.conv.weight", "layer2.norm.weight", "layer1.conv.bias", "layer1"]
+    assert [adapt.widens(name) for name in names] == [True, False, True, True]
+
+
+def test_what_of_an_adaptation_belongs_to_a_trial() -> None:
+    """Nothing above the layers that are copied, which would change the id and nothing else."""
+    adapt = Adaptation.of([3], ["layer2.conv", "layer12"])
+    assert [adapt.within(n) for n in (1, 2, 3, 12)] == [
+        Adaptation(),
+        Adaptation(widened=("layer2.conv",)),
+        Adaptation(replaced=("layer3",), widened=("layer2.conv",)),
+        adapt,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replaced", "widened", "field", "name"),
+    [
+        (["layer1", "layer1.conv"], [], "replaced", "layer1.conv"),
+        ([1, "layer1"], [], "replaced", "layer1"),
+        (["layer1"], ["layer1.conv"], "widened", "layer1.conv"),
+        (["layer1.conv"], ["layer1"], "replaced", "layer1.conv"),
+    ],
+)
+def test_nothing_is_declared_twice(
+    replaced: list[Any], widened: list[Any], field: str, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is declared twice$") as error:
+        Adaptation.of(replaced, widened)
+    assert error.value.field == field

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import Recipe
+from trainers.config import Recipe, Schedule
 from trainers.networks import Network
 from trainers.optim import (
     CaffeSGD,
@@ -15,6 +15,7 @@ from trainers.optim import (
     optimiser_state,
     set_rate,
 )
+from trainers.schedules import factor
 
 
 def network() -> Network:
@@ -87,6 +88,40 @@ def test_caffes_velocity_coasts_over_a_drop_of_the_rate() -> None:
         (-31 / 64, -2.5),
         (-2097 / 2048, -3.5),
         (-90879 / 65536, -4.25),
+    ]
+
+
+def test_caffes_solver_over_a_drop_at_its_own_iteration_numbers() -> None:
+    """Caffe's rate of iteration i = 1, 2, … is base × gamma^⌊i / stepsize⌋.
+
+    By hand, with base 1/2, gamma 1/4 and stepsize 2: rates 1/2, 1/8, 1/8, 1/32; momentum 1/2, decay
+    1/4, gradients 1; all exact in binary.
+    weight: v = 1/2 (1 + 1/4 × 1)                        = 5/8             w = 3/8
+            v = 5/16 + 1/8 (1 + 3/32)                    = 115/256         w = −19/256
+            v = 115/512 + 1/8 (1 − 19/1024)              = 2845/8192       w = −3453/8192
+            v = 2845/16384 + 1/32 (1 − 3453/32768)       = 211395/2²⁰      w = −653379/2²⁰
+    bias:   twice the rate and no decay: v = 1, 3/4, 5/8, 3/8
+    """
+    schedule = Schedule(family="step", every=2, gamma=0.25, count_from=1)
+    recipe = Recipe(
+        optimiser="caffe_sgd", rate=0.5, momentum=0.5, weight_decay=0.25, schedule=schedule
+    )
+    one = Network.of([nn.Linear(1, 1)]).double()
+    [weight, bias] = one.parameters()
+    nn.init.ones_(weight)
+    nn.init.zeros_(bias)
+    update = optimiser(recipe, dict(one.named_parameters()))
+    trace = []
+    for step in range(4):
+        weight.grad, bias.grad = torch.ones_like(weight), torch.ones_like(bias)
+        set_rate(update, recipe.rate * factor(recipe.schedule, step, 4))
+        update.step()
+        trace.append((weight.item(), bias.item()))
+    assert trace == [
+        (3 / 8, -1.0),
+        (-19 / 256, -1.75),
+        (-3453 / 8192, -2.375),
+        (-653379 / 2**20, -2.75),
     ]
 
 

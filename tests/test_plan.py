@@ -170,6 +170,18 @@ def test_the_start_of_random_filters_changes_random_trials_only(plan_of: PlanOf)
     assert list(plan_of(SMALL, "recipe.init_random=he").trials) == list(first.trials)
 
 
+@pytest.mark.parametrize("field", ["frozen_statistics", "frozen_affine"])
+def test_how_normalisation_is_frozen_changes_frozen_trials_only(
+    plan_of: PlanOf, field: str
+) -> None:
+    first, other = plan_of(SMALL), plan_of(SMALL, f"recipe.{field}=false")
+    changed = [
+        a.training for a, b in zip(first.members, other.members, strict=True) if a.id != b.id
+    ]
+    assert changed == [t.training for t in first.members if t.training.treatment.frozen]
+    assert list(plan_of(SMALL, f"recipe.{field}=true").trials) == list(first.trials)
+
+
 def test_a_fine_tuning_recipe_changes_fine_tuned_trials_only(plan_of: PlanOf) -> None:
     first, other = plan_of(SMALL), plan_of(SMALL, "fine_tune.recipe.rate=0.001")
     changed = [a.name for a, b in zip(first.members, other.members, strict=True) if a.id != b.id]

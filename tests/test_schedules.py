@@ -18,6 +18,10 @@ FAMILIES: list[tuple[dict[str, Any], list[float]]] = [
         [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25],
     ),
     (
+        {"family": "step", "every": 4, "gamma": 0.5, "count_from": 1},
+        [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25],
+    ),
+    (
         {"family": "step", "every": 4, "gamma": 0.5, "warmup": 0.2},
         [0.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25],
     ),
@@ -93,3 +97,11 @@ def test_caffes_steps_are_counted_from_the_start_however_long_the_training_is() 
     schedule = Schedule(family="step", every=100_000)
     found = [factor(schedule, step, 450_000) for step in (0, 99_999, 100_000, 449_999)]
     assert found == pytest.approx([1, 1, 0.1, 1e-4], rel=1e-12)
+
+
+def test_caffes_iterations_are_counted_from_1() -> None:
+    """The rate of iteration i is gamma^⌊i / stepsize⌋: 0.1 from iteration 100,000 on."""
+    schedule = Schedule(family="step", every=100_000, count_from=1)
+    iterations = (1, 99_999, 100_000, 100_001, 199_999, 200_000, 399_999, 400_000, 450_000)
+    found = [factor(schedule, iteration - 1, 450_000) for iteration in iterations]
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01, 1e-3, 1e-4, 1e-4], rel=1e-12)

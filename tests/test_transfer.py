@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,19 @@ import torch
 from torch import nn
 from trainings import BATCH_NORM, SMALL, result, training
 
-from trainers import checkpoint
+from trainers import checkpoint, networks
 from trainers.batches import task_data
 from trainers.checkpoint import CheckpointError
-from trainers.config import NetworkRef, Training, freeze_options
+from trainers.config import Adaptation, NetworkRef, Training, freeze_options
 from trainers.learner import Learner
 from trainers.networks import Network, NetworkError, build
-from trainers.transfer import copy_layers, fingerprint, freeze, starting_network, training_mode
+from trainers.transfer import (
+    copy_layers,
+    fingerprint,
+    freeze,
+    starting_network,
+    training_mode,
+)
 
 SHAPE = (1, 12, 12)
 CACHE, NO_CACHE = 2**28, 0
@@ -41,6 +48,10 @@ def learner(one: Training, feature_bytes: int = CACHE) -> Learner:
 
 def state(network: Network, n: int) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network[:n].state_dict().items()}
+
+
+def first_layers(network: Network, n: int) -> set[str]:
+    return set(network[:n].state_dict())
 
 
 def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
@@ -128,7 +139,7 @@ def test_copying_needs_a_base() -> None:
 @pytest.mark.parametrize("n", range(6))
 def test_freezing_covers_every_parameter(n: int) -> None:
     network = build(SMALL, 5, SHAPE)
-    learning = freeze(network, n)
+    learning = freeze(network, first_layers(network, n))
     frozen = [p for layer in network[:n] for p in layer.parameters()]
     assert not any(p.requires_grad for p in frozen)
     assert all(p.requires_grad for p in learning.values())
@@ -136,7 +147,7 @@ def test_freezing_covers_every_parameter(n: int) -> None:
     both = {*map(id, frozen), *map(id, learning.values())}
     assert both == set(map(id, network.parameters()))
     assert len(frozen) + len(learning) == 10
-    freeze(network, 0)
+    freeze(network, ())
     assert all(p.requires_grad for p in network.parameters())
 
 
@@ -196,7 +207,7 @@ def test_what_is_in_training_mode() -> None:
         [nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)) for _ in range(3)]
     )
     network.eval()
-    training_mode(network, 2)
+    training_mode(network, first_layers(network, 2))
     assert [[m.training for m in layer] for layer in network] == [
         [True, False, True],
         [True, False, True],
@@ -281,26 +292,205 @@ def test_features_are_kept_up_to_a_size() -> None:
     assert learner(half, needed // 2).passed == 2
 
 
+# What learns in frozen layers ---------------------------------------------------------------------
+
+STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalisation_is_frozen_as_the_recipe_says(statistics: bool, affine: bool) -> None:
+    """In layer 1 of BATCH_NORM: its convolution is `0`, its normalisation `1`."""
+    one = training(
+        *("transfer", 1), network=BATCH_NORM, frozen_statistics=statistics, frozen_affine=affine
+    )
+    it = learner(one)
+    norm = {"weight", "bias"} if not affine else set()
+    norm |= STATISTICS if not statistics else set()
+    learns = {f"layer1.1.{name}" for name in norm}
+    everything = first_layers(it.network, 1)
+    assert it.held == everything - learns
+    before, proof = state(it.network, 3), it.frozen_hash()
+    for step in range(3):
+        it.step(step, 0.1)
+    it.score("validation")
+    it.step(3, 0.1)
+    after = it.network.state_dict()
+    assert {name for name in everything if not torch.equal(before[name], after[name])} == learns
+    assert it.frozen_hash() == proof != ""
+    if not statistics:
+        assert int(after["layer1.1.num_batches_tracked"]) == 4
+    given = {id(p) for group in it.optimiser.param_groups for p in group["params"]}
+    parameters = dict(it.network.named_parameters())
+    assert {name for name in parameters if id(parameters[name]) not in given} == {
+        name for name in parameters if name in it.held
+    }
+    # Features are kept only where every image always gives the same ones.
+    assert (it.passed, it.frozen) == ((1, 1) if statistics and affine else (0, 0))
+
+
+def test_layers_below_one_that_learns_in_part_are_passed_once() -> None:
+    """Normalisation by groups has no statistics: with its weights held all of it is."""
+
+    def grouped(**_: Any) -> list[nn.Module]:
+        return [
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten()),
+            nn.Linear(256, 5),
+        ]
+
+    networks.NETWORKS["grouped"] = grouped
+    try:
+        ref = NetworkRef(name="grouped")
+        found = {
+            (statistics, affine): learner(
+                training(
+                    *("random", 2),
+                    network=ref,
+                    frozen_statistics=statistics,
+                    frozen_affine=affine,
+                )
+            )
+            for statistics in (True, False)
+            for affine in (True, False)
+        }
+    finally:
+        del networks.NETWORKS["grouped"]
+    assert {key: it.passed for key, it in found.items()} == {
+        (True, True): 2,
+        (False, True): 2,
+        (True, False): 1,
+        (False, False): 1,
+    }
+    assert found[True, False].held >= {"layer2.0.weight", "layer2.0.bias", "layer1.0.weight"}
+    assert "layer2.1.weight" not in found[True, False].held
+
+
+# Declared differences ---------------------------------------------------------------------------
+
+WIDE = NetworkRef(  # as SMALL, but for six filters in layer 1
+    name="conv8", options=freeze_options({"conv": [6, 8], "pool": [1, 2], "fc": [12, 8]})
+)
+WIDENED = Adaptation.of([], ["layer1.conv", "layer2.conv.weight"])
+
+
+def adapted(adapt: Adaptation, n: int = 2, **options: Any) -> Training:
+    """A transfer from SMALL to WIDE."""
+    return dataclasses.replace(training("transfer", n, network=WIDE, **options), adapt=adapt)
+
+
+def start(one: Training, base: bytes | None) -> dict[str, torch.Tensor]:
+    return dict(starting_network(one, SHAPE, torch.float32, base).state_dict())
+
+
+def test_what_is_wider_has_the_bases_weights_and_new_ones_beside_them() -> None:
+    parent = base_of(training())
+    base = checkpoint.unpack(parent)[0]
+    network, fresh = start(adapted(WIDENED), parent), start(adapted(WIDENED, 0), parent)
+    weight = network["layer1.conv.weight"]
+    assert torch.equal(weight[:4], base["layer1.conv.weight"])
+    assert torch.equal(weight[4:], fresh["layer1.conv.weight"][4:])
+    assert torch.equal(network["layer1.conv.bias"][:4], base["layer1.conv.bias"])
+    assert network["layer1.conv.bias"][4:].tolist() == [0, 0]
+    assert torch.equal(network["layer2.conv.weight"][:, :4], base["layer2.conv.weight"])
+    new = network["layer2.conv.weight"][:, 4:]
+    assert torch.equal(new, fresh["layer2.conv.weight"][:, 4:])
+    assert torch.equal(network["layer2.conv.bias"], base["layer2.conv.bias"])
+    assert torch.equal(network["layer3.fc.weight"], fresh["layer3.fc.weight"])
+
+
+def test_what_is_replaced_starts_as_a_fresh_layer_does() -> None:
+    """And not as random filters: these have a role of their own."""
+    parent = base_of(training())
+    adapt = Adaptation.of([1], ["layer2.conv.weight"])
+    network, fresh = start(adapted(adapt), parent), start(adapted(Adaptation(), 0), parent)
+    filters = start(training("random", 2, network=WIDE), None)
+    for name in ("layer1.conv.weight", "layer1.conv.bias"):
+        assert torch.equal(network[name], fresh[name])
+    assert not torch.equal(network["layer1.conv.weight"], filters["layer1.conv.weight"])
+
+
+def test_another_network_undeclared_is_refused() -> None:
+    message = (
+        r"^layers 1..2 cannot be copied; layer1.conv.bias: base has \(4,\), target wants \(6,\)$"
+    )
+    adapt = Adaptation.of([], ["layer1.conv.weight", "layer2.conv"])
+    with pytest.raises(NetworkError, match=message):
+        start(adapted(adapt), base_of(training()))
+
+
+@pytest.mark.parametrize(
+    ("adapt", "n", "learns", "whole"),
+    [
+        (
+            WIDENED,
+            3,
+            {"layer1.conv.weight", "layer1.conv.bias", "layer2.conv.weight"},
+            0,
+        ),
+        (
+            Adaptation.of([1], ["layer2.conv.weight"]),
+            2,
+            {"layer1.conv.weight", "layer1.conv.bias", "layer2.conv.weight"},
+            0,
+        ),
+        (Adaptation.of([1, 2]), 2, None, 0),  # nothing is held
+    ],
+)
+def test_what_is_new_learns_in_a_frozen_trial_and_the_rest_is_proven(
+    adapt: Adaptation, n: int, learns: set[str] | None, whole: int
+) -> None:
+    one = adapted(adapt, n, optimiser="adamw", weight_decay=0.1)
+    it = Learner(one, task_data(one, torch.device("cpu")), base_of(training()), CACHE)
+    below = first_layers(it.network, n)
+    learns = below if learns is None else learns
+    assert (it.held, it.frozen, it.passed) == (below - learns, whole, whole)
+    before, proof = state(it.network, 5), it.frozen_hash()
+    for step in range(3):
+        it.step(step, 0.01)
+    after = it.network.state_dict()
+    assert {name for name in before if torch.equal(before[name], after[name])} == it.held
+    assert it.frozen_hash() == proof
+    assert (proof == "") == (not it.held)
+
+
+def test_a_new_head_of_copied_layers_leaves_those_below_it_passed_once() -> None:
+    one = training("transfer", 3)
+    one = dataclasses.replace(one, adapt=Adaptation.of(["layer3.fc.bias"]))
+    it = Learner(one, task_data(one, torch.device("cpu")), base_of(training()), CACHE)
+    assert (it.frozen, it.passed) == (2, 2)
+    assert it.held == first_layers(it.network, 3) - {"layer3.fc.bias"}
+
+
+def test_a_layer_of_another_place_is_not_shared() -> None:
+    shared = nn.Linear(3, 3)
+    network = Network.of([shared, nn.Sequential(shared, nn.Linear(3, 2))])
+    with pytest.raises(AssertionError, match=r"layer2.0.weight is shared by two layers"):
+        freeze(network, first_layers(network, 1))
+
+
 # Proof ------------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_changes_with_one_bit_of_the_frozen_layers_only() -> None:
     network = build(BATCH_NORM, 5, SHAPE)
-    before = fingerprint(network, 2)
-    assert (len(before), fingerprint(network, 0)) == (64, "")
+    frozen = first_layers(network, 2)
+    before = fingerprint(network, frozen)
+    assert (len(before), fingerprint(network, ())) == (64, "")
     network[2].weight.data.add_(1)
-    assert fingerprint(network, 2) == before
+    assert fingerprint(network, frozen) == before
     for name, tensor in network[:2].state_dict().items():
         bits = tensor.view(-1).view(torch.uint8)
         bits[-1] ^= 1
-        assert fingerprint(network, 2) != before, name
+        assert fingerprint(network, frozen) != before, name
         bits[-1] ^= 1
-    assert fingerprint(network, 2) == before
+    assert fingerprint(network, frozen) == before
 
 
 def test_the_fingerprint_is_of_values_and_not_of_how_they_lie() -> None:
     network = build(SMALL, 5, SHAPE)
-    before = fingerprint(network, 2)
-    assert fingerprint(network.to(memory_format=torch.channels_last), 2) == before
-    assert fingerprint(network, 1) != before
-    assert fingerprint(network.double(), 2) != before
+    frozen = first_layers(network, 2)
+    before = fingerprint(network, frozen)
+    assert fingerprint(network.to(memory_format=torch.channels_last), frozen) == before
+    assert fingerprint(network, first_layers(network, 1)) != before
+    assert fingerprint(network.double(), frozen) != before

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -151,7 +152,8 @@ class Schedule:
     """The learning rate over a training, as a factor of the recipe's rate: see `schedules.factor`.
 
     `warmup` and `milestones` are fractions of the training, so that a longer training stretches
-    them; `every` counts steps, as Caffe's `stepsize` does.
+    them; `every` counts steps, as Caffe's `stepsize` does. The first step is 0, or 1 where
+    `count_from` says so: Caffe counts from 1, so that its rate drops one step earlier.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -161,6 +163,7 @@ class Schedule:
     every: int | None = None
     milestones: tuple[float, ...] = ()
     floor: float = 0.0
+    count_from: int = 0
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "warmup", "expected a fraction of the training, 0 ≤ x < 1")
@@ -172,6 +175,11 @@ class Schedule:
             "expected a number of steps, with family 'step' and no other",
         )
         require(self.every is None or self.every > 0, "every", "expected a number of steps, x > 0")
+        require(
+            self.count_from == 0 or (self.count_from == 1 and self.family == "step"),
+            "count_from",
+            "expected 0, or 1 with family 'step'",
+        )
         require(
             bool(self.milestones) == (self.family == "multi_step"),
             "milestones",
@@ -194,6 +202,8 @@ class Recipe:
     places in training and in the middle elsewhere. `pixels: standard` subtracts each channel's mean
     and divides by its deviation, `mean_image` subtracts the mean image and divides by nothing.
     `precision: float32` is exact on a GPU too; `tf32` is what its tensor cores make of it.
+    In frozen layers `frozen_statistics` and `frozen_affine` hold what normalisation measures of its
+    inputs, and its weights and biases.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -214,6 +224,8 @@ class Recipe:
     crop: int | None = None
     mirror: bool = False
     pixels: Literal["standard", "mean_image"] = "standard"
+    frozen_statistics: bool = True
+    frozen_affine: bool = True
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -232,6 +244,61 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """Where a network may differ from the one that its first layers are copied from.
+
+    Names are of layers (`layer3`) or of modules and tensors in them (`layer3.conv`). What is
+    `replaced` is not copied; of what is `widened` the part that both have is. Both learn, even in
+    a frozen trial: new weights that did not would be random filters under another name.
+    """
+
+    replaced: tuple[str, ...] = ()
+    widened: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [
+            (field, name) for field in ("replaced", "widened") for name in getattr(self, field)
+        ]
+        for field, name in names:
+            message = f"expected numbers of layers or names such as layer3.conv, found {name!r}"
+            require(re.fullmatch(r"layer[1-9]\d*(\.\w+)*", name) is not None, field, message)
+        for index, (field, name) in enumerate(names):
+            others = [other for _, other in names[:index] + names[index + 1 :]]
+            require(not _covered(name, others), field, f"{name} is declared twice")
+
+    @classmethod
+    def of(cls, replaced: Iterable[int | str], widened: Iterable[int | str] = ()) -> Adaptation:
+        """An adaptation from what a sweep file says, where `3` is `layer3`."""
+
+        def names(items: Iterable[int | str]) -> tuple[str, ...]:
+            found = (str(item) for item in items)
+            return tuple(sorted(f"layer{name}" if name.isdigit() else name for name in found))
+
+        return cls(replaced=names(replaced), widened=names(widened))
+
+    def within(self, n: int) -> Adaptation:
+        """What of it concerns layers 1..n: no more belongs to a trial that copies these."""
+
+        def inside(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(
+                name for name in names if int(name.partition(".")[0].removeprefix("layer")) <= n
+            )
+
+        return Adaptation(replaced=inside(self.replaced), widened=inside(self.widened))
+
+    def replaces(self, name: str) -> bool:
+        return _covered(name, self.replaced)
+
+    def widens(self, name: str) -> bool:
+        return _covered(name, self.widened)
+
+
+def _covered(name: str, declared: Iterable[str]) -> bool:
+    """Whether `layer3.conv.weight` is declared, by its name or as part of what is."""
+    return any(name == other or name.startswith(f"{other}.") for other in declared)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """One network trained once. Its id is its content: equal trainings are one trial."""
 
@@ -242,6 +309,7 @@ class Training:
     seed: int = 0
     source: Task | None = None
     parent: str | None = None
+    adapt: Adaptation = Adaptation()
 
     @functools.cached_property
     def id(self) -> str:
@@ -316,6 +384,7 @@ def from_json(text: str) -> Training:
     recipe = dict(value["recipe"])
     schedule = dict(recipe.pop("schedule", {}))
     schedule["milestones"] = tuple(schedule.get("milestones", ()))
+    adapt = value.get("adapt", {})
     target = task(value["target"])
     assert target is not None
     return Training(
@@ -326,4 +395,5 @@ def from_json(text: str) -> Training:
         recipe=Recipe(**recipe, schedule=Schedule(**schedule)),
         seed=value.get("seed", 0),
         parent=value.get("parent"),
+        adapt=Adaptation(**{field: tuple(names) for field, names in adapt.items()}),
     )

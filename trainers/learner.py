@@ -14,7 +14,14 @@ from trainers.config import Training, digest, key
 from trainers.evaluation import Score, evaluate, features
 from trainers.networks import is_random
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
-from trainers.transfer import fingerprint, freeze, starting_network, training_mode
+from trainers.transfer import (
+    fingerprint,
+    freeze,
+    held,
+    held_layers,
+    starting_network,
+    training_mode,
+)
 from trainers.views import View
 
 
@@ -36,15 +43,17 @@ class Learner:
     ):
         view, device = data.view, data.train.labels.device
         self.classes = len(training.target.labels)
-        self.frozen = training.treatment.frozen_layers
         c, h, w = view.seen
         network = starting_network(training, (c, h, w), view.dtype, parent)
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.optimiser = optimiser(training.recipe, freeze(self.network, self.frozen))
+        self.held = held(self.network, training)
+        # Only layers that are held as a whole: below one that learns in part, gradients are needed.
+        self.frozen = held_layers(self.network, self.held)
+        self.optimiser = optimiser(training.recipe, freeze(self.network, self.held))
         self.autocast = _autocast(training.recipe.precision, device)
         self.masks = ("masks", training.seed, digest(training.target))
         self.random = is_random(self.network)
-        training_mode(self.network, self.frozen)
+        training_mode(self.network, self.held)
         varied = training.recipe.crop is not None or training.recipe.mirror
         self.passed = 0
         if not varied:
@@ -77,12 +86,12 @@ class Learner:
             labels = getattr(self.batches.data, subset).labels
             chunks = self.batches.chunks(subset)
             score = evaluate(self.network[self.passed :], chunks, labels, self.classes)
-        training_mode(self.network, self.frozen)
+        training_mode(self.network, self.held)
         return score
 
     def frozen_hash(self) -> str:
-        """SHA-256 of the frozen layers; empty if there are none."""
-        return fingerprint(self.network, self.frozen)
+        """SHA-256 of what is held fixed; empty if nothing is."""
+        return fingerprint(self.network, self.held)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The tensors that the next step depends on."""

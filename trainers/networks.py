@@ -202,6 +202,12 @@ def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
     )
 
 
+def tensor_shapes(ref: NetworkRef, classes: int, shape: Shape) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter and buffer by name. Raises as `build` does."""
+    state = build(ref, classes, shape).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: int = 0) -> None:
     """Set every weight: layer i from a generator of its own, seeded with `seeds[i]`.
 

@@ -27,7 +27,7 @@ def factor(schedule: Schedule, step: int, total: int) -> float:
             return 1.0
         case "step":
             assert schedule.every is not None
-            return schedule.gamma ** (step // schedule.every)
+            return schedule.gamma ** ((step + schedule.count_from) // schedule.every)
         case "multi_step":
             drops = bisect_right([round(m * total) for m in schedule.milestones], step)
             return schedule.gamma**drops

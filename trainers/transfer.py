@@ -1,16 +1,21 @@
-"""Copy the first n layers, freeze them, and prove that the frozen part did not change."""
+"""Copy the first n layers, freeze them, and prove that the frozen part did not change.
+
+What is held fixed is a set of names of parameters and buffers, made once for a training (`held`);
+freezing, the mode of normalisation and the proof all go by it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from trainers import checkpoint
-from trainers.config import Training, digest
+from trainers.adaptation import misfits
+from trainers.config import Adaptation, Training, digest
 from trainers.networks import (
     Network,
     NetworkError,
@@ -20,6 +25,7 @@ from trainers.networks import (
     layer_seed,
     set_dropout,
 )
+from trainers.torchvision_networks import NORMALISATION
 
 
 def starting_network(
@@ -28,18 +34,19 @@ def starting_network(
     """The network before its first step, on the CPU; `parent` is its base's checkpoint.
 
     What is not copied starts from weights of its own: random filters and the fresh layers of a
-    target and seed are the same in all treatments and for every n.
+    target and seed are the same in all treatments and for every n. What is replaced or widened in
+    copied layers starts as in a fresh one.
     """
     treatment, task = training.treatment, digest(training.target)
     network = build(training.network, len(training.target.labels), shape)
+    random = treatment.n if treatment.kind == "random" else 0
     seeds = []
     for number in range(1, len(network) + 1):
         if treatment.kind in ("base", "base_long"):
             role = "base"
         else:
-            role = "random" if number <= treatment.n else "fresh"
+            role = "random" if number <= random else "fresh"
         seeds.append(layer_seed(training.seed, role, task, number))
-    random = treatment.n if treatment.kind == "random" else 0
     initialise(network, training.recipe, seeds, random)
     network.to(dtype)
     if training.recipe.dropout is not None:
@@ -47,63 +54,94 @@ def starting_network(
     if treatment.has_parent:
         if parent is None:
             raise checkpoint.CheckpointError(f"a {treatment.kind} needs its base's checkpoint")
-        copy_layers(network, checkpoint.unpack(parent)[0], treatment.n)
+        copy_layers(network, checkpoint.unpack(parent)[0], treatment.n, training.adapt)
     return network
 
 
-def copy_layers(network: Network, state: Mapping[str, torch.Tensor], n: int) -> None:
+def copy_layers(
+    network: Network,
+    state: Mapping[str, torch.Tensor],
+    n: int,
+    adapt: Adaptation = Adaptation(),
+) -> None:
     """Set layers 1..n of `network` from a base's `state`. Every tensor must be there and fit.
 
-    Raises `NetworkError` with the list of those that do not.
+    Except for those that `adapt` declares: replaced ones keep their first weights, and widened ones
+    do so beyond the base's size. Raises `NetworkError` with the list of those that do not fit.
     """
-    wanted = network[:n].state_dict()
-    wrong = [
-        f"{name}: base has {tuple(state[name].shape) if name in state else 'nothing'}, "
-        f"target wants {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name not in state or state[name].shape != tensor.shape
-    ]
-    prefixes = tuple(f"layer{i}." for i in range(1, n + 1))
-    wrong += [
-        f"{name}: in the base only"
-        for name in state
-        if name.startswith(prefixes) and name not in wanted
-    ]
-    if wrong:
-        raise NetworkError(f"layers 1..{n} cannot be copied; " + "; ".join(wrong))
-    network[:n].load_state_dict({name: state[name] for name in wanted}, strict=True)
+    adapt, fresh = adapt.within(n), network[:n].state_dict()
+    base, target = ({k: tuple(t.shape) for k, t in s.items()} for s in (state, fresh))
+    if wrong := misfits(base, target, n, adapt):
+        listed = "; ".join(message for _, message in wrong)
+        raise NetworkError(f"layers 1..{n} cannot be copied; {listed}")
+    with torch.no_grad():
+        for name, tensor in fresh.items():
+            if not adapt.replaces(name):
+                common = tuple(slice(size) for size in base[name])
+                tensor[common] = state[name].to(tensor.dtype)
 
 
-def freeze(network: Network, n: int) -> dict[str, nn.Parameter]:
-    """Exclude layers 1..n from training; the parameters that are left, which all learn, by name.
+def held(network: Network, training: Training) -> frozenset[str]:
+    """The names of all parameters and buffers that a training holds fixed.
+
+    Those of the frozen layers, except for what is new in them, replaced or widened, and for what
+    the recipe lets normalisation learn or measure.
+    """
+    recipe, frozen = training.recipe, network[: training.treatment.frozen_layers]
+    learns: set[str] = set()
+    for path, module in frozen.named_modules():
+        if isinstance(module, NORMALISATION):
+            if not recipe.frozen_affine:
+                learns |= {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
+            if not recipe.frozen_statistics:
+                learns |= {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    new = training.adapt
+    return frozenset(
+        name
+        for name in frozen.state_dict()
+        if not (name in learns or new.replaces(name) or new.widens(name))
+    )
+
+
+def held_layers(network: Network, held: Collection[str]) -> int:
+    """How many layers, from the first on, are held as a whole: through them no gradient passes."""
+    for number, layer in enumerate(network):
+        if not all(f"layer{number + 1}.{name}" in held for name in layer.state_dict()):
+            return number
+    return len(network)
+
+
+def freeze(network: Network, held: Collection[str]) -> dict[str, nn.Parameter]:
+    """Exclude what is held from training; the parameters that are left, which all learn, by name.
 
     Without a gradient a parameter is given to no optimiser: no decay and no momentum touch it.
     """
-    network.requires_grad_(True)
-    network[:n].requires_grad_(False)
-    learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    assert len(learning) == sum(1 for layer in network[n:] for _ in layer.parameters())
-    return learning
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in held)
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        assert parameter.requires_grad == (name not in held), f"{name} is shared by two layers"
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def training_mode(network: Network, n: int) -> None:
-    """Training mode, except that normalisation in layers 1..n keeps its statistics.
+def training_mode(network: Network, held: Collection[str]) -> None:
+    """Training mode, except that normalisation keeps the statistics that are held.
 
     Dropout stays on above and in frozen layers, as in the paper's networks.
     """
     network.train()
-    for module in network[:n].modules():
-        if isinstance(module, _NormBase):
+    for path, module in network.named_modules():
+        if isinstance(module, _NormBase) and f"{path}.running_mean" in held:
             module.eval()
 
 
-def fingerprint(network: Network, n: int) -> str:
-    """SHA-256 of the parameters and buffers of layers 1..n; empty for n = 0."""
-    if n == 0:
+def fingerprint(network: Network, held: Collection[str]) -> str:
+    """SHA-256 of the parameters and buffers that are held; empty if there are none."""
+    if not held:
         return ""
+    state = network.state_dict()
     hasher = hashlib.sha256()
-    for name, tensor in sorted(network[:n].state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
+    for name in sorted(held):
+        values = state[name].detach().cpu().contiguous()
         hasher.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
         hasher.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
