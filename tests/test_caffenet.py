@@ -11,16 +11,8 @@ from torch import nn
 
 from trainers.caffenet import FilledLayer, caffenet
 from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
-from trainers.networks import (
-    Network,
-    NetworkError,
-    build,
-    describe,
-    initialise,
-    is_random,
-    layer_seed,
-    set_dropout,
-)
+from trainers.first_weights import initialise, layer_seed
+from trainers.networks import Network, NetworkError, build, describe, is_random, set_dropout
 
 CAFFENET = NetworkRef(name="caffenet")
 PAPERS = NetworkRef(name="caffenet", options=(("outputs", 1000),))

@@ -201,6 +201,11 @@ def test_what_of_an_adaptation_belongs_to_a_trial() -> None:
     ]
 
 
+def test_what_copies_no_layers_adapts_none() -> None:
+    with pytest.raises(ConfigError, match=r"^a random copies no layers that could differ$"):
+        dataclasses.replace(training("random", 2), adapt=Adaptation.of([1]))
+
+
 @pytest.mark.parametrize(
     ("replaced", "widened", "field", "name"),
     [

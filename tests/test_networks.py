@@ -12,17 +12,8 @@ from trainings import BATCH_NORM, SMALL, batch_norm
 
 from trainers import networks
 from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
-from trainers.networks import (
-    Network,
-    NetworkError,
-    build,
-    conv8,
-    describe,
-    initialise,
-    is_random,
-    layer_seed,
-    set_dropout,
-)
+from trainers.first_weights import initialise, layer_seed
+from trainers.networks import Network, NetworkError, build, conv8, describe, is_random, set_dropout
 
 CONV8 = NetworkRef(name="conv8")
 SHAPE = (1, 12, 12)

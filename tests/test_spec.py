@@ -102,7 +102,8 @@ TOP_KEYS = (
 NO_SPLITS = "the grid is empty: expected seeds under random, known or named splits, or whole"
 RECIPE_KEYS = (
     "optimiser, rate, schedule, momentum, weight_decay, batch, steps, epochs, evaluate_every, "
-    "dropout, init, precision, normalise, init_random, crop, mirror, pixels"
+    "dropout, init, precision, normalise, init_random, crop, mirror, pixels, "
+    "frozen_statistics, frozen_affine"
 )
 TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random"
 A_NAME = "expected up to 64 letters, digits, _ and -, the first a letter or digit"

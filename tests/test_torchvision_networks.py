@@ -17,6 +17,7 @@ from trainings import result, training
 from trainers import torchvision_networks
 from trainers.batches import task_data
 from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
+from trainers.first_weights import initialise
 from trainers.learner import Learner
 from trainers.networks import (
     Network,
@@ -24,7 +25,6 @@ from trainers.networks import (
     build,
     describe,
     fingerprint,
-    initialise,
     is_random,
     options_of,
     set_dropout,

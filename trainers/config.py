@@ -311,6 +311,10 @@ class Training:
     parent: str | None = None
     adapt: Adaptation = Adaptation()
 
+    def __post_init__(self) -> None:
+        copies = self.treatment.has_parent or self.adapt == Adaptation()
+        require(copies, "adapt", f"a {self.treatment.kind} copies no layers that could differ")
+
     @functools.cached_property
     def id(self) -> str:
         return digest(self, ID_LENGTH)

@@ -46,7 +46,7 @@ class Learner:
         c, h, w = view.seen
         network = starting_network(training, (c, h, w), view.dtype, parent)
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.held = held(self.network, training)
+        self.held = held(self.network, training, training.treatment.frozen_layers)
         # Only layers that are held as a whole: below one that learns in part, gradients are needed.
         self.frozen = held_layers(self.network, self.held)
         self.optimiser = optimiser(training.recipe, freeze(self.network, self.held))

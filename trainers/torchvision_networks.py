@@ -27,89 +27,17 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from trainers.config import TORCHVISION, ConfigError
-
-Shape = tuple[int, int, int]
+from trainers.torchvision_families import (
+    FORWARD,
+    MORE_OPTIONS,
+    NO_OPTIONS,
+    SIZES,
+    TOLD,
+    Shape,
+    in_order,
+)
 
 NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm)
-
-# Forward passes that are not "the children in order, flattened before the last" (`_in_order`).
-FORWARD: dict[str, Callable[[Any], list[nn.Module]]] = {
-    "ResNet": lambda it: [
-        *(it.conv1, it.bn1, it.relu, it.maxpool, it.layer1, it.layer2, it.layer3, it.layer4),
-        *(it.avgpool, nn.Flatten(), it.fc),
-    ],
-    "ConvNeXt": lambda it: [*it.features, it.avgpool, *it.classifier],
-    "DenseNet": lambda it: [
-        *(*it.features, nn.ReLU(inplace=True)),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), it.classifier),
-    ],
-    "MaxVit": lambda it: [it.stem, *it.blocks, *it.classifier],
-    "MNASNet": lambda it: [*it.layers, Mean(), *it.classifier],
-    "MobileNetV2": lambda it: [
-        *(*it.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *it.classifier)
-    ],
-    "ShuffleNetV2": lambda it: [
-        *(it.conv1, it.maxpool, it.stage2, it.stage3, it.stage4, it.conv5, Mean(), it.fc)
-    ],
-    "SqueezeNet": lambda it: [*it.features, *it.classifier, nn.Flatten()],
-    "VisionTransformer": lambda it: [
-        *(Tokens(it), *it.encoder.layers, it.encoder.ln, ClassToken(), *it.heads)
-    ],
-}
-
-# What makes a vision transformer larger or smaller. Other families have sizes of their own.
-SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
-
-# What a family is told beside the number of classes: sizes of the images, and no auxiliary heads.
-TOLD: dict[str, Callable[[Shape], dict[str, Any]]] = {
-    "VisionTransformer": lambda shape: {"image_size": shape[1]},
-    "MaxVit": lambda shape: {"input_size": shape[1:]},
-    "GoogLeNet": lambda _: {"aux_logits": False, "init_weights": True},
-    "Inception3": lambda _: {"aux_logits": False, "init_weights": True},
-}
-NO_OPTIONS = ("num_classes", "aux_logits", "dropout_aux", "transform_input")
-
-# Options that a family takes and its constructor does not declare as such.
-MORE_OPTIONS: dict[str, dict[str, type]] = {
-    "EfficientNet": {"dropout": float},
-    "MobileNetV3": {"width_mult": float, "reduced_tail": bool, "dilated": bool},
-    "VisionTransformer": dict.fromkeys(SIZES, int),
-}
-
-
-class Mean(nn.Module):
-    """The mean over all positions of a map."""
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return maps.mean([2, 3])
-
-
-class Tokens(nn.Module):
-    """A vision transformer's first layer: patches, the class token before them, positions."""
-
-    def __init__(self, network: Any):
-        super().__init__()
-        self.conv_proj = network.conv_proj
-        self.class_token = network.class_token
-        self.pos_embedding = network.encoder.pos_embedding
-        self.dropout = network.encoder.dropout
-
-    def reset_parameters(self) -> None:
-        """As torchvision starts its own: the token at 0, positions with deviation 0.02."""
-        nn.init.zeros_(self.class_token)
-        nn.init.normal_(self.pos_embedding, std=0.02)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        patches = self.conv_proj(images).flatten(2).permute(0, 2, 1)
-        token = self.class_token.expand(len(images), -1, -1)
-        return self.dropout(torch.cat([token, patches], dim=1) + self.pos_embedding)  # type: ignore[no-any-return]
-
-
-class ClassToken(nn.Module):
-    """The first of a vision transformer's tokens, which the classes are read from."""
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens[:, 0]
 
 
 class TorchvisionLayer(nn.Sequential):
@@ -226,18 +154,9 @@ class Builder:
         return self.network(**told | sizes)
 
 
-def _in_order(network: nn.Module) -> list[nn.Module]:
-    """The children in order, those of plain `nn.Sequential`s; flattened before the last child."""
-    parts: list[nn.Module] = []
-    *body, head = network.children()
-    for child in (*body, nn.Flatten(), head):
-        parts += child if type(child) is nn.Sequential else [child]
-    return parts
-
-
 def _cut(network: nn.Module, again: Callable[[], list[TorchvisionLayer]]) -> list[TorchvisionLayer]:
     """The network as layers; its forward pass is theirs, one after the other."""
-    parts = FORWARD.get(type(network).__name__, _in_order)(network)
+    parts = FORWARD.get(type(network).__name__, in_order)(network)
     names = {id(module): name.replace(".", "_") for name, module in network.named_modules()}
     layers: list[OrderedDict[str, nn.Module]] = []
     begun = False  # whether the last layer has weights

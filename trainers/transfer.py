@@ -16,15 +16,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from trainers import checkpoint
 from trainers.adaptation import misfits
 from trainers.config import Adaptation, Training, digest
-from trainers.networks import (
-    Network,
-    NetworkError,
-    Shape,
-    build,
-    initialise,
-    layer_seed,
-    set_dropout,
-)
+from trainers.first_weights import initialise, layer_seed
+from trainers.networks import Network, NetworkError, Shape, build, set_dropout
 from trainers.torchvision_networks import NORMALISATION
 
 
@@ -81,13 +74,13 @@ def copy_layers(
                 tensor[common] = state[name].to(tensor.dtype)
 
 
-def held(network: Network, training: Training) -> frozenset[str]:
-    """The names of all parameters and buffers that a training holds fixed.
+def held(network: Network, training: Training, n: int) -> frozenset[str]:
+    """The names of all parameters and buffers that a training that freezes n layers holds fixed.
 
-    Those of the frozen layers, except for what is new in them, replaced or widened, and for what
-    the recipe lets normalisation learn or measure.
+    Those of layers 1..n, except for what is new in them, replaced or widened, and for what the
+    recipe lets normalisation learn or measure.
     """
-    recipe, frozen = training.recipe, network[: training.treatment.frozen_layers]
+    recipe, frozen = training.recipe, network[:n]
     learns: set[str] = set()
     for path, module in frozen.named_modules():
         if isinstance(module, NORMALISATION):
