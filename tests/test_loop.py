@@ -140,6 +140,16 @@ def test_outputs_that_are_never_a_label_are_never_right() -> None:
     assert found.loss == pytest.approx(total - 15 / 6, rel=1e-6)
 
 
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("tf32", True)])
+def test_float32_is_exact_unless_the_recipe_says_otherwise(precision: str, allowed: bool) -> None:
+    """Every training says so, for a process may have had another before."""
+    for before in (True, False):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = before
+        result(training(steps=1, precision=precision))
+        assert torch.backends.cudnn.allow_tf32 is allowed
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+
+
 # Keyed starts -----------------------------------------------------------------------------------
 
 
@@ -670,7 +680,7 @@ def test_a_killed_process_resumes_bit_identically(
     whole, killed = stores
     parent = parent_of(one)
     moments = random.Random(one.id)
-    steps = itertools.accumulate(moments.sample(range(2, 21), 3))  # of 1 nothing may be kept yet
+    steps = itertools.accumulate(moments.sample(range(2, 21), 3))  # after a first snapshot
     for step in steps:
         seconds = moments.uniform(0, 0.02)
         assert exit_code(run_and_die, assignment(one, killed, parent), step, seconds) == -9

@@ -358,3 +358,10 @@ def test_find(plan_of: PlanOf) -> None:
         "no trial 'A9B s0' in sweep small; expected an id or a name: "
         "'A s0', 'A3A s0', 'B3A+ s0', 'B1B s0', 'A1B+ s0'"
     )
+
+
+def test_a_network_is_described_as_it_sees_cropped_images(plan_of: PlanOf) -> None:
+    whole, cropped = plan_of(SMALL), plan_of(SMALL, "recipe.crop=8")
+    assert whole.network.macs[0] == 12 * 12 * 9 * whole.network.shapes[0][0]
+    assert cropped.network.macs[0] == 8 * 8 * 9 * cropped.network.shapes[0][0]
+    assert not set(whole.trials) & set(cropped.trials)
