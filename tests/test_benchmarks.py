@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import plain_tune, versus_tune
+from benchmarks import caffenet, paper_cost, plain_tune, versus_tune
+from benchmarks.paper_cost import CONDITIONS, Rates, hours
 from benchmarks.versus_tune import Figures, Row, figures
 from orchestrator import experiment, sweep_file
 from orchestrator import plan as planning
@@ -205,3 +206,81 @@ def test_a_program_that_fails_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch
 def test_the_processor_is_named() -> None:
     assert versus_tune.processor(lambda: "model name\t: AMD EPYC\nflags: x\n") == "AMD EPYC"
     assert versus_tune.processor(lambda: "")
+
+
+# CaffeNet ---------------------------------------------------------------------------------------
+
+
+def test_the_papers_networks_are_163() -> None:
+    assert {it.name: it.networks for it in CONDITIONS} == {
+        "bases of halves": 10,
+        "base of all classes": 1,
+        "BnB, frozen": 28,
+        "AnB, frozen": 56,
+        "AnB, natural and man-made": 14,
+        "BnB+": 14,
+        "AnB+": 28,
+        "fewer images": 12,
+    }
+    assert sum(it.networks for it in CONDITIONS) == 163
+    steps = sum(it.networks * it.iterations for it in CONDITIONS)
+    assert steps == 151 * 450_000 + 12 * 200_000 == 70_350_000
+
+
+def test_hours_are_images_by_rate() -> None:
+    """At 1000 images a second, in tests 5000: 115.2 million images, and 450 tests of 50,000."""
+    rates = Rates(full=1000.0, frozen={n: 1000.0 * n for n in range(1, 8)}, evaluate=5000.0)
+    base, frozen = CONDITIONS[0], CONDITIONS[2]
+    assert hours(base, rates) == pytest.approx(10 * (115_200 + 4500) / 3600)
+    harmonic = sum(1 / n for n in range(1, 8))
+    assert hours(frozen, rates) == pytest.approx((4 * 115_200 * harmonic + 28 * 4500) / 3600)
+    fewer = paper_cost.Condition(name="", full=1, iterations=200_000)
+    assert hours(fewer, rates) == pytest.approx((51_200 + 2000) / 3600)
+
+
+def test_arithmetic_of_a_training_image() -> None:
+    """Every layer forwards, those that learn once more, and again but for the first of them."""
+    assert caffenet.needed_flops([5, 3, 2], 0) == 2 * (10 + 10 + 5)
+    assert caffenet.needed_flops([5, 3, 2], 1) == 2 * (10 + 5 + 2)
+    assert caffenet.needed_flops([5, 3, 2], 2) == 2 * (10 + 2 + 0)
+
+
+def test_traffic_of_a_training_image_falls_with_frozen_layers_and_half_the_bits() -> None:
+    by_n = [caffenet.needed_bytes(caffenet.QUICK, n) for n in range(8)]
+    singles, halves = [it["float32"] for it in by_n], [it["bfloat16"] for it in by_n]
+    assert singles == sorted(singles, reverse=True)
+    assert all(single / 2 < half < single for single, half in zip(singles, halves, strict=True))
+
+
+def test_caffenet_is_measured_at_a_tiny_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every way that a CPU has but compiling; what it has not says so, and the others go on."""
+    path = tmp_path / "rates.json"
+    ways = "--precisions float32 --engines plain trainer graph --frozen 1 7"
+    command = f"--quick --batch 4 --steps 1 {ways} --device cpu --json {path}"
+    caffenet.main(command.split())
+    found = json.loads(path.read_text())
+    assert found["device"].startswith("cpu ")
+    assert (found["engine"], found["precision"]) == ("trainer", "float32")
+    speed = found["images_per_second"]
+    assert list(speed["frozen"]) == ["1", "7"]
+    assert all(rate > 0 for rate in (speed["full"], speed["evaluate"], *speed["frozen"].values()))
+    assert found["paper_gpu_hours"] is None  # of a tiny network
+    errors = {row["error"] for row in found["rows"] if row["case"]["engine"] == "graph"}
+    assert errors == {"CUDA graphs need a CUDA GPU"}
+    known = {(way["engine"], way["layout"]) for way in found["ways"]}
+    assert {("plain", "channels-last"), ("trainer", "channels-last")} <= known
+    out = capsys.readouterr().out
+    assert "limits in float32: " in out
+    assert "| float32 | contiguous | graph | full | CUDA graphs need a CUDA GPU |" in out
+
+
+@pytest.mark.parametrize("arguments", [["--batch", "0"], ["--frozen", "8"], ["--engines", "fast"]])
+def test_wrong_options_of_caffenet(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        caffenet.options(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
