@@ -81,19 +81,25 @@ def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 
     check_sweep(sweep, changes, _console())
 
 
-@app.command(epilog="Example: layerwise plan digits --json")
+@app.command(epilog="Examples: layerwise plan digits --json; layerwise plan mine.yaml --device k20")
 def plan(
     sweep: SweepArgument,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     only: OnlyOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="GPU-hours on it: k20, or a JSON file of images a second."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a sweep would train, what is complete already, what the rest will cost."""
+    from orchestrator.budget import device_of
     from orchestrator.status import plan_summary, print_plan
 
+    measured = device_of(device) if device else None
     planned, opened = _plan(sweep, changes), _store(store)
-    summary = plan_summary(planned, opened, _selected(planned, only))
+    summary = plan_summary(planned, opened, _selected(planned, only), measured)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

@@ -15,7 +15,7 @@ from orchestrator.experiment import Experiment
 from orchestrator.spec import ALL_TREATMENTS, Grid, Resources, Sweep
 from orchestrator.splitting import task_of
 from orchestrator.yaml_source import Source
-from trainers.config import NetworkInfo, Recipe, Schedule, Task, Training, Treatment
+from trainers.config import DatasetInfo, NetworkInfo, Recipe, Schedule, Task, Training, Treatment
 from trainers.splits import Split
 from trainers.tasks import training_images
 
@@ -81,6 +81,7 @@ class Plan:
     members: tuple[Trial, ...]
     network: NetworkInfo
     source: Source
+    data: DatasetInfo
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
@@ -124,6 +125,7 @@ def plan(experiment: Experiment) -> Plan:
         tuple(trial for trial in members if id(trial) in kept),
         experiment.layers,
         experiment.source,
+        experiment.data,
     )
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.budget import Device, budget
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan import Plan, Trial, cost
+from orchestrator.power import power_summary
 from orchestrator.progress import duration
+from orchestrator.reference import published
 from orchestrator.store import Store
 
 if TYPE_CHECKING:
@@ -58,8 +61,14 @@ def treatment_name(trial: Trial) -> str:
     return treatment.kind + "+" * treatment.fine_tuned
 
 
-def plan_summary(plan: Plan, store: Store, only: Iterable[str] | None = None) -> dict[str, Any]:
-    """What a sweep would train, as JSON values: per treatment, and the cost of what is open."""
+def plan_summary(
+    plan: Plan, store: Store, only: Iterable[str] | None = None, device: Device | None = None
+) -> dict[str, Any]:
+    """What a sweep would train, as JSON values: per treatment, and the cost of what is open.
+
+    Beside it the GPU-hours on a device, the smallest difference of fine-tuned arms that the design
+    can detect, and which networks the sweep's reference has published.
+    """
     status = Status.of(plan, store)
     wanted = plan.with_parents(plan.trials if only is None else only)
     treatments: dict[str, dict[str, Any]] = {}
@@ -68,18 +77,26 @@ def plan_summary(plan: Plan, store: Store, only: Iterable[str] | None = None) ->
             continue
         trial = plan.trials[id]
         row = treatments.setdefault(
-            treatment_name(trial), {"trials": 0, "needs": _needs(trial), "open": []}
+            treatment_name(trial), {"trials": 0, "needs": _needs(trial), "ids": [], "open": []}
         )
         row["trials"] += 1
+        row["ids"].append(id)
         if status.states[id] != "complete":
             row["open"].append(id)
     open_ids = [id for row in treatments.values() for id in row["open"]]
     measured = rates(plan, store)
+    of_treatment = {name: row.pop("ids") for name, row in treatments.items()}
     for row in treatments.values():
         part = cost(plan, row["open"], measured)
         row["complete"] = row["trials"] - len(row.pop("open"))
         row |= {"flops": part.flops, "seconds": part.seconds}
     whole = cost(plan, open_ids, measured)
+    labels = [trial.labels() for trial in plan.members if trial.id in wanted]
+    known: dict[str, bool | None] = {}
+    if plan.sweep.reference:
+        for row in labels:  # a trial may be two cells, of which one was published
+            if known.get(row["id"]) is None:
+                known[row["id"]] = published(row)
     return {
         "sweep": plan.sweep.name,
         "trials": len(wanted),
@@ -89,8 +106,13 @@ def plan_summary(plan: Plan, store: Store, only: Iterable[str] | None = None) ->
         "seconds": whole.seconds,
         "keep": plan.sweep.keep,
         "checkpoint_bytes": whole.checkpoint_bytes,
+        "device": budget(plan, of_treatment, open_ids, device) if device else None,
+        "detectable": power_summary(labels),
+        "published": sum(map(bool, known.values())) if known else None,
+        "unpublished": sum(x is False for x in known.values()) if known else None,
         "list": [
             {"id": id, "name": trial.name, "parent": trial.parent, "state": status.states[id]}
+            | ({"published": known[id]} if known else {})
             for id, trial in plan.trials.items()
             if id in wanted
         ],
@@ -108,13 +130,17 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     table = Table("treatment", "needs")
-    for heading in ("trials", "complete", "10⁹ FLOP open", "slot time open"):
+    device = summary["device"]
+    headings = ["trials", "complete", "10⁹ FLOP open", "slot time open"]
+    for heading in [*headings, *([f"GPU-hours on {device['name']}"] if device else [])]:
         table.add_column(heading, justify="right")
     rows = [*summary["treatments"].items(), ("all", summary)]
     for name, row in rows:
         time = "" if row["seconds"] is None else duration(row["seconds"])
-        counts = str(row["trials"]), str(row["complete"])
-        table.add_row(name, row.get("needs") or "", *counts, f"{row['flops'] / 1e9:,.0f}", time)
+        cells = [str(row["trials"]), str(row["complete"]), f"{row['flops'] / 1e9:,.0f}", time]
+        if device:
+            cells.append(_hours(device["treatments"].get(name, device["hours"])))
+        table.add_row(name, row.get("needs") or "", *cells)
     console.print(table)
     if summary["seconds"] is None:
         console.print("no rates in the store yet: times appear once some trials are complete")
@@ -122,6 +148,40 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
         f"checkpoints that stay (keep: {summary['keep']}): "
         f"{summary['checkpoint_bytes'] / 1e6:,.1f} MB"
     )
+    for note in _plan_notes(summary):
+        console.print(note, soft_wrap=True)
+
+
+def _plan_notes(summary: dict[str, Any]) -> list[str]:
+    """What is known of the published networks, of the budget on a device, of the design's power."""
+    notes = []
+    if summary["published"] is not None:
+        notes.append(
+            f"{summary['published']} trials have a published result beside theirs, "
+            f"{summary['unpublished']} were planned then and have none"
+        )
+    if device := summary["device"]:
+        notes.append(
+            f"GPU-hours on {device['name']}: {_hours(device['hours'])} in all, evaluation included "
+            f"({device['hours'] / 24:,.1f} days of one GPU), {_hours(device['hours_open'])} open"
+        )
+        if device["scaled"]:
+            names = ", ".join(device["scaled"])
+            notes.append(
+                f"not measured, but scaled by FLOPs from {device['network']} there: {names}"
+            )
+    if found := summary["detectable"]:
+        size = "none with one split" if found["points"] is None else f"{found['points']:.2f} points"
+        notes.append(
+            f"smallest {found['difference']} at one n that the design detects (power "
+            f"{found['power']:.0%}, two-sided {found['level']:.0%}): {size}; {found['assumption']} "
+            f"(sd {found['sd_points']:.2f} points)"
+        )
+    return notes
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
