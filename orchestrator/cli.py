@@ -197,11 +197,14 @@ def _launch(
 def _conclude(carried: Run, store: Store, out: Console, report: bool) -> None:
     """The table of results, the report, and an exit code that says whether all is complete."""
     from orchestrator.console import summary_table
+    from orchestrator.stats import needs_classes
 
     tally = carried.tally()
     name, sweep = carried.plan.sweep.name, carried.plan.source.argument
     if tally["complete"]:
-        out.print(summary_table(store.members(name), store.table("trials")))
+        members = store.members(name)
+        classes = store.table("classes") if needs_classes(members) else None
+        out.print(summary_table(members, store.table("trials"), classes))
         if report:
             say(out, f"report: {_write_report(store, name)}")
     bad = {state: n for state, n in tally.items() if n and state != "complete"}

@@ -59,6 +59,11 @@ class Group(NamedTuple):
         limit = self.images_per_class
         return (self.sweep, self.division, limit is not None, limit or 0, self.metric)
 
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """A key to sort by for readers: random splits first."""
+        return (self.division != "random", self.order)
+
 
 class Cell(NamedTuple):
     """Networks that may be compared with each other."""

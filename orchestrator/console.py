@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from orchestrator.report.findings import points
-from orchestrator.stats import effects, levels
+from orchestrator.comparisons import METRICS
+from orchestrator.report.findings import interval_note, points, population
+from orchestrator.stats import effects, group_of, levels
 
 Rows = Sequence[Mapping[str, Any]]
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
     from rich.table import Table
 
 ROWS = {  # arm: the effect that compares it with its own base
@@ -29,21 +30,42 @@ MOST_CLASSES = 10  # of a half, in a table
 DIGITS = 4
 
 
-def summary_table(members: pa.Table, trials: pa.Table) -> Group:
+def summary_table(members: pa.Table, trials: pa.Table, classes: pa.Table | None = None) -> Group:
     """Mean difference to the own base in points, by treatment and n, ± half of the 95 % interval.
 
-    Expects the members of one sweep. A cell without a pair of networks is a dot.
+    Expects the members of one sweep; a table for each group of splits, images a class and metric. A
+    cell without a pair of networks is a dot.
     """
     from rich.console import Group
+
+    rows = effects(members, trials, classes).to_pylist()
+    by_level = levels(members, trials, classes).to_pylist()
+    groups = sorted(set(map(group_of, by_level)), key=lambda group: group.place)
+    parts: list[RenderableType] = []
+    for group in groups:
+        heading = METRICS[group.metric]
+        if len(groups) > 1:
+            heading = f"{population(group)}: {heading}"
+        compared = [x for x in rows if group_of(x) == group and x["at_chance"] == "included"]
+        of_group = [x for x in by_level if group_of(x) == group]
+        parts += _summary(_capital(heading), compared, of_group, members, len(groups) > 1)
+    if not groups:
+        parts = _summary(_capital(METRICS["top1"]), [], [], members, several=False)
+    return Group(*parts)
+
+
+def _summary(
+    heading: str, rows: Rows, levels: Rows, members: pa.Table, several: bool
+) -> list[RenderableType]:
+    """The table of one group; where nothing is compared, in a sweep of several, its base only."""
     from rich.table import Table
     from rich.text import Text
 
-    found = {
-        (row["effect"], row["n"]): row
-        for row in effects(members, trials).to_pylist()
-        if row["at_chance"] == "included"
-    }
+    found = {(row["effect"], row["n"]): row for row in rows}
     known = {effect for effect, _ in found}
+    notes = _notes(levels, found.get(("longer_training", 0)))
+    if several and not known:
+        return [Text(f"{heading}: {notes[0]}")]
     layers = sorted({n for n in members["n"].to_pylist() if n > 0})
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("n")
@@ -53,9 +75,8 @@ def summary_table(members: pa.Table, trials: pa.Table) -> Group:
         if effect in known:
             cells = [_estimate(found.get((effect, n))) for n in layers]
             table.add_row(Text(name, "bold"), *cells)
-    heading = Text("Test top-1, difference to the own base in points", "bold")
-    notes = _notes(levels(members, trials).to_pylist(), found.get(("longer_training", 0)))
-    return Group(heading, *([table] if known else []), *map(Text, notes))
+    title = Text(f"{heading}, difference to the own base in points", "bold")
+    return [title, *([table] if known else []), *map(Text, notes)]
 
 
 def reference_table1(rows: Rows, sentences: Sequence[str]) -> Group:
@@ -171,6 +192,10 @@ def query_table(table: pa.Table, width: int, most: int = MOST_ROWS) -> Group:
     return Group(shown, *([Text(left_out)] if table.num_rows > most else []))
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _estimate(row: Mapping[str, Any] | None, between: str = "\n") -> str:
     if row is None:
         return "·"
@@ -185,12 +210,12 @@ def _notes(levels: Sequence[Mapping[str, Any]], longer: Mapping[str, Any] | None
     base = next((row for row in levels if row["arm"] == "base"), None)
     if base is None:
         return ["no base is complete yet"]
-    text = f"base {points(base['top1'], sign=False)} % ({base['n_networks']} networks)"
+    text = f"base {points(base['value'], sign=False)} % ({base['n_networks']} networks)"
     if longer:  # the control that tells transfer from mere extra training
         text += f"; base_long, trained longer: {_estimate(longer, ' ')} points"
-    if base["n_splits"] < 2:
+    if base["low"] is None:
         return [text, "one split: no interval"]
-    return [text, f"± pointwise 95 % t interval over {base['n_splits']} splits"]
+    return [text, f"± pointwise 95 % {interval_note(base)}"]
 
 
 def _width(names: Sequence[str], columns: Sequence[Sequence[str]]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -118,7 +118,7 @@ def effects_of(
                     | bounds
                     | {"at_chance": at_chance}
                 )
-    rows.sort(key=lambda row: Group(*(row[name] for name in Group._fields)).order)
+    rows.sort(key=lambda row: group_of(row).order)
     return pa.Table.from_pylist(rows, schema=EFFECTS)
 
 
@@ -141,6 +141,11 @@ def levels_of(
         top1 = mean if group.metric == "top1" else None
         rows.append(group._asdict() | {"arm": name, "n": n, "value": mean, "top1": top1} | bounds)
     return pa.Table.from_pylist(rows, schema=LEVELS)
+
+
+def group_of(row: Mapping[str, Any]) -> Group:
+    """The group of a row of `EFFECTS` or `LEVELS`."""
+    return Group(*(row[name] for name in Group._fields))
 
 
 def needs_classes(members: pa.Table) -> bool:

@@ -292,6 +292,10 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
         "seconds": None,
         "keep": "bases",
         "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
+        "device": None,
+        "detectable": None,
+        "published": None,
+        "unpublished": None,
     }
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
-from synthetic import digits
+from synthetic import Label, digits
 
 from orchestrator.console import query_table, splits_table, summary_table
 from orchestrator.splitting import summary as splits_summary
+from orchestrator.tables import to_table
 from trainers.splits import random_split
 
 SUMMARY = """\
@@ -57,6 +58,37 @@ def test_summary() -> None:
     one_split = trials.filter(pc.equal(trials["split"], "s0"))
     assert shown(summary_table(members, one_split)) == ONE_SPLIT
     assert shown(summary_table(members, trials.slice(0, 0))) == NOTHING
+
+
+def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
+    sweep = digits(splits=("s0", "s1"), layers=(1,))
+    for target, top1 in (("A", 0.5), ("B", 0.75)):
+        place = {"split": "natural_manmade", "target": target, "division": "natural_manmade"}
+        sweep.add(Label(treatment="base", **place), top1)
+        sweep.add(Label(treatment="transfer", n=1, frozen=True, **place), top1 - 0.25)
+    for limit in (10, 250):
+        place = {"split": "whole", "target": "A", "division": "whole", "images_per_class": limit}
+        sweep.add(Label(treatment="base", **place), 0.5)
+    counts = [
+        {"id": row["id"], "attempt": "a0", "subset": "test", "class_index": index}
+        | {"correct": round(4 * row["top1"]), "total": 4}
+        for row in sweep.trials
+        for index in range(4)
+    ]
+    text = shown(summary_table(*sweep.tables, to_table("classes", counts)), width=100)
+    assert "Random splits: test top-1, difference to the own base in points\n" in text
+    assert text.endswith(
+        """\
+Natural / manmade: test top-1, difference to the own base in points
+n        1
+AnB  −25.0
+      ±0.0
+base 62.5 % (2 networks)
+± pointwise 95 % bootstrap interval over classes and seeds (1 seed) of one split
+All classes, first 10 images of each class: test top-1: base 50.0 % (1 networks)
+All classes, first 250 images of each class: test top-1: base 50.0 % (1 networks)
+"""
+    )
 
 
 def test_summary_marks_missing_cells() -> None:

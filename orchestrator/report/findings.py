@@ -1,4 +1,4 @@
-"""What the statistics of one sweep say, in sentences. Pure.
+"""What the statistics of one group of a sweep say, in sentences. Pure.
 
 Every number comes from the tables, and a sentence whose numbers are missing is left out. A transfer
 gain is never stated without longer training beside it.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from orchestrator.comparisons import METRICS, Group
+from orchestrator.intervals import CLASS_AND_SEED
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,14 +27,35 @@ def bounds(row: Mapping[str, Any], kind: str = "") -> str:
     return "" if low is None else f" [{points(low)}, {points(high)}]"
 
 
+def population(group: Group) -> str:
+    """What a group is over, for a reader: random splits, first 250 images of each class."""
+    division = group.division
+    names = {"random": "random splits", "named": "named splits", "whole": "all classes"}
+    parts = [names.get(division, division.replace("_", " / "))]
+    if division.startswith("random-"):
+        parts = [f"random splits with {division.removeprefix('random-')} classes in A"]
+    if group.images_per_class is not None:
+        parts.append(f"first {count(group.images_per_class, 'image')} of each class")
+    return ", ".join(parts)
+
+
+def interval_note(row: Mapping[str, Any]) -> str:
+    """What the interval of a row counts, after "pointwise 95 % "."""
+    if row["unit"] == CLASS_AND_SEED:
+        seeds = count(row["n_seeds"], "seed")
+        return f"bootstrap interval over classes and seeds ({seeds}) of one split"
+    return f"t interval over {count(row['n_splits'], 'split')}"
+
+
 def findings(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
     """Sentences on frozen transfer, fine-tuning and speed, from rows with at_chance 'included'."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in effects:
         found.setdefault(row["effect"], {})[row["n"]] = row
+    metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
     sentences = [
-        _bases(levels),
-        _frozen(found),
+        _bases(levels, metric),
+        _frozen(found, metric.removeprefix("test ")),
         _drop(found),
         _fine_tuned(found),
         _speed(speeds),
@@ -39,25 +63,25 @@ def findings(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _bases(levels: Rows) -> str:
+def _bases(levels: Rows, metric: str) -> str:
     base = next((row for row in levels if row["arm"] == "base"), None)
     if base is None:
         return ""
     networks = count(base["n_networks"], "network")
     splits = count(base["n_splits"], "split")
     return (
-        f"Trained from scratch, the bases reach {points(base['top1'], sign=False)} % test top-1 "
+        f"Trained from scratch, the bases reach {points(base['value'], sign=False)} % {metric} "
         f"({networks}, {splits})."
     )
 
 
-def _frozen(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
+def _frozen(found: Mapping[str, Mapping[int, Mapping[str, Any]]], metric: str) -> str:
     transfer = found.get("transfer")
     if not transfer:
         return ""
     first, last = min(transfer), max(transfer)
     text = (
-        "With the first n layers copied from the other half and frozen (AnB), top-1 changes by "
+        f"With the first n layers copied from the other half and frozen (AnB), {metric} changes by "
         f"{points(transfer[first]['estimate'])} points{bounds(transfer[first])} at n = {first}"
     )
     if last > first:
