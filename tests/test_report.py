@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pytest
-from synthetic import Label, Synthetic, digits
+from synthetic import Label, Synthetic, curve_rows, digits
 
 from orchestrator.report import charts
 from orchestrator.report.page import write_report
@@ -158,3 +158,88 @@ def test_only_members_of_the_sweep_count(tmp_path: Path) -> None:
     page = write_report(store, "other", members, tmp_path / "report").read_text(encoding="utf-8")
     assert "1 of 1 networks complete" in page
     assert "the bases reach 25.0 %" in page
+
+
+def several() -> Synthetic:
+    """Random splits, a known division, all classes with few images, and one class against rest."""
+    sweep = digits(splits=("s0", "s1"), layers=(1, 2))
+    for target in "AB":
+        place = {"split": "natural_manmade", "target": target, "division": "natural_manmade"}
+        base = Label(treatment="base", **place)
+        copy = Label(treatment="transfer", n=1, frozen=True, **place)
+        for label, top1 in ((base, 0.6), (copy, 0.5)):
+            id = sweep.add(label, top1, classes=3)
+            sweep.curves += curve_rows(id, [(100, top1)])
+    for limit in (5, 250, 500):
+        place = {"split": "whole", "target": "A", "division": "whole", "images_per_class": limit}
+        sweep.add(Label(treatment="base", **place), limit / 1000, classes=3)
+    alone = Label(treatment="base", split="s0-999", target="B", division="random-999")
+    training = json.dumps({"target": {"classes": [1], "rest": [2]}})
+    scores = {"auroc": 0.9, "balanced_accuracy": 0.8, "training": training}
+    sweep.add(alone, 0.99, classes=2, **scores)
+    return sweep
+
+
+@pytest.mark.usefixtures("light")
+def test_every_group_has_figures_of_its_own(tmp_path: Path) -> None:
+    page = write(several(), tmp_path)
+    assert set(figures_of(page)) == {
+        "figure2",
+        "decomposition",
+        "speed",
+        "chooser",
+        "figure2-natural_manmade",
+        "decomposition-natural_manmade",
+        "speed-natural_manmade",
+        "chooser-natural_manmade",
+        "figure2-random-999-auroc",
+        "figure2-random-999-balanced_accuracy",
+        "images-whole-5",
+    }
+    pngs = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert "figure2-natural_manmade.png" in pngs
+    assert "images-whole-5.png" in pngs
+    splits = {
+        name: {row["split"] for row in data_of(panels[0]) if "split" in row}
+        for name, panels in figures_of(page).items()
+        if name.startswith("figure2")
+    }
+    assert splits["figure2"] == {"s0", "s1"}
+    assert splits["figure2-natural_manmade"] == {"natural_manmade"}
+    title = figures_of(page)["figure2-random-999-auroc"][0]["title"]
+    assert title == "Test AUROC of each network, %"
+    text = prose(page)
+    assert "Natural / manmade: test top-1" in text
+    assert "Natural / manmade: test top-1: one split by nature: its intervals cover" in text
+    assert "bootstrap interval over classes and seeds (1 seed) of one split" in text
+    assert "Random splits with 999 classes in A: test AUROC" in text
+    assert "the bases reach 90.0 % test AUROC" in text
+    assert "paper" not in text
+
+
+@pytest.mark.usefixtures("light")
+def test_published_results_are_drawn_where_the_sweep_asks(tmp_path: Path) -> None:
+    page = write(several(), tmp_path, text="name: demo\nreference: paper\n")
+    upper, lower = figures_of(page)["figure2-natural_manmade"]
+    assert upper["title"] == "Test top-1 of each network, %; pale and dashed: paper, 2014"
+    assert [x["y"] for x in data_of(upper, layer=0)] == [pytest.approx(59.82, abs=0.01)]
+    assert [x["y"] for x in data_of(upper, layer=1)] == [pytest.approx(59.53, abs=0.01)]
+    assert [x["y"] for x in data_of(lower, layer=0)] == [pytest.approx(0.29, abs=0.01)]
+    (images,) = figures_of(page)["images-whole-5"]
+    drawn = {x["n"]: round(x["y"], 2) for x in data_of(images, layer=0)}
+    assert (drawn[250], drawn[500], len(drawn)) == (38.43, 47.57, 12)
+    title = figures_of(page)["figure2-random-999-auroc"][0]["title"]
+    assert title == "Test AUROC of each network, %"  # the paper has none
+    assert "the published results of Yosinski et al. (2014)" in prose(page)
+
+
+def data_of(panel: Any, layer: int | None = None) -> list[dict[str, Any]]:
+    """The rows that a panel draws, or those of one of its layers."""
+    spec = panel["spec"]
+    layers = spec["layer"] if layer is None else [spec["layer"][layer]]
+    named = spec.get("datasets", {})
+    return [
+        row
+        for mark in layers
+        for row in (mark["data"].get("values") or named.get(mark["data"].get("name"), []))
+    ]

@@ -50,6 +50,7 @@ class Frame:
     across: tuple[float, float]
     up: tuple[float, float]
     layers: Sequence[int] = ()
+    across_label: str = ""  # of an axis that is neither layers nor steps; it is logarithmic
     up_ticks: Sequence[float] = ()
     up_label: str = "datum.label"  # a Vega expression
 
@@ -62,10 +63,14 @@ class Frame:
                 title="layers copied, n", values=values, labelExpr=name, format="d", grid=False
             )
         else:
-            axis = alt.Axis(title="training step", format=",d", tickCount=6, grid=False)
+            name = self.across_label or "training step"
+            axis = alt.Axis(title=name, format=",d", tickCount=6, grid=False)
+        kind = "log" if self.across_label else "linear"
         up = alt.Axis(values=self.up_ticks or alt.Undefined, labelExpr=self.up_label)
         return {
-            "x": alt.X(f"{x}:Q", scale=alt.Scale(domain=self.across, nice=False), axis=axis),
+            "x": alt.X(
+                f"{x}:Q", scale=alt.Scale(type=kind, domain=self.across, nice=False), axis=axis
+            ),
             "y": alt.Y(f"{y}:Q", title=None, scale=alt.Scale(domain=self.up, nice=False), axis=up),
         }
 
@@ -132,6 +137,18 @@ def curves(rows: Rows, frame: Frame, *, x: str = "n") -> alt.Chart:
             detail="run:N",
         )
     )
+
+
+def overlay(rows: Rows, frame: Frame) -> list[alt.Chart]:
+    """One pale dashed line a series, or a rule where it has no n: results that are not ours."""
+    pale = {"opacity": 0.5, "strokeWidth": 1.5, "strokeDash": [4, 3]}
+    colour = _literal(alt.Color, "colour")
+    along = _chart([row for row in rows if row["n"]]).mark_line(**pale)
+    across = _chart([row for row in rows if not row["n"]]).mark_rule(**pale)
+    return [
+        along.encode(**frame.xy("n", "y"), color=colour, detail="label:N"),
+        across.encode(y=frame.xy("n", "y")["y"], color=colour),
+    ]
 
 
 def bands(rows: Rows, frame: Frame) -> list[alt.Chart]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.comparisons import ARMS, BASES, Network
+from orchestrator.comparisons import ARMS, BASES, METRICS, Network
 from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, Rows, layer_frame, span, stack, style
 
@@ -38,11 +38,17 @@ GAINS = {
     "transfer_gain": ("transfer gain", "recovery"),
     "longer_training": ("base_long", "base_long"),
 }
+PUBLISHED = "pale and dashed: paper, 2014"
 ASIDE = 0.13  # layers between the markers of two treatments of one n
 
 
-def figure2(networks: Sequence[Network], effects: Rows) -> list[Panel]:
-    """Each network at its n, and the mean difference to the own base with its interval."""
+def figure2(
+    networks: Sequence[Network], effects: Rows, published: tuple[Rows, Rows] = ((), ())
+) -> list[Panel]:
+    """Each network at its n, and the mean difference to the own base with its interval.
+
+    `published` are levels and effects of the same group of other results, drawn pale.
+    """
     aside = _aside(x.arm for x in networks)
     rows: list[Row] = []
     for x in networks:
@@ -54,24 +60,33 @@ def figure2(networks: Sequence[Network], effects: Rows) -> list[Panel]:
     for x in networks:
         heights[x.arm, x.n].append(100 * x.value)
     means = [style(arm) | {"n": n, "y": fmean(values)} for (arm, n), values in heights.items()]
-    frame = layer_frame([row["n"] for row in rows], span(row["y"] for row in rows))
+    others = [
+        style(row["arm"]) | {"n": row["n"], "y": 100 * row["value"]}
+        for row in published[0]
+        if (row["arm"], row["n"]) in heights
+    ]
+    frame = layer_frame({x.n for x in networks}, span(row["y"] for row in [*rows, *others]))
+    metric = METRICS[networks[0].metric]
     hover = {
         "name": "network",
         "id": "id",
         "label": "treatment",
-        "y": "test top-1, %",
+        "y": f"{metric}, %",
         "split": "split",
         "seed": "seed",
         "chance": "at chance",
     }
     upper = stack(
+        *charts.overlay(others, frame),
         charts.rules([row for row in means if row["label"] in BASES], frame),
         charts.points(rows, frame, hover, x="x"),
         charts.labels(means, frame),
     )
+    lower = lines(effects, AGAINST_BASE, zero="base", published=published[1])
+    note = f"; {PUBLISHED}" if others else ""
     return [
-        Panel("Test top-1 of each network, %", upper),
-        Panel("Mean difference to the own base, points", lines(effects, AGAINST_BASE, zero="base")),
+        Panel(f"{metric[0].upper()}{metric[1:]} of each network, %{note}", upper),
+        Panel(f"Mean difference to the own base, points{note}", lower),
     ]
 
 
@@ -83,10 +98,46 @@ def decomposition(effects: Rows) -> list[Panel]:
     ]
 
 
-def lines(effects: Rows, series: Mapping[str, tuple[str, str]], zero: str = "") -> Any:
+def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
+    """The bases by training images a class, and those of `published` pale; null is left out.
+
+    Networks with all images have no place on this axis.
+    """
+
+    def heights(rows: Rows) -> list[Row]:
+        return [
+            style(row["arm"])
+            | {"n": row["images_per_class"], "y": 100 * row["value"], "dash": [1, 0]}
+            | {key: None if row[key] is None else 100 * row[key] for key in ("low", "high")}
+            for row in sorted(rows, key=lambda row: row["images_per_class"] or 0)
+            if row["arm"] in BASES and row["images_per_class"] is not None
+        ]
+
+    rows, others = heights(levels), heights(published)
+    limits = [row["n"] for row in rows]
+    up = span(y for row in [*rows, *others] for y in (row["y"], row["low"], row["high"]))
+    frame = Frame((min(limits) / 1.5, max(limits) * 1.5), up, across_label="images of each class")
+    chart = stack(
+        *charts.overlay(others, frame),
+        *charts.bands(rows, frame),
+        charts.curves(rows, frame),
+        charts.points(rows, frame, {"label": "treatment", "n": "images", "y": "%"}),
+        charts.labels(rows, frame),
+    )
+    metric = METRICS[levels[0]["metric"]]
+    note = f"; {PUBLISHED}" if others else ""
+    return [Panel(f"Mean {metric} by training images of each class, %{note}", chart)]
+
+
+def lines(
+    effects: Rows,
+    series: Mapping[str, tuple[str, str]],
+    zero: str = "",
+    published: Rows = (),
+) -> Any:
     """Effects as lines with interval bands; one that has no n (n = 0) is a dashed rule with a bar.
 
-    Zero is a rule, too, named `zero`.
+    Zero is a rule, too, named `zero`. Of `published` effects the same series are drawn pale.
     """
     rows = [
         style(series[row["effect"]][1], series[row["effect"]][0])
@@ -96,12 +147,20 @@ def lines(effects: Rows, series: Mapping[str, tuple[str, str]], zero: str = "") 
         if row["effect"] in series
     ]
     origin = style("base", zero) | {"n": 0, "y": 0.0}
+    layers = {row["n"] for row in rows}
+    drawn = {(row["effect"], row["n"]) for row in effects}
+    others = [
+        style(series[row["effect"]][1]) | {"n": row["n"], "y": 100 * row["estimate"]}
+        for row in published
+        if row["effect"] in series and (row["effect"], row["n"]) in drawn
+    ]
     heights = [0.0, *(row[key] for row in rows for key in ("y", "low", "high"))]
-    frame = layer_frame([row["n"] for row in rows], span(heights))
+    frame = layer_frame(layers, span([*heights, *(row["y"] for row in others)]))
     copied = [row for row in rows if row["n"]]
     hover = {"label": "series", "n": "n", "y": "estimate, points", "splits": "splits"}
     bounds = {"low": "from", "high": "to"} if all(row["low"] is not None for row in rows) else {}
     return stack(
+        *charts.overlay(others, frame),
         *charts.bands(rows, frame),
         charts.rules([origin, *(row for row in rows if not row["n"])], frame),
         charts.curves(copied, frame),

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orchestrator.comparisons import ARMS, DIFFERENCES, measurements
-from orchestrator.report import charts, figures
-from orchestrator.report.charts import Panel
-from orchestrator.report.findings import count, findings, points
-from orchestrator.speed import speed, speeds
-from orchestrator.stats import effects, levels
+from orchestrator import yaml_source
+from orchestrator.comparisons import ARMS, DIFFERENCES, METRICS
+from orchestrator.errors import SweepError
+from orchestrator.intervals import CLASS_AND_SEED
+from orchestrator.report import charts
+from orchestrator.report.findings import count, findings, interval_note, points
+from orchestrator.report.groups import Findings, findings_of
+from orchestrator.stats import needs_classes
 from orchestrator.store import Store
 
 Row = Mapping[str, Any]
@@ -30,91 +32,98 @@ TITLES = {  # effect: (what the table calls it, how it is computed)
     name: (name.replace("co_", "co-").replace("_", " "), " − ".join(pair))
     for name, pair in DIFFERENCES.items()
 }
-PNG = {"figure2": (1, 620), "decomposition": (2, 420), "speed": (2, 420), "curves": (4, 240)}
+PNG = {
+    "figure2": (1, 620),
+    "images": (1, 620),
+    "decomposition": (2, 420),
+    "speed": (2, 420),
+    "curves": (4, 240),
+}
 MOST_FAILURES = 100
 
 
-def write_report(store: Store, sweep: str, members: pa.Table, folder: Path) -> Path:
+def write_report(
+    store: Store, sweep: str, members: pa.Table, folder: Path, published: str | None = None
+) -> Path:
     """Write `index.html` and the PNG figures of a sweep into a folder; the path of the HTML file.
 
     `members` are the sweep's rows of the table `sweeps`. What has not run yet is only missing.
+    `published` is the `reference` whose results are drawn beside these, by default the sweep's own.
     """
     ids = members["id"].unique()
-    trials = store.table("trials")
-    trials = trials.filter(pc.is_in(trials["id"], ids))
-    curves = store.table("curves")
-    curves = curves.filter(pc.is_in(curves["id"], ids))
+    text = _text(store, sweep)
+    tables = {
+        name: (table := store.table(name)).filter(pc.is_in(table["id"], ids))
+        for name in ("trials", "curves", *(["classes"] if needs_classes(members) else []))
+    }
+    groups = findings_of(members, **tables, published=published or _reference(text))
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = _figures(members, trials, curves) if "complete" in trials["outcome"].to_pylist() else {}
-    for name, (columns, width) in PNG.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)  # one of an earlier report would not belong to this one
-        if name in drawn:
-            path.write_bytes(charts.png(drawn[name], columns=columns, width=width))
-    page = _context(sweep, members, trials, curves) | {"sweep": sweep, "text": _text(store, sweep)}
-    shown = {name: drawn[name] for name in drawn if name != "curves"}
+    for path in folder.glob("*.png"):  # one of an earlier report would not belong to this one
+        if path.stem.partition("-")[0] in PNG:
+            path.unlink()
+    for group in groups:
+        for name, panels in group.figures.items():
+            if name in PNG:
+                columns, width = PNG[name]
+                image = charts.png(panels, columns=columns, width=width)
+                (folder / f"{name}{group.suffix}.png").write_bytes(image)
+    page = _context(sweep, members, tables["trials"], groups) | {"sweep": sweep, "text": text}
     page["figures"] = {
-        name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
-        for name, panels in shown.items()
+        f"{name}{group.suffix}": [
+            {"title": panel.title, "spec": charts.spec(panel)} for panel in panels
+        ]
+        for group in groups
+        for name, panels in group.figures.items()
+        if name != "curves"
     }
     path = folder / "index.html"
     path.write_text(_render(page), encoding="utf-8")
     return path
 
 
-def _figures(members: pa.Table, trials: pa.Table, curves: pa.Table) -> dict[str, list[Panel]]:
-    """Panels by figure; `chooser` is for the HTML what `curves` is for the PNG."""
-    networks = measurements(members, trials)
-    included = _included(effects(members, trials))
-    drawn = {"figure2": figures.figure2(networks, included)}
-    if included:
-        drawn["decomposition"] = figures.decomposition(included)
-    each = speed(members, trials, curves)
-    if each.num_rows:
-        drawn["speed"] = figures.speed_figure(each.to_pylist(), speeds(each).to_pylist())
-    if rows := figures.learning(networks, curves):
-        drawn["curves"] = figures.learning_figure(rows, choose=False)
-        drawn["chooser"] = figures.learning_figure(rows, choose=True)
-    return drawn
-
-
-def _context(sweep: str, members: pa.Table, trials: pa.Table, curves: pa.Table) -> dict[str, Any]:
+def _context(
+    sweep: str, members: pa.Table, trials: pa.Table, groups: Sequence[Findings]
+) -> dict[str, Any]:
     """What the page says beside its figures."""
-    all_effects = effects(members, trials)
-    included = _included(all_effects)
-    excluded = [row for row in all_effects.to_pylist() if row["at_chance"] == "excluded"]
-    by_level = levels(members, trials).to_pylist()
-    by_speed = speeds(speed(members, trials, curves)).to_pylist()
     rows = trials.to_pylist()
-    layers = sorted(set(members["n"].to_pylist()) - {0})
-    with_chance, without_chance = (
-        _matrix(chosen, "effect", layers, _effect, TITLES) for chosen in (included, excluded)
-    )
     return {
-        "notes": _notes(sweep, members, rows, included),
+        "notes": _notes(sweep, members, rows, groups),
         "complete": sum(row["outcome"] == "complete" for row in rows),
         "planned": len(members["id"].unique()),
-        "findings": findings(included, by_level, by_speed),
-        "layers": layers,
-        "levels": _matrix(by_level, "arm", layers, _level, ARMS),
-        "effects": with_chance,
-        "differing": [row for row in without_chance if row not in with_chance],
-        "speeds": _matrix(by_speed, "arm", layers, _steps, ARMS),
-        "all_effects": all_effects.to_pylist(),
+        "groups": [_of_group(group, several=len(groups) > 1) for group in groups],
         "titles": TITLES,
         "failures": _failures(members, rows),
         "most_failures": MOST_FAILURES,
         "provenance": _provenance(rows),
-        "intervals": any(row["low"] is not None for row in included),
         "points": points,
     }
 
 
-def _included(table: pa.Table) -> list[dict[str, Any]]:
-    return [row for row in table.to_pylist() if row["at_chance"] == "included"]
+def _of_group(group: Findings, *, several: bool) -> dict[str, Any]:
+    """The sentences and tables of one group."""
+    with_chance, without_chance = (
+        _matrix(chosen, "effect", group.layers, _effect, TITLES)
+        for chosen in (group.included, group.excluded)
+    )
+    bounded = [row for row in group.included if row["low"] is not None]
+    return {
+        "title": group.title if several else "",
+        "suffix": group.suffix,
+        "metric": METRICS[group.group.metric],
+        "drawn": list(group.figures),
+        "findings": findings(group.included, group.levels, group.speeds),
+        "layers": group.layers,
+        "levels": _matrix(group.levels, "arm", group.layers, _level, ARMS),
+        "effects": with_chance,
+        "differing": [row for row in without_chance if row not in with_chance],
+        "speeds": _matrix(group.speeds, "arm", group.layers, _steps, ARMS),
+        "all_effects": group.included + group.excluded,
+        "interval": interval_note(bounded[0]) if bounded else "",
+        "overlaid": group.overlaid,
+    }
 
 
-def _notes(sweep: str, members: pa.Table, rows: Rows, included: Rows) -> list[str]:
+def _notes(sweep: str, members: pa.Table, rows: Rows, groups: Sequence[Findings]) -> list[str]:
     """What a reader must know first."""
     planned, outcomes = len(members["id"].unique()), Counter(row["outcome"] for row in rows)
     if not outcomes["complete"]:
@@ -131,10 +140,19 @@ def _notes(sweep: str, members: pa.Table, rows: Rows, included: Rows) -> list[st
             f"Incomplete: {outcomes['complete']} of {planned} networks are complete "
             f"({', '.join(others)}). All numbers are of those that are."
         )
-    if included and max(row["n_splits"] for row in included) < 2:
-        notes.append(
-            "One split: differences have no interval, because the split is what an interval counts."
-        )
+    for group in groups:
+        where = f"{group.title}: one" if len(groups) > 1 else "One"
+        units = {row["unit"] for row in group.included}
+        if CLASS_AND_SEED in units:
+            notes.append(
+                f"{where} split by nature: its intervals cover which classes and which seeds were "
+                "drawn, and nothing of how another such division would come out."
+            )
+        elif units and max(row["n_splits"] for row in group.included) < 2:
+            notes.append(
+                f"{where} split: differences have no interval, because the split is what an "
+                "interval counts."
+            )
     if chance := sum(bool(row["at_chance"]) for row in rows):
         networks = count(chance, "network")
         notes.append(f"{networks} never left chance: effects are given with and without them.")
@@ -165,7 +183,7 @@ def _matrix(
 
 
 def _level(row: Row) -> tuple[str, str]:
-    return points(row["top1"], sign=False), _half(row, "top1")
+    return points(row["value"], sign=False), _half(row, "value")
 
 
 def _effect(row: Row) -> tuple[str, str]:
@@ -232,6 +250,16 @@ def _text(store: Store, sweep: str) -> str:
         return ""
     metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
     return (metadata.get(b"sweep") or b"").decode()
+
+
+def _reference(text: str) -> str | None:
+    """The `reference` that a sweep's file names; none where the text is not that of a file."""
+    try:
+        data, _ = yaml_source.parse(text, "sweep")
+    except SweepError:
+        return None
+    found = data.get("reference") if isinstance(data, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _render(page: Mapping[str, Any]) -> str:
