@@ -104,14 +104,15 @@ def redraw_classes(
     for x in networks:
         if (x.sweep, x.division) in alone and x.metric == "top1":
             targets[x.sweep, x.division, x.split, x.target][x.id] = x.value
-    wanted = pa.array({id for values in targets.values() for id in values}, pa.string())
+    ids = pa.array(sorted({id for values in targets.values() for id in values}), pa.string())
     test = classes.filter(
-        pc.and_(pc.equal(classes["subset"], "test"), pc.is_in(classes["id"], wanted))
-    ).sort_by([("id", "ascending"), ("class_index", "ascending")])
-    correct, total = (test[name].to_numpy() for name in ("correct", "total"))
-    ids = test["id"].to_numpy(zero_copy_only=False)
-    unique = zip(*np.unique(ids, return_index=True, return_counts=True), strict=True)
-    rows = {id: slice(start, start + count) for id, start, count in unique}
+        pc.and_(pc.equal(classes["subset"], "test"), pc.is_in(classes["id"], ids))
+    )
+    code = pc.index_in(test["id"], ids).to_numpy()
+    order = np.lexsort((test["class_index"].to_numpy(), code))
+    correct, total = (test[name].to_numpy()[order] for name in ("correct", "total"))
+    unique = zip(*np.unique(code[order], return_index=True, return_counts=True), strict=True)
+    rows = {ids[k].as_py(): slice(start, start + count) for k, start, count in unique}
     found: dict[tuple[str, str], np.ndarray] = {}
     for (sweep, *target), values in targets.items():
         known = [id for id in values if id in rows]

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from synthetic import START, digits
 
+from orchestrator import reference
 from orchestrator.query import VIEWS, QueryError, connect, run_query, to_csv, to_json, to_parquet
 from orchestrator.speed import speed, speeds
-from orchestrator.stats import effects, levels
+from orchestrator.stats import effects, levels, table1
 from orchestrator.store import Store
 from orchestrator.tables import SCHEMAS
 
@@ -105,6 +106,9 @@ def test_views_of_statistics_are_those_of_python(store: Store) -> None:
     wanted = {
         "effects": effects(members, trials),
         "levels": levels(members, trials),
+        "table1": table1(members, trials),
+        "paper": reference.paper(),
+        "paper_curves": reference.tables().curves,
         "speed": each,
         "speeds": speeds(each),
     }
