@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 INTERRUPTED = 130
+DRAINED = os.EX_TEMPFAIL  # 75: run the same command again, as batch systems understand it
 MISTAKE = 2
 
 app = typer.Typer(
@@ -170,16 +171,23 @@ def run(
                 _launch(carried, address, cpus, gpus, dashboard)
         except KeyboardInterrupt:
             progress.close()
-            tally = carried.tally()
-            say(
-                out,
-                f"stopped with {tally['complete']} of {len(carried.trials)} trials complete; "
-                "the same command goes on from here",
-            )
+            _say_stopped(carried, out)
             raise typer.Exit(INTERRUPTED) from None
         finally:
             progress.close()
+        if carried.open_trials():
+            _say_stopped(carried, out)
+            raise typer.Exit(DRAINED)
     _conclude(carried, opened, out, report)
+
+
+def _say_stopped(carried: Run, out: Console) -> None:
+    complete = carried.tally()["complete"]
+    say(
+        out,
+        f"stopped with {complete} of {len(carried.trials)} trials complete; "
+        "the same command goes on from here",
+    )
 
 
 def _launch(

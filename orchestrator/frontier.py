@@ -26,6 +26,7 @@ class Ending(enum.Enum):
     NODE_LOST = "node lost"
     WORKER_DIED = "worker died"
     OUT_OF_MEMORY = "out of memory"
+    STOPPED = "stopped"  # with a snapshot, because it was asked to
 
 
 class State(enum.Enum):
@@ -168,7 +169,7 @@ class Frontier:
                     self._lose(id, f"out of memory with {_memory(self.requests[id])}: {reason}")
                     return
                 self.requests[id] = more
-            case Ending.NODE_LOST:
+            case Ending.NODE_LOST | Ending.STOPPED:
                 pass
         self.retries[id] += 1
         self._set(id, State.WAITING)

@@ -15,8 +15,9 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # Ray reads these when it is imported: no loggers, no reports, no usage statistics, Ctrl-C for us.
@@ -42,6 +43,7 @@ if not os.environ.get("RAY_ADDRESS"):
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.exceptions import RayActorError  # noqa: E402
+from ray.experimental import internal_kv  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -70,12 +72,18 @@ class Cluster:
 
 
 def launch(run: Run, cluster: Cluster) -> None:
-    """Carry out a run on a cluster. Raises `LayerwiseError` for requests that no node can meet."""
-    with connect(cluster), tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
+    """Carry out a run on a cluster. Raises `LayerwiseError` for requests that no node can meet.
+
+    SIGUSR1 drains it, as a batch system or a spot notice asks before it takes the machines: every
+    trial under way ends with a snapshot, nothing new begins, and this returns with `run` not done.
+    """
+    drain = Drain()
+    scratch_folder = tempfile.TemporaryDirectory(prefix="layerwise-")
+    with drain.on_signal(), connect(cluster), scratch_folder as scratch:
         slots = _slots(run)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
         scheduler = _Scheduler(slots)
-        searcher = _FrontierSearcher(run, scheduler)
+        searcher = _FrontierSearcher(run, scheduler, drain)
         tuner = tune.Tuner(
             tune.with_resources(Worker, _placement),
             tune_config=tune.TuneConfig(
@@ -93,7 +101,7 @@ def launch(run: Run, cluster: Cluster) -> None:
             ),
         )
         tuner.fit()
-    assert run.done, "Ray Tune ended before the sweep did"
+    assert run.done or drain.asked, "Ray Tune ended before the sweep did"
 
 
 @contextlib.contextmanager
@@ -137,15 +145,59 @@ def connect(cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
+@dataclass
+class Drain:
+    """Whether to stop with snapshots: known to the driver, told to workers through the cluster.
+
+    Actors that train answer no calls, so they look at a key of the head's table once a second.
+    """
+
+    key: str = field(default_factory=lambda: f"layerwise-drain-{secrets.token_hex(8)}")
+    asked: bool = False
+    told: bool = False
+    look: float = 0.0
+
+    @contextlib.contextmanager
+    def on_signal(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGUSR1, self.ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def ask(self, *_: object) -> None:
+        """Only this: a signal may come in the middle of anything."""
+        self.asked = True
+
+    def tell(self) -> None:
+        """In the driver, again and again: tell the workers, once it is asked for."""
+        signal.signal(signal.SIGUSR1, self.ask)  # Tune takes it for itself when it starts
+        if self.asked and not self.told:
+            internal_kv._internal_kv_put(self.key, b"yes")
+            self.told = True
+
+    def __call__(self) -> bool:
+        """In a worker: whether it was asked for."""
+        if not self.asked and time.monotonic() >= self.look:
+            self.asked = internal_kv._internal_kv_get(self.key) is not None
+            self.look = time.monotonic() + 1.0
+        return self.asked
+
+
 class Worker(tune.Trainable):  # type: ignore[misc]
     """An actor that carries out jobs, one trial a step; it is reused for the next job."""
 
     def setup(self, config: dict[str, Any]) -> None:
         worker.prepare()
         self.assignments = [Assignment.from_json(text) for text in config["trials"]]
+        self.drain = Drain(key=config["drain"])
 
     def step(self) -> dict[str, Any]:
-        report = worker.run(self.assignments.pop(0))
+        assignment = self.assignments.pop(0)
+        if self.drain():
+            report = Report(assignment.labels["id"], Ending.STOPPED)
+        else:
+            report = worker.run(assignment, stop=self.drain)
         return {"report": report, "done": not self.assignments}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -206,14 +258,14 @@ def classify(error: BaseException | None) -> tuple[Ending, str]:
 class _FrontierSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the jobs that are ready, and tells the frontier how they ended."""
 
-    def __init__(self, run: Run, scheduler: _Scheduler):
+    def __init__(self, run: Run, scheduler: _Scheduler, drain: Drain):
         super().__init__()
-        self.run, self.scheduler = run, scheduler
+        self.run, self.scheduler, self.drain = run, scheduler, drain
         self.jobs: dict[str, Job] = {}
         self.reports: dict[str, dict[str, Report]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.run.done:
+        if self.run.done or self.drain.asked:
             return str(Searcher.FINISHED)
         taken = self.run.take()
         if taken is None:
@@ -223,7 +275,8 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
         self.scheduler.suggested[trial_id] = len(self.scheduler.suggested)
         self.reports[trial_id] = {}
         request = json.dumps(self.jobs[trial_id].request.model_dump())
-        return {"trials": [assignment.to_json() for assignment in assignments], "request": request}
+        trials = [assignment.to_json() for assignment in assignments]
+        return {"trials": trials, "request": request, "drain": self.drain.key}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         report: Report = result["report"]
@@ -253,10 +306,13 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
 
 
 class _Starts(tune.Callback):  # type: ignore[misc]
-    """Tells the run when a worker begins with a job."""
+    """Tells the run when a worker begins with a job, and the workers when to stop."""
 
     def __init__(self, searcher: _FrontierSearcher):
         self.searcher = searcher
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:  # noqa: ARG002
+        self.searcher.drain.tell()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ARG002
         self.searcher.run.started(self.searcher.jobs[trial.trial_id])

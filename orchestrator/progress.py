@@ -65,7 +65,8 @@ class RunProgress:
     def ended(self, trial: Trial, ending: Ending, message: str) -> None:
         self.running -= 1
         if ending not in (Ending.COMPLETE, Ending.FAILED):
-            self._say(f"{trial.name}: {ending.value}, to be tried again: {message}")
+            if ending is not Ending.STOPPED:
+                self._say(f"{trial.name}: {ending.value}, to be tried again: {message}")
             self._show()
             return
         if ending is Ending.FAILED:

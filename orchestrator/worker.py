@@ -95,6 +95,7 @@ class Report:
 
 
 Watcher = Callable[[Any], None]
+Stop = Callable[[], bool]
 
 
 def prepare() -> None:
@@ -103,11 +104,18 @@ def prepare() -> None:
     importlib.import_module("torch._dynamo")  # an optimiser's first step would import it
 
 
-def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = None) -> Report:
+def run(
+    assignment: Assignment,
+    *,
+    record: bool = True,
+    watch: Watcher | None = None,
+    stop: Stop = lambda: False,
+) -> Report:
     """Train one trial and write what came out; nothing is written unless `record`.
 
-    `watch` sees every row of the training. What would end the same when tried again is a report;
-    what might not (a damaged checkpoint of the parent, a full disk) is raised.
+    `watch` sees every row of the training; once `stop` says yes, the last is a snapshot. What
+    would end the same when tried again is a report; what might not (a damaged checkpoint of the
+    parent, a full disk) is raised.
     """
     import torch
 
@@ -145,7 +153,7 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
         parent = _parent(assignment, training, store)
         resume = next(store.progress(training.id), None) if record else None
         with contextlib.closing(
-            train(training, parent=parent, resume=resume, runtime=runtime)
+            train(training, parent=parent, resume=resume, runtime=runtime, stop=stop)
         ) as rows:
             for item in rows:
                 if watch is not None:
@@ -173,7 +181,8 @@ def run(assignment: Assignment, *, record: bool = True, watch: Watcher | None = 
     finally:
         if runtime.device == "cuda":
             torch.cuda.empty_cache()  # the process lives on, and others may share its GPU
-    raise AssertionError("a training ends with a result or a failure")
+    assert stop(), "a training ends with a result or a failure, or is stopped"
+    return Report(training.id, Ending.STOPPED)
 
 
 def _parent(assignment: Assignment, training: Training, store: Store) -> bytes | None:

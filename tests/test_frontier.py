@@ -279,10 +279,11 @@ def test_a_worker_that_dies_is_tried_three_times_more() -> None:
     assert frontier.done
 
 
-def test_a_node_may_be_lost_any_number_of_times() -> None:
+@pytest.mark.parametrize("ending", [Ending.NODE_LOST, Ending.STOPPED])
+def test_what_is_not_the_trials_fault_may_happen_any_number_of_times(ending: Ending) -> None:
     frontier = Frontier({"a": Node()})
     for _ in range(100):
-        assert end(frontier, Ending.NODE_LOST) == []
+        assert end(frontier, ending) == []
     assert frontier.take() == Job(("a",), Resources(), 100)
 
 

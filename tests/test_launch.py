@@ -10,10 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from s3_server import S3Server
 
 from orchestrator.store import Store
 from orchestrator.tables import result_columns
@@ -43,7 +46,7 @@ def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProce
     )
 
 
-def results(store: Path) -> dict[str, pa.Table]:
+def results(store: Path | str) -> dict[str, pa.Table]:
     """The result columns of all tables, in an order of their own."""
     tables = {}
     for name, keys in (("trials", ["id"]), ("curves", ["id", "step"])):
@@ -63,8 +66,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for_rows(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+    wait_for(lambda: len(list(store.glob("trials/complete/*.parquet"))) >= count, process)
+
+
+def wait_for(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while len(list(store.glob("trials/complete/*.parquet"))) < count:
+    while not happened():
         assert process.poll() is None, "the run ended before it could be disturbed"
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.05)
@@ -123,6 +130,54 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     if stop is not signal.SIGTERM:  # it stops as SIGINT does
         assert run(tmp_path).returncode == 0
         assert results(tmp_path) == results(undisturbed)
+
+
+def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(tmp_path: Path) -> None:
+    """SIGUSR1, as batch systems send it: snapshots at once, not when the next ones are due."""
+    longer = ["--only", "treatment=base", "--set", "recipe.steps=2000"]
+    longer += ["--set", "checkpoint_seconds=2"]
+    with subprocess.Popen(
+        command(tmp_path, *longer),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        wait_for(lambda: list(tmp_path.glob("progress/*/*.safetensors")), process)
+        asked = time.time()
+        process.send_signal(signal.SIGUSR1)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (os.EX_TEMPFAIL, "")
+    assert output.splitlines()[-1] == (
+        "stopped with 0 of 2 trials complete; the same command goes on from here"
+    )
+    assert "to be tried again" not in output
+    begun = list((tmp_path / "progress").iterdir())
+    newest = [max(file.stat().st_mtime for file in trial.iterdir()) for trial in begun]
+    assert all(asked < when for when in newest)
+    done = run(tmp_path, *longer)
+    assert done.returncode == 0, done.stderr
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert {row["id"] for row in rows if row["resumes"] == 1} == {trial.name for trial in begun}
+    assert [row["exact"] for row in rows] == [True, True]
+
+
+def test_a_sweep_on_s3_through_ray(undisturbed: Path, s3: S3Server, tmp_path: Path) -> None:
+    uri = s3.new_bucket()
+    line = command(Path("x"), "--set", "layers=[7]")
+    line[line.index("--store") + 1] = uri
+    more = environment(LAYERWISE_CACHE=str(tmp_path))
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=PATIENCE, env=more, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found, expected = results(uri), results(undisturbed)
+    assert found["trials"].num_rows == 2 * (2 + 5)
+    ids = found["trials"]["id"]
+    for table in expected:
+        assert found[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
+    reads = [asked for asked in s3.asked if asked.startswith("GET") and "/checkpoints/" in asked]
+    assert len(reads) == 2  # of both bases, once, by all workers of this machine
 
 
 def descendants(process: int) -> dict[int, str]:

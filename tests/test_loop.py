@@ -33,6 +33,7 @@ from trainings import (
 )
 
 from orchestrator import worker
+from orchestrator.frontier import Ending
 from orchestrator.spec import Resources
 from orchestrator.store import Store
 from orchestrator.tables import result_columns
@@ -453,6 +454,21 @@ def test_a_snapshot_after_every_step_but_the_last() -> None:
     assert not any(isinstance(r, Snapshot) for r in rows(training()))
 
 
+@pytest.mark.parametrize("steps", [1, 7, 19])
+def test_a_training_that_is_asked_to_stop_ends_with_a_snapshot_that_goes_on(steps: int) -> None:
+    asked = itertools.count(1)
+    *_, last = train(training(), stop=lambda: next(asked) >= steps)
+    assert isinstance(last, Snapshot)
+    assert last.step == steps
+    *_, end = train(training(), resume=last.data)
+    assert_equal(end, result(training()), resumes=1)
+
+
+def test_a_training_in_its_last_step_is_not_stopped() -> None:
+    *_, last = train(training(), stop=itertools.chain([False] * 19, [True]).__next__)
+    assert isinstance(last, Result)
+
+
 DROPS = Schedule(family="step", every=9)
 RESUMED = [
     training(steps=23),
@@ -646,6 +662,19 @@ def assignment(one: Training, store: Store, parent: bytes | None) -> Assignment:
         store=store.root,
         git_commit=None,
     )
+
+
+def test_a_stopped_trial_keeps_its_snapshot_and_has_no_row(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), training()
+    given = dataclasses.replace(assignment(one, store, None), checkpoint_seconds=1000.0)
+    report = worker.run(given, stop=lambda: True)
+    assert (report.ending, report.checkpoint) == (Ending.STOPPED, None)
+    assert store.outcomes() == {}
+    assert len(store.names("progress", one.id)) == 1
+    assert worker.run(given).ending is Ending.COMPLETE
+    row = store.row(one.id)
+    assert row is not None
+    assert (row["resumes"], row["exact"], store.names("progress")) == (1, True, [])
 
 
 def run_and_die(given: Assignment, step: int, seconds: float) -> None:

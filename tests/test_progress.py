@@ -61,6 +61,8 @@ def test_the_time_left_is_the_work_left_at_the_rate_so_far(
 
 def test_what_goes_wrong_is_said_at_once(progress: RunProgress, out: io.StringIO) -> None:
     progress.started(A)
+    progress.ended(A, Ending.STOPPED, "")
+    progress.started(A)
     progress.ended(A, Ending.WORKER_DIED, "killed")
     progress.started(A)
     progress.ended(A, Ending.FAILED, "trial A failed: loss is nan")

@@ -127,9 +127,11 @@ def train(
     parent: bytes | None = None,
     resume: bytes | None = None,
     runtime: Runtime = Runtime(),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Row, None, None]:
     """Train one network. `parent` is the base's checkpoint, `resume` a `Snapshot`'s data.
 
+    `stop` is asked after every step; once it says yes the last row is a `Snapshot`.
     Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
     Close the iterator, or exhaust it: the threads that read images end then.
     """
@@ -177,9 +179,12 @@ def train(
                     return
                 yield run.point(validation, rate, run.step * learner.batches.order.batch)
                 clock.restart()
-            if not last and time.perf_counter() - saved >= runtime.checkpoint_seconds:
+            stopping = not last and stop()
+            if stopping or (not last and time.perf_counter() - saved >= runtime.checkpoint_seconds):
                 clock.lap("train", learner.batches.waited)
                 yield Snapshot(step=run.step, data=run.pack(learner))
+                if stopping:
+                    return
                 clock.restart()
                 saved = time.perf_counter()
         yield _result(run, learner, validation, test)
