@@ -53,11 +53,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Job:
-    """What is handed to a worker: trials and one request. `retries` counts the attempts before."""
+    """What is handed to a worker: trials and one request.
+
+    `retries` counts the attempts before, `raises` those that ran out of memory and asked for more.
+    """
 
     trials: tuple[str, ...]
     request: Resources
     retries: int = 0
+    raises: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Frontier:
             return None
         _, _, id = heapq.heappop(self._ready)
         self._set(id, State.RUNNING)
-        return Job((id,), self.requests[id], self.retries[id])
+        return Job((id,), self.requests[id], self.retries[id], self.raises[id])
 
     def finish(self, job: Job, endings: Mapping[str, tuple[Ending, str]]) -> list[GivenUp]:
         """Record how each trial of a job ended and why; the trials given up because of it."""

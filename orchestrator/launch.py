@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import os
 import secrets
@@ -18,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 # Ray reads these when it is imported: no loggers, no reports, no usage statistics, Ctrl-C for us.
@@ -47,11 +47,11 @@ from ray.experimental import internal_kv  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from orchestrator import worker  # noqa: E402
+from orchestrator import placement, worker  # noqa: E402
 from orchestrator.errors import LayerwiseError  # noqa: E402
 from orchestrator.frontier import Ending, Job  # noqa: E402
-from orchestrator.plan import Trial  # noqa: E402
 from orchestrator.run import Run  # noqa: E402
+from orchestrator.spec import Resources  # noqa: E402
 from orchestrator.worker import Assignment, Report  # noqa: E402
 
 # Ray replaces 127.0.0.1 by the machine's outside address; elsewhere than on Linux it does not.
@@ -274,7 +274,7 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
         self.jobs[trial_id], assignments = taken
         self.scheduler.suggested[trial_id] = len(self.scheduler.suggested)
         self.reports[trial_id] = {}
-        request = json.dumps(self.jobs[trial_id].request.model_dump())
+        request = self.jobs[trial_id].request.model_dump_json()
         trials = [assignment.to_json() for assignment in assignments]
         return {"trials": trials, "request": request, "drain": self.drain.key}
 
@@ -319,34 +319,17 @@ class _Starts(tune.Callback):  # type: ignore[misc]
 
 
 def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    request = json.loads(config["request"])
-    bundle = {"CPU": request["cpu"], **request["custom"]}
-    if request["gpu"]:
-        bundle["GPU"] = request["gpu"]
-    if request["memory_gb"]:
-        bundle["memory"] = int(request["memory_gb"] * 1e9)
-    return tune.PlacementGroupFactory([bundle])
+    request = Resources.model_validate_json(config["request"])
+    return tune.PlacementGroupFactory([placement.bundle(request)])
 
 
 def _slots(run: Run) -> int:
-    """How many of the smallest trials the cluster holds at once.
+    """How many trials the cluster holds at once. Raises `LayerwiseError` if it can never hold one.
 
-    Raises `LayerwiseError` if no node of the cluster, empty, could hold one of the trials.
+    A cluster of our own grows by nothing; of others, what `ray up` wrote on the head says it.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    slots = 1
-    requests: dict[str, Trial] = {}
-    for trial in run.trials.values():
-        requests.setdefault(trial.request.model_dump_json(), trial)
-    for request, trial in requests.items():
-        bundle = _placement({"request": request}).bundles[0]
-        held = [int(min(node.get(k, 0) / v for k, v in bundle.items() if v)) for node in nodes]
-        if not any(held):
-            largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
-            has = {k: largest.get(k, 0) for k in bundle}
-            raise LayerwiseError(
-                f"trial {trial.name} asks for {bundle}, and no node of the cluster can give that; "
-                f"the largest has {has}: lower `resources` in the sweep, or use a larger cluster"
-            )
-        slots = max(slots, sum(held))
-    return slots
+    types: Any = []
+    if os.environ.get("RAY_ADDRESS"):
+        types = placement.startable(Path.home() / "ray_bootstrap_config.yaml", os.environ)
+    return placement.slots(run.trials.values(), nodes, types)

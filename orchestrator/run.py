@@ -93,6 +93,7 @@ class Run:
                     request=job.request,
                     retries=job.retries,
                     data_root=self.plan.sweep.dataset.root,
+                    raises=job.raises,
                 )
             )
         return job, assignments

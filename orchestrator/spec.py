@@ -7,7 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 
 from orchestrator.yaml_source import shown
 from trainers.config import (
@@ -159,12 +166,24 @@ def _gpus(value: float) -> float:
     return value
 
 
+def _accelerator(value: str, info: ValidationInfo) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise ValueError(f"expected a kind of GPU as Ray calls it, such as A100, found {value!r}")
+    if not info.data.get("gpu"):
+        raise ValueError("needs gpu: it says which kind of GPU")
+    return value
+
+
 class Resources(_Model):
-    """What a trial asks of a node. `memory_gb` in 10⁹ bytes; `custom` as Ray's custom resources."""
+    """What a trial asks of a node. `memory_gb` in 10⁹ bytes; `custom` as Ray's custom resources.
+
+    `accelerator` is a kind of GPU as Ray calls it, such as A100, T4 or A10G.
+    """
 
     cpu: Annotated[float, Field(gt=0)] = 1.0
     gpu: Annotated[float, Field(ge=0), AfterValidator(_gpus)] = 0.0
     memory_gb: Annotated[float, Field(gt=0)] | None = None
+    accelerator: Annotated[str, AfterValidator(_accelerator)] | None = None
     custom: dict[str, Annotated[float, Field(ge=0)]] = {}
 
 

@@ -87,6 +87,7 @@ RESULTS: list[Column] = [
 RUN: list[Column] = [
     ("attempt", TEXT, "names the attempt; curves and classes carry it too"),
     ("retries", INT, "attempts before this one"),
+    ("memory_raises", INT, "attempts before this one that ran out of memory; each asked for more"),
     ("resumes", INT, "times that it went on from a snapshot"),
     ("exact", YES, "every resume was under equal settings, so the numbers are exact"),
     ("seconds_total", REAL, "wall time of the last attempt, from reading to the row"),

@@ -22,6 +22,7 @@ from importlib import metadata
 from typing import Any
 
 from orchestrator.frontier import Ending
+from orchestrator.placement import resources_json
 from orchestrator.plan import Trial
 from orchestrator.spec import Resources
 from orchestrator.store import Store
@@ -41,6 +42,7 @@ class Assignment:
     argument: str
     request: dict[str, Any]
     retries: int
+    raises: int = 0
     parent_checkpoint: str | None
     keep_checkpoint: bool
     checkpoint_seconds: float
@@ -59,6 +61,7 @@ class Assignment:
         request: Resources | None = None,
         retries: int = 0,
         data_root: str | None = None,
+        raises: int = 0,
     ) -> Assignment:
         return cls(
             training=canonical(trial.training),
@@ -66,6 +69,7 @@ class Assignment:
             argument=trial.argument,
             request=(request or trial.request).model_dump(),
             retries=retries,
+            raises=raises,
             parent_checkpoint=parent_checkpoint,
             keep_checkpoint=trial.keep_checkpoint,
             checkpoint_seconds=checkpoint_seconds,
@@ -237,11 +241,12 @@ def _run_columns(assignment: Assignment, runtime: Any) -> dict[str, Any]:
     return {
         "parent_checkpoint": assignment.parent_checkpoint,
         "retries": assignment.retries,
+        "memory_raises": assignment.raises,
         "resumes": 0,
         "cpu": request["cpu"],
         "gpu": request["gpu"],
         "memory_bytes": None if memory is None else int(memory * 1e9),
-        "resources": json.dumps(request["custom"], sort_keys=True),
+        "resources": resources_json(Resources(**request)),
         "threads": runtime.threads,
         "device": device_name(runtime.device),
         "host": socket.gethostname(),

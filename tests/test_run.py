@@ -401,3 +401,30 @@ def test_data_that_changed_after_planning_fails_by_name(
     assert row["error_type"] == "DataError"
     assert "scikit-learn's digits have changed" in row["error_message"]
     datasets._load.cache_clear()
+
+
+def test_a_trial_that_ran_out_of_memory_is_tried_again_with_more_and_the_row_says_so(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from trainers import loop
+
+    train, failures = loop.train, iter([True, True])
+
+    def short_of_memory(*arguments: Any, **options: Any) -> Any:
+        if next(failures, False):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(loop, "train", short_of_memory)
+    planned = plan_of(SMALL, "resources={default: {memory_gb: 1.5}}", "treatments=[base]")
+    told = Told()
+    run_inline(Run(planned, store, told))
+    columns = ["memory_raises", "retries", "memory_bytes", "outcome"]
+    rows = store.table("trials", columns).sort_by([("memory_raises", "descending")]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        (2, 2, 6_000_000_000, "complete"),
+        (0, 0, 1_500_000_000, "complete"),
+    ]
+    assert [ending for _, ending in told.endings].count(Ending.OUT_OF_MEMORY) == 2

@@ -712,6 +712,17 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
         valid_but("resources: {default: {gpu: 1.5}}"),
         ["8: resources.default.gpu: expected a fraction of one GPU or a whole number, found 1.5"],
     ),
+    "a kind of GPU without one": (
+        valid_but("resources: {default: {accelerator: A100}}"),
+        ["8: resources.default.accelerator: needs gpu: it says which kind of GPU"],
+    ),
+    "no kind of GPU": (
+        valid_but("resources: {default: {gpu: 1, accelerator: an A100}}"),
+        [
+            "8: resources.default.accelerator: expected a kind of GPU as Ray calls it, such as "
+            "A100, found 'an A100'"
+        ],
+    ),
     "keep some": (
         valid_but("keep: some"),
         ['8: keep: expected one of bases, all, none, found "some"'],
