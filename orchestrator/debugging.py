@@ -68,13 +68,7 @@ def _train(
                 f"validation loss {row.val_loss:.4f}  top-1 {row.val_top1:.4f}"
             )
 
-    assignment = Assignment.of(
-        trial,
-        store,
-        checkpoint_seconds=60.0,
-        parent_checkpoint=parent,
-        data_root=plan.sweep.dataset.root,
-    )
+    assignment = Assignment.of(trial, plan.sweep, store, parent_checkpoint=parent)
     report = worker.run(assignment, record=record, watch=watch)
     if report.top1 is not None:
         echo(f"  test top-1 {report.top1:.4f} in {report.seconds:.1f} s")

@@ -84,17 +84,9 @@ class Run:
         assignments = []
         for id in job.trials:
             trial = self.trials[id]
+            parent = self.checkpoints[trial.parent] if trial.parent else None
             assignments.append(
-                Assignment.of(
-                    trial,
-                    self.store,
-                    checkpoint_seconds=self.plan.sweep.checkpoint_seconds,
-                    parent_checkpoint=self.checkpoints[trial.parent] if trial.parent else None,
-                    request=job.request,
-                    retries=job.retries,
-                    data_root=self.plan.sweep.dataset.root,
-                    raises=job.raises,
-                )
+                Assignment.of(trial, self.plan.sweep, self.store, parent_checkpoint=parent, job=job)
             )
         return job, assignments
 

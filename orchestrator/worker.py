@@ -21,10 +21,10 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
-from orchestrator.frontier import Ending
+from orchestrator.frontier import Ending, Job
 from orchestrator.placement import resources_json
 from orchestrator.plan import Trial
-from orchestrator.spec import Resources
+from orchestrator.spec import Resources, Sweep
 from orchestrator.store import Store
 from orchestrator.tables import CLASSES, CURVE, TRIALS
 from trainers.config import ConfigError, Training, canonical, from_json, to_json
@@ -54,28 +54,27 @@ class Assignment:
     def of(
         cls,
         trial: Trial,
+        sweep: Sweep,
         store: Store,
         *,
-        checkpoint_seconds: float,
         parent_checkpoint: str | None,
-        request: Resources | None = None,
-        retries: int = 0,
-        data_root: str | None = None,
-        raises: int = 0,
+        job: Job | None = None,
     ) -> Assignment:
+        """An attempt at a trial: as `job` says, or the first, with what the sweep asks for."""
+        job = job or Job((trial.id,), trial.request)
         return cls(
             training=canonical(trial.training),
             labels=trial.labels(),
             argument=trial.argument,
-            request=(request or trial.request).model_dump(),
-            retries=retries,
-            raises=raises,
+            request=job.request.model_dump(),
+            retries=job.retries,
+            raises=job.raises,
             parent_checkpoint=parent_checkpoint,
             keep_checkpoint=trial.keep_checkpoint,
-            checkpoint_seconds=checkpoint_seconds,
+            checkpoint_seconds=sweep.checkpoint_seconds,
             store=store.root,
             git_commit=git_commit(),
-            data_root=portable(data_root),
+            data_root=portable(sweep.dataset.root),
         )
 
     def to_json(self) -> str:
