@@ -31,9 +31,10 @@ from benchmarks.paper_cost import CONDITIONS, Rates, hours
 from trainers.batches import TaskData, Whole
 from trainers.config import DatasetRef, NetworkRef, Recipe, Task, Training, Treatment
 from trainers.evaluation import evaluate
+from trainers.first_weights import initialise
 from trainers.learner import Learner
-from trainers.networks import build, describe, initialise
-from trainers.transfer import freeze
+from trainers.networks import build, describe
+from trainers.transfer import freeze, held
 from trainers.views import View
 
 ENGINES = ("plain", "trainer", "compile", "graph", "compile+graph")
@@ -144,7 +145,7 @@ def plain(case: Case, size: Size, data: TaskData) -> Callable[[int], object]:
     network = build(one.network, size.classes, (3, size.crop, size.crop))
     initialise(network, one.recipe, range(len(network)))
     network.to(device).train()
-    learning = list(freeze(network, case.frozen).values())
+    learning = list(freeze(network, held(network, one, case.frozen)).values())
     optimiser = torch.optim.SGD(learning, lr=1e-4, momentum=0.9, weight_decay=5e-4)
     assert isinstance(data.train, Whole)
     images = data.view.centre(data.train.images[: size.batch]).contiguous()
