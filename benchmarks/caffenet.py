@@ -29,7 +29,7 @@ from torch import nn
 
 from benchmarks.paper_cost import CONDITIONS, Rates, hours
 from trainers.batches import TaskData, Whole
-from trainers.config import DatasetRef, NetworkRef, Recipe, Task, Training, Treatment
+from trainers.config import DatasetRef, NetworkRef, Recipe, Task, Training, Treatment, training_macs
 from trainers.evaluation import evaluate
 from trainers.first_weights import initialise
 from trainers.learner import Learner
@@ -341,17 +341,9 @@ def limits(
     return Limits(
         flops={precision: peak_flops(precision, size, device) for precision in precisions},
         bytes=peak_bytes(size, device),
-        needed_flops={n: needed_flops(macs, n) for n in (0, *frozen)},
+        needed_flops={n: 2 * training_macs(macs, n) for n in (0, *frozen)},
         needed_bytes={n: needed_bytes(size, n) for n in (0, *frozen)},
     )
-
-
-def needed_flops(macs: Sequence[int], frozen: int) -> float:
-    """Of one training image. A layer that learns costs a second pass for its weights' gradient, and
-    a third for its input's, except the first of them.
-    """
-    learning = macs[frozen:]
-    return 2 * (sum(macs) + sum(learning) + sum(learning[1:]))
 
 
 def needed_bytes(size: Size, frozen: int) -> dict[str, float]:

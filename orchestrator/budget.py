@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.plan import BACKWARD, Plan, Trial, cost, rate_key
+from orchestrator.plan import Plan, Trial, cost, rate_key
+from trainers.config import training_macs
 
 NETWORKS = {  # multiply-adds of one image forward, layer by layer, for scaling to other networks
     "caffenet": (
@@ -44,25 +45,24 @@ class Device:
     evaluate: float
     frozen: Mapping[int, float] = field(default_factory=dict)
 
-    def rate(self, plan: Plan, frozen: int) -> tuple[float, bool]:
+    def rate(self, macs: Sequence[int], frozen: int) -> tuple[float, bool]:
         """Training images a second with the first n frozen, and whether that was measured.
 
         Scaled by FLOPs from full training where n, or the network, was not measured. Another number
         of classes makes no other network.
         """
-        if plan.network.macs[:-1] == self.macs[:-1]:
+        if macs[:-1] == self.macs[:-1]:
             known = self.frozen.get(frozen) if frozen else self.full
-            return (known, True) if known else (self._scaled(plan, frozen), False)
-        return self._scaled(plan, frozen), False
+            return (known, True) if known else (self._scaled(macs, frozen), False)
+        return self._scaled(macs, frozen), False
 
-    def evaluation_rate(self, plan: Plan) -> float:
+    def evaluation_rate(self, macs: Sequence[int]) -> float:
         """Images a second of an evaluation, by FLOPs where the network is another."""
-        same = plan.network.macs[:-1] == self.macs[:-1]
-        return self.evaluate * (1.0 if same else sum(self.macs) / sum(plan.network.macs))
+        same = macs[:-1] == self.macs[:-1]
+        return self.evaluate * (1.0 if same else sum(self.macs) / sum(macs))
 
-    def _scaled(self, plan: Plan, frozen: int) -> float:
-        own, macs = BACKWARD * sum(self.macs), plan.network.macs
-        return self.full * own / (sum(macs[:frozen]) + BACKWARD * sum(macs[frozen:]))
+    def _scaled(self, macs: Sequence[int], frozen: int) -> float:
+        return self.full * training_macs(self.macs, 0) / training_macs(macs, frozen)
 
 
 K20 = Device(  # seconds a step of 256 images and a test of 50,000, medians of the paper's logs
@@ -149,12 +149,15 @@ def budget(
     rates, measured = {}, {}
     for trial in plan.trials.values():
         frozen = trial.training.treatment.frozen_layers
-        rates[rate_key(trial)], measured[trial.id] = device.rate(plan, frozen)
-    evaluation = device.evaluation_rate(plan)
+        macs = plan.layers(trial).macs
+        rates[rate_key(trial)], measured[trial.id] = device.rate(macs, frozen)
 
     def hours(ids: Sequence[str]) -> float:
-        images = sum(evaluated_images(plan, plan.trials[id]) for id in ids)
-        return ((cost(plan, ids, rates).seconds or 0.0) + images / evaluation) / 3600
+        scoring = 0.0
+        for trial in (plan.trials[id] for id in ids):
+            rate = device.evaluation_rate(plan.layers(trial).macs)
+            scoring += evaluated_images(plan, trial) / rate
+        return ((cost(plan, ids, rates).seconds or 0.0) + scoring) / 3600
 
     return {
         "name": device.name,

@@ -18,6 +18,7 @@ from orchestrator.yaml_source import Path as KeyPath
 from orchestrator.yaml_source import Source, hint
 from trainers.config import (
     TORCHVISION,
+    Adaptation,
     ConfigError,
     DatasetInfo,
     DatasetRef,
@@ -33,15 +34,25 @@ TUNED: KeyPath = ("fine_tune", "recipe")
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A sweep and what planning must know of its data and its network; its grids with splits."""
+    """A sweep and what planning must know of its data and its networks; its grids with splits.
+
+    `target` is the network of targets, mostly the same as `network`, that of the sources.
+    """
 
     sweep: Sweep
     source: Source
     dataset: DatasetRef
-    network: NetworkRef
     data: DatasetInfo
-    layers: NetworkInfo
+    network: NetworkRef
+    target: NetworkRef
+    adapt: Adaptation
+    networks: dict[NetworkRef, NetworkInfo]
     parts: tuple[tuple[Grid, tuple[Split, ...]], ...]
+
+    @property
+    def layers(self) -> NetworkInfo:
+        """The layers of the targets' network."""
+        return self.networks[self.target]
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -54,15 +65,9 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
 
     Raises `SweepError` for what does not fit: options, classes, layers, batch size.
     """
-    from trainers import datasets, networks
+    from trainers import datasets
 
-    for field, registry in (("dataset", datasets.DATASETS), ("network", networks.NETWORKS)):
-        component: Component = getattr(sweep, field)
-        known = component.name in registry or component.is_own
-        if not known and not (field == "network" and component.name.startswith(TORCHVISION)):
-            near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
-            message = f"unknown {field} {component.name!r}{near}"
-            raise SweepError([source.mistake(source.known((field, "name")), message)])
+    _check_names(sweep, source)
     with _describing("dataset", sweep.dataset, source):
         if sweep.dataset.download:
             datasets.fetch(sweep.dataset.name, sweep.dataset.root)
@@ -80,21 +85,77 @@ def examine(sweep: Sweep, source: Source) -> Experiment:
     splits = [split for _, splits in parts for split in splits]
     _refuse_twins(splits, source)
     shapes = _shapes(sweep, data, source)
-    with _describing("network", sweep.network, source):
+    classes = max(_outputs(split) for split in splits)
+    network, layers = _network("network", sweep.network, classes, shapes, source)
+    target, adapt, networks = network, Adaptation(), {network: layers}
+    if sweep.target_network is not None:
+        target, layers = _network("target_network", sweep.target_network, classes, shapes, source)
+        networks[target] = layers
+        adapt = _adaptation(sweep, network, target, classes, next(iter(shapes)), source)
+    if misfits := _misfits(sweep, layers, source):
+        raise SweepError([source.mistake(source.known(path), text) for path, text in misfits])
+    return Experiment(sweep, source, dataset, data, network, target, adapt, networks, parts)
+
+
+def _check_names(sweep: Sweep, source: Source) -> None:
+    """Raise `SweepError` for a dataset or a network that nobody knows."""
+    from trainers import datasets, networks
+
+    for field, registry in (
+        ("dataset", datasets.DATASETS),
+        ("network", networks.NETWORKS),
+        ("target_network", networks.NETWORKS),
+    ):
+        component: Component | None = getattr(sweep, field)
+        if component is None or component.name in registry or component.is_own:
+            continue
+        if field == "dataset" or not component.name.startswith(TORCHVISION):
+            near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
+            message = f"unknown {field.replace('_', ' ')} {component.name!r}{near}"
+            raise SweepError([source.mistake(source.known((field, "name")), message)])
+
+
+def _network(
+    field: str, component: Component, classes: int, shapes: dict[Shape, KeyPath], source: Source
+) -> tuple[NetworkRef, NetworkInfo]:
+    """A network and its layers, which must have the same weights for all sizes of images."""
+    from trainers import networks
+
+    with _describing(field, component, source):
         network = NetworkRef(
-            name=sweep.network.name,
-            options=networks.options_of(sweep.network.name, sweep.network.frozen_options),
-            fingerprint=networks.fingerprint(sweep.network.name),
+            name=component.name,
+            options=networks.options_of(component.name, component.frozen_options),
+            fingerprint=networks.fingerprint(component.name),
         )
-        classes = max(_outputs(s) for s in splits)
         layers, *others = (networks.describe(network, classes, shape) for shape in shapes)
     for path, other in zip(list(shapes.values())[1:], others, strict=True):
         if other.parameters != layers.parameters:
             message = "the network has other weights for this size of images; expected one size"
             raise SweepError([source.mistake(path, message)])
-    if misfits := _misfits(sweep, layers, source):
-        raise SweepError([source.mistake(source.known(path), text) for path, text in misfits])
-    return Experiment(sweep, source, dataset, network, data, layers, parts)
+    return network, layers
+
+
+def _adaptation(
+    sweep: Sweep,
+    network: NetworkRef,
+    target: NetworkRef,
+    classes: int,
+    shape: Shape,
+    source: Source,
+) -> Adaptation:
+    """What of the targets' network is declared to differ; all else must fit what is copied."""
+    from trainers.adaptation import check_adaptation
+    from trainers.networks import tensor_shapes
+
+    wanted = sweep.target_network
+    assert wanted is not None
+    with _describing("target_network", wanted, source):
+        adapt = Adaptation.of(wanted.replaced, wanted.widened)
+        theirs, own = (tensor_shapes(ref, classes, shape) for ref in (network, target))
+        shared = {n.partition(".")[0] for n in theirs} & {n.partition(".")[0] for n in own}
+        copied = [max(grid.layers, default=len(shared) - 1) for grid in sweep.parts.values()]
+        check_adaptation(adapt, theirs, own, max(copied))
+    return adapt
 
 
 @contextlib.contextmanager

@@ -15,12 +15,22 @@ from orchestrator.experiment import Experiment
 from orchestrator.spec import ALL_TREATMENTS, Grid, Resources, Sweep
 from orchestrator.splitting import task_of
 from orchestrator.yaml_source import Source
-from trainers.config import DatasetInfo, NetworkInfo, Recipe, Schedule, Task, Training, Treatment
+from trainers.config import (
+    Adaptation,
+    DatasetInfo,
+    NetworkInfo,
+    NetworkRef,
+    Recipe,
+    Schedule,
+    Task,
+    Training,
+    Treatment,
+    training_macs,
+)
 from trainers.splits import Split
 from trainers.tasks import training_images
 
 OTHER = {"A": "B", "B": "A"}
-BACKWARD = 3  # a step of a layer that learns costs three forward passes: itself and two gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +89,7 @@ class Plan:
 
     sweep: Sweep
     members: tuple[Trial, ...]
-    network: NetworkInfo
+    networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
     data: DatasetInfo
 
@@ -96,13 +106,14 @@ class Plan:
         wanted = set(ids)
         return wanted | {p for id in wanted if (p := self.trials[id].parent) is not None}
 
+    def layers(self, trial: Trial) -> NetworkInfo:
+        """What is known of the network of a trial."""
+        return self.networks[trial.training.network]
+
     def flops(self, trial: Trial) -> float:
         """Floating-point operations of a training: frozen layers cost no backward pass."""
-        frozen = trial.training.treatment.frozen_layers
-        forward = sum(self.network.macs[:frozen])
-        learning = sum(self.network.macs[frozen:])
-        recipe = trial.training.recipe
-        return 2.0 * (forward + BACKWARD * learning) * recipe.batch * (recipe.steps or 0)
+        macs = training_macs(self.layers(trial).macs, trial.training.treatment.frozen_layers)
+        return 2.0 * macs * _images(trial)
 
 
 def plan(experiment: Experiment) -> Plan:
@@ -123,7 +134,7 @@ def plan(experiment: Experiment) -> Plan:
     return Plan(
         experiment.sweep,
         tuple(trial for trial in members if id(trial) in kept),
-        experiment.layers,
+        experiment.networks,
         experiment.source,
         experiment.data,
     )
@@ -147,7 +158,7 @@ class _Pair:
         self.images_per_class = images_per_class
         self.targets = [letter for letter in split.halves if letter in grid.targets]
         self.bases: dict[str, Trial] = {}  # of the targets
-        self.sources: dict[str, Trial] = {}  # the same with all images
+        self.sources: dict[str, Trial] = {}  # with all images, and the network of sources
 
     def trials(self) -> list[Trial]:
         trials = self._bases()
@@ -176,7 +187,7 @@ class _Pair:
                 self.bases[letter] = self._trial(letter, base)
                 trials.append(self.bases[letter])
             if transfers and any(target != letter for target in self.targets):
-                self.sources[letter] = self._trial(letter, base, all_images=True)
+                self.sources[letter] = self._trial(letter, base, is_source=True)
                 trials.append(self.sources[letter])
         return trials
 
@@ -194,10 +205,12 @@ class _Pair:
         treatment: Treatment,
         parent: Trial | None = None,
         *,
-        all_images: bool = False,
+        is_source: bool = False,
     ) -> Trial:
         experiment, sweep = self.experiment, self.experiment.sweep
-        images_per_class = None if all_images else self.images_per_class
+        images_per_class = None if is_source else self.images_per_class
+        network = experiment.network if is_source else experiment.target
+        adapt = experiment.adapt if treatment.kind == "transfer" else Adaptation()
         task = task_of(
             experiment.dataset,
             experiment.data,
@@ -209,11 +222,12 @@ class _Pair:
         training = Training(
             target=task,
             source=parent.training.target if parent else None,
-            network=experiment.network,
+            network=network,
             treatment=treatment,
             recipe=_recipe(experiment, self.grid, treatment, task),
             seed=self.seed,
             parent=parent.id if parent else None,
+            adapt=adapt.within(treatment.n),
         )
         source = parent.target if parent else None
         name = [_name(treatment, source, target), self.split.name]
@@ -221,6 +235,10 @@ class _Pair:
             name.append(f"k{images_per_class}")
         if len(self.grid.seeds) > 1:
             name.append(f"seed{self.seed}")
+        division = self.split.division
+        if network != experiment.target:  # of another network than what it would be pooled with
+            name.append("source")
+            division += "-source"
         return Trial(
             training=training,
             name=" ".join(name),
@@ -228,7 +246,7 @@ class _Pair:
             argument=experiment.source.argument or sweep.name,
             split=self.split.name,
             split_hash=self.split.hash,
-            division=self.split.division,
+            division=division,
             images_per_class=images_per_class,
             source=source,
             target=target,
@@ -365,8 +383,11 @@ def cost(plan: Plan, ids: Iterable[str], rates: Mapping[tuple[str, int, bool], f
     return Cost(
         flops=sum(plan.flops(trial) for trial in trials),
         seconds=seconds if speed else None,
-        checkpoint_bytes=plan.network.state_bytes
-        * sum(t.keep_checkpoint and plan.sweep.keep != "none" for t in trials),
+        checkpoint_bytes=sum(
+            plan.layers(trial).state_bytes
+            for trial in trials
+            if trial.keep_checkpoint and plan.sweep.keep != "none"
+        ),
     )
 
 

@@ -101,6 +101,32 @@ def _network(value: Any) -> Any:
     return _component({"name": NETWORK, **value} if isinstance(value, Mapping) else value)
 
 
+class Target(Component):
+    """The network of targets, where it is another than that of the sources that they copy from.
+
+    Layers or modules that are `replaced` are not copied, those that are `widened` in part; whatever
+    else differs is a mistake. See `trainers.config.Adaptation`.
+    """
+
+    replaced: tuple[int | str, ...] = ()
+    widened: tuple[int | str, ...] = ()
+
+
+def _target(value: Any) -> Any:
+    """As `_network`, with the two lists beside the options."""
+    if value is None:
+        return None
+    component = _network(value)
+    options = dict(component.options)
+    lists = {key: options.pop(key, []) for key in ("replaced", "widened")}
+    for key, names in lists.items():
+        if not isinstance(names, list) or any(type(name) not in (int, str) for name in names):
+            raise ConfigError(
+                key, f"expected layers such as [1, layer3.conv], found {shown(names)}"
+            )
+    return Target(name=component.name, options=options, **{k: tuple(v) for k, v in lists.items()})
+
+
 def _is_option(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_option, value))
@@ -221,6 +247,7 @@ class Sweep(Grid):
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     dataset: Annotated[Data, BeforeValidator(_data)]
     network: Annotated[Component, BeforeValidator(_network)] = Component(name=NETWORK)
+    target_network: Annotated[Target | None, BeforeValidator(_target)] = None
     grids: dict[str, Grid] = {}
     reference: Literal["paper"] | None = None
     resources: dict[Literal["default", TreatmentName], Resources] = {}

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.spec import Grid
-from orchestrator.yaml_source import Path, hint
+from orchestrator.yaml_source import Path
 from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task
-from trainers.splits import KNOWN, Split, named_split, random_split, whole
+from trainers.splits import Split, known_split, named_split, random_split, whole
 from trainers.tasks import training_images
 
 
@@ -38,11 +38,8 @@ def splits_of(grid: Grid, classes: tuple[str, ...]) -> tuple[Split, ...]:
         for seed in wanted.random
     ]
     for index, name in enumerate(wanted.known):
-        if name not in KNOWN:
-            near = hint(name, KNOWN) or f"; known: {', '.join(KNOWN)}"
-            raise SplitError(("splits", "known", index), f"unknown division {name!r}{near}")
         with _below("splits", "known", index):
-            splits.append(KNOWN[name](classes))
+            splits.append(known_split(name, classes))
     for name, halves in wanted.named.items():
         with _below("splits", "named", name):
             splits.append(named_split(name, halves.members("A"), halves.members("B"), classes))

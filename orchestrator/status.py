@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def plan_summary(
         "keep": plan.sweep.keep,
         "checkpoint_bytes": whole.checkpoint_bytes,
         "device": budget(plan, of_treatment, open_ids, device) if device else None,
-        "detectable": power_summary(labels),
+        "detectable": power_summary(labels) if plan.sweep.reference else None,
         "published": sum(map(bool, known.values())) if known else None,
         "unpublished": sum(x is False for x in known.values()) if known else None,
         "list": [
@@ -131,13 +132,13 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
 
     table = Table("treatment", "needs")
     device = summary["device"]
-    headings = ["trials", "complete", "10⁹ FLOP open", "slot time open"]
+    headings = ["trials", "complete", "FLOP open", "slot time open"]
     for heading in [*headings, *([f"GPU-hours on {device['name']}"] if device else [])]:
         table.add_column(heading, justify="right")
     rows = [*summary["treatments"].items(), ("all", summary)]
     for name, row in rows:
         time = "" if row["seconds"] is None else duration(row["seconds"])
-        cells = [str(row["trials"]), str(row["complete"]), f"{row['flops'] / 1e9:,.0f}", time]
+        cells = [str(row["trials"]), str(row["complete"]), si(row["flops"]), time]
         if device:
             cells.append(_hours(device["treatments"].get(name, device["hours"])))
         table.add_row(name, row.get("needs") or "", *cells)
@@ -178,6 +179,15 @@ def _plan_notes(summary: dict[str, Any]) -> list[str]:
             f"(sd {found['sd_points']:.2f} points)"
         )
     return notes
+
+
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+
+
+def si(number: float) -> str:
+    """`1.23 T` for 1.23e12."""
+    power = max(0, min(len(PREFIXES) - 1, int(math.log10(number) // 3))) if number else 0
+    return f"{number / 1000**power:.3g} {PREFIXES[power]}".rstrip()
 
 
 def _hours(hours: float) -> str:

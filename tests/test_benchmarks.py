@@ -238,13 +238,6 @@ def test_hours_are_images_by_rate() -> None:
     assert hours(fewer, rates) == pytest.approx((51_200 + 2000) / 3600)
 
 
-def test_arithmetic_of_a_training_image() -> None:
-    """Every layer forwards, those that learn once more, and again but for the first of them."""
-    assert caffenet.needed_flops([5, 3, 2], 0) == 2 * (10 + 10 + 5)
-    assert caffenet.needed_flops([5, 3, 2], 1) == 2 * (10 + 5 + 2)
-    assert caffenet.needed_flops([5, 3, 2], 2) == 2 * (10 + 2 + 0)
-
-
 def test_traffic_of_a_training_image_falls_with_frozen_layers_and_half_the_bits() -> None:
     by_n = [caffenet.needed_bytes(caffenet.QUICK, n) for n in range(8)]
     singles, halves = [it["float32"] for it in by_n], [it["bfloat16"] for it in by_n]

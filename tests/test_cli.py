@@ -24,6 +24,7 @@ from orchestrator.progress import RunProgress
 from orchestrator.run import Run
 from orchestrator.store import Store
 from orchestrator.worker import driver_row
+from trainers.config import training_macs
 
 Layerwise = Callable[..., tuple[int, str, str]]
 
@@ -47,6 +48,7 @@ COMMANDS = (
     "reference",
     "report",
     "debug",
+    "pack",
     "clean",
 )
 
@@ -194,12 +196,12 @@ dataset digits: 10 classes, images 1×12×12, 100 for training, 20 for validatio
 fingerprint 192c099834f8e7cd
 ┏━━━━━━━┳━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━┓
 ┃ layer ┃ output ┃ parameters ┃ multiply-adds ┃ cut after it ┃
-┡━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━┩
+┡━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━┩
 │ 1     │ 2×6×6  │ 20         │ 2,592         │ n = 1        │
 │ 2     │ 18     │ 38         │ 1,296         │              │
 │ 3     │ 4      │ 76         │ 72            │              │
 │ 4     │ 5      │ 25         │ 20            │              │
-└───────┴────────┴────────────┴───────────────┴──────────────┘
+└───────┴────────┴────────────┴───────────┴──────────────┘
 4 trainings of 2 steps went well: base, selffer, transfer
 """,
         "",
@@ -231,26 +233,26 @@ def test_check_says_what_went_wrong(
 # plan, status -----------------------------------------------------------------------------------
 
 NOTHING_YET = """\
-┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
-┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ 10⁹ FLOP open ┃ slot time open ┃
-┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
-│ base      │                        │      2 │        0 │            11 │                │
-│ selffer   │ base of the target     │      2 │        0 │             6 │                │
-│ transfer  │ base of the other half │      2 │        0 │             6 │                │
-│ all       │                        │      6 │        0 │            24 │                │
-└───────────┴────────────────────────┴────────┴──────────┴───────────────┴────────────────┘
+┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ FLOP open ┃ slot time open ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+│ base      │                        │      2 │        0 │    8.97 G │                │
+│ selffer   │ base of the target     │      2 │        0 │    5.24 G │                │
+│ transfer  │ base of the other half │      2 │        0 │    5.24 G │                │
+│ all       │                        │      6 │        0 │    19.4 G │                │
+└───────────┴────────────────────────┴────────┴──────────┴───────────┴────────────────┘
 no rates in the store yet: times appear once some trials are complete
 checkpoints that stay (keep: bases): 0.0 MB
 """
 ALL_DONE = """\
-┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
-┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ 10⁹ FLOP open ┃ slot time open ┃
-┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
-│ base      │                        │      2 │        2 │             0 │           0:00 │
-│ selffer   │ base of the target     │      2 │        2 │             0 │           0:00 │
-│ transfer  │ base of the other half │      2 │        2 │             0 │           0:00 │
-│ all       │                        │      6 │        6 │             0 │           0:00 │
-└───────────┴────────────────────────┴────────┴──────────┴───────────────┴────────────────┘
+┏━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+┃ treatment ┃ needs                  ┃ trials ┃ complete ┃ FLOP open ┃ slot time open ┃
+┡━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+│ base      │                        │      2 │        2 │         0 │           0:00 │
+│ selffer   │ base of the target     │      2 │        2 │         0 │           0:00 │
+│ transfer  │ base of the other half │      2 │        2 │         0 │           0:00 │
+│ all       │                        │      6 │        6 │         0 │           0:00 │
+└───────────┴────────────────────────┴────────┴──────────┴───────────┴────────────────┘
 checkpoints that stay (keep: bases): 0.0 MB
 """
 
@@ -271,7 +273,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
     code, out, err = layerwise("plan", "small.yaml", "--json")
     assert (code, err) == (0, "")
     macs = (9 * 2 * 144, 9 * 2 * 2 * 36, 18 * 4, 4 * 5)
-    whole, frozen = 3 * sum(macs), macs[0] + 3 * sum(macs[1:])
+    whole, frozen = (training_macs(macs, n) for n in (0, 1))
     images = 2 * 3 * 8  # two trials, three steps of eight
     kind = {"trials": 2, "complete": 0, "seconds": None}
     found = json.loads(out)

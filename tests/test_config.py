@@ -24,6 +24,7 @@ from trainers.config import (
     freeze_options,
     from_json,
     key,
+    training_macs,
 )
 
 WRONG: list[tuple[type, dict[str, Any], str]] = [
@@ -221,3 +222,17 @@ def test_nothing_is_declared_twice(
     with pytest.raises(ConfigError, match=f"^{name} is declared twice$") as error:
         Adaptation.of(replaced, widened)
     assert error.value.field == field
+
+
+@pytest.mark.parametrize(("frozen", "macs"), [(0, 10 + 10 + 5), (1, 10 + 5 + 2), (2, 10 + 2)])
+def test_arithmetic_of_a_training_image(frozen: int, macs: int) -> None:
+    """Every layer forwards, those that learn once more, and again but for the first of them."""
+    assert training_macs([5, 3, 2], frozen) == macs
+
+
+def test_frozen_trainings_of_caffenet_cost_what_arithmetic_says() -> None:
+    macs = (105_415_200, 223_948_800, 149_520_384, 112_140_288, 74_760_192)
+    macs = (*macs, 37_748_736, 16_777_216, 4_096_000)
+    shares = [training_macs(macs, n) / training_macs(macs, 0) for n in range(1, 8)]
+    assert [round(share, 2) for share in shares] == [0.84, 0.66, 0.53, 0.44, 0.39, 0.36, 0.35]
+    assert 2 * training_macs(macs, 0) * 256 * 450_000 == pytest.approx(4.76e17, rel=1e-3)

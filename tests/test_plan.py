@@ -13,6 +13,7 @@ from orchestrator import experiment, sweep_file
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan import Plan, cost, plan, rate_key, select
 from orchestrator.status import find, treatment_name
+from trainers.config import NetworkInfo, training_macs
 
 IDS = Path(__file__).parent / "golden" / "ids.json"
 PlanOf = Callable[..., Plan]
@@ -36,6 +37,11 @@ MACS = (
     32 * 32,
     32 * 5,
 )
+
+
+def first(planned: Plan) -> NetworkInfo:
+    """What the plan knows of its one network."""
+    return next(iter(planned.networks.values()))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +166,7 @@ def test_what_an_id_is_made_of(plan_of: PlanOf) -> None:
 
 def test_the_network_is_described_for_the_larger_half(plan_of: PlanOf) -> None:
     found = plan_of(SMALL, "splits={named: {k: {A: [0, 1, 2], B: [3, 4, 5, 6, 7, 8, 9]}}}")
-    assert found.network.shapes[-1] == (7,)
+    assert first(found).shapes[-1] == (7,)
 
 
 def test_the_start_of_random_filters_changes_random_trials_only(plan_of: PlanOf) -> None:
@@ -238,20 +244,24 @@ def test_checkpoints_that_are_kept(keep: str, kept: int, plan_of: PlanOf) -> Non
     state = 4 * sum(
         [9 * 8 + 8, 9 * 8 * 16 + 16, 3 * (9 * 16 * 16 + 16), 144 * 32 + 32, 32 * 32 + 32, 165]
     )
-    assert planned.network.state_bytes == state
+    assert first(planned).state_bytes == state
     expected = 0 if keep == "none" else kept * state
     assert cost(planned, planned.trials, {}).checkpoint_bytes == expected
 
 
 def test_floating_point_operations_by_hand(digits: Plan) -> None:
-    """Two for a multiply-add; three passes through layers that learn, one through frozen ones."""
-    assert digits.network.macs == MACS
+    """Two for a multiply-add; three passes through layers that learn, one through frozen ones.
+
+    The lowest layer that learns needs no gradient of its input: two passes.
+    """
+    assert first(digits).macs == MACS
     by_name = {trial.name: trial for trial in digits.members}
     images = 32 * 500
-    assert digits.flops(by_name["A s0"]) == 2 * 3 * sum(MACS) * images
-    assert digits.flops(by_name["A-long s0"]) == 2 * 3 * sum(MACS) * 2 * images
-    assert digits.flops(by_name["A3B+ s0"]) == 2 * 3 * sum(MACS) * images
-    frozen = 2 * (sum(MACS[:3]) + 3 * sum(MACS[3:])) * images
+    whole = 2 * (3 * sum(MACS) - MACS[0]) * images
+    assert digits.flops(by_name["A s0"]) == whole
+    assert digits.flops(by_name["A-long s0"]) == 2 * whole
+    assert digits.flops(by_name["A3B+ s0"]) == whole
+    frozen = 2 * (sum(MACS[:3]) + 3 * sum(MACS[3:]) - MACS[3]) * images
     for name in ("A3B s0", "A3A s0", "R3A s0"):
         assert digits.flops(by_name[name]) == frozen
 
@@ -261,7 +271,7 @@ def test_cost_without_rates(digits: Plan) -> None:
     assert (found.flops, found.seconds, found.checkpoint_bytes) == (0, None, 0)
     bases = [trial.id for trial in digits.members if treatment_name(trial) == "base"]
     found = cost(digits, bases, {})
-    assert found.flops == 8 * 2 * 3 * sum(MACS) * 32 * 500
+    assert found.flops == 8 * 2 * (3 * sum(MACS) - MACS[0]) * 32 * 500
     assert found.seconds is None
 
 
@@ -273,7 +283,7 @@ def test_cost_with_rates(plan_of: PlanOf) -> None:
     assert rate_key(frozen) == ("transfer", 3, True)
     assert cost(planned, [base.id], rates).seconds == 8
     assert cost(planned, [long.id], rates).seconds == pytest.approx(16, rel=1e-12)
-    share = (sum(MACS[:3]) + 3 * sum(MACS[3:])) / (3 * sum(MACS))
+    share = training_macs(MACS, 3) / training_macs(MACS, 0)
     assert cost(planned, [frozen.id], rates).seconds == pytest.approx(8 * share, rel=1e-12)
     assert cost(planned, [base.id, frozen.id], rates | {rate_key(frozen): 64.0}).seconds == 13
 
@@ -362,6 +372,6 @@ def test_find(plan_of: PlanOf) -> None:
 
 def test_a_network_is_described_as_it_sees_cropped_images(plan_of: PlanOf) -> None:
     whole, cropped = plan_of(SMALL), plan_of(SMALL, "recipe.crop=8")
-    assert whole.network.macs[0] == 12 * 12 * 9 * whole.network.shapes[0][0]
-    assert cropped.network.macs[0] == 8 * 8 * 9 * cropped.network.shapes[0][0]
+    assert first(whole).macs[0] == 12 * 12 * 9 * first(whole).shapes[0][0]
+    assert first(cropped).macs[0] == 8 * 8 * 9 * first(cropped).shapes[0][0]
     assert not set(whole.trials) & set(cropped.trials)

@@ -97,7 +97,8 @@ def wide(*, classes, shape, width: int = 3):
 
 GRID_KEYS = "splits, targets, treatments, layers, images_per_class, seeds, recipe, fine_tune"
 TOP_KEYS = (
-    f"{GRID_KEYS}, name, dataset, network, grids, reference, resources, keep, checkpoint_seconds"
+    f"{GRID_KEYS}, name, dataset, network, target_network, grids, reference, resources, keep, "
+    "checkpoint_seconds"
 )
 NO_SPLITS = "the grid is empty: expected seeds under random, known or named splits, or whole"
 RECIPE_KEYS = (
@@ -805,6 +806,7 @@ def test_the_command_line_prints_mistakes_and_exits_with_2(
     assert not (folder / "results").exists()
 
 
+BUNDLED = "balanced, cifar100, digits, natural_manmade, paper, reduced, template, unequal"
 A_SWEEP = "expected a YAML file or a bundled sweep"
 NOT_SWEEPS = {
     "missing.yaml": "missing.yaml: cannot read the sweep file: No such file or directory",
@@ -812,8 +814,8 @@ NOT_SWEEPS = {
     "folder.yaml": "folder.yaml: cannot read the sweep file: Is a directory",
     "": ".: cannot read the sweep file: Is a directory",
     "digts": f"no sweep 'digts': {A_SWEEP}; did you mean 'digits'?",
-    "zebra": f"no sweep 'zebra': {A_SWEEP}; bundled sweeps: digits, template",
-    "../up": f"no sweep '../up': {A_SWEEP}; bundled sweeps: digits, template",
+    "zebra": f"no sweep 'zebra': {A_SWEEP}; bundled sweeps: {BUNDLED}",
+    "../up": f"no sweep '../up': {A_SWEEP}; bundled sweeps: {BUNDLED}",
     "x" * 300: "x" * 300 + ": cannot read the sweep file: File name too long",
 }
 
@@ -871,8 +873,8 @@ def valid(text: str, *changes: str) -> spec.Sweep:
 
 
 def test_bundled_sweeps() -> None:
-    assert sweep_file.bundled() == ["digits", "template"]
-    digits, template = (sweep_file.load(name)[0] for name in sweep_file.bundled())
+    assert ", ".join(sweep_file.bundled()) == BUNDLED
+    digits, template = (sweep_file.load(name)[0] for name in ("digits", "template"))
     assert (digits.name, template.name) == ("digits", "my-sweep")
     assert digits.treatments == template.treatments == spec.ALL_TREATMENTS
     assert digits.layers == (1, 2, 3, 4, 5, 6, 7)
@@ -1045,7 +1047,7 @@ def test_own_data_and_network(garden: Path, plan_of: Callable[..., Plan]) -> Non
         "A wild", "B wild", "B1A wild", "B1A+ wild", "A1B wild", "A1B+ wild",
     ]  # fmt: skip
     assert planned.members[0].training.target.classes == (0, 1)
-    assert planned.network.macs == (4 * 27 * 49, 8)
+    assert next(iter(planned.networks.values())).macs == (4 * 27 * 49, 8)
     assert experiment.own_modules(planned.sweep) == [str(garden)]
     carried = Run(planned, Store("store"), RunProgress(Console(quiet=True), planned.flops))
     run_inline(carried)
@@ -1078,7 +1080,10 @@ def test_changed_data_or_code_changes_the_ids(garden: Path, plan_of: Callable[..
 def test_options_change_the_ids(plan_of: Callable[..., Plan]) -> None:
     first, other = plan_of(GARDEN), plan_of(GARDEN, "dataset.size=10")
     assert not set(first.trials) & set(other.trials)
-    assert (first.network.macs[0], other.network.macs[0]) == (4 * 27 * 49, 4 * 27 * 64)
+    assert (
+        next(iter(first.networks.values())).macs[0],
+        next(iter(other.networks.values())).macs[0],
+    ) == (4 * 27 * 49, 4 * 27 * 64)
 
 
 IMAGE_FILES = """\
@@ -1144,5 +1149,5 @@ def test_a_network_of_torchvision_is_not_the_users_own(plan_of: Callable[..., Pl
     options = "patch_size: 4, num_layers: 1, num_heads: 1, hidden_dim: 8, mlp_dim: 8"
     planned = plan_of(valid_but(f'network: {{name: "torchvision:vit_b_16", {options}}}'))
     assert experiment.own_modules(planned.sweep) == []
-    assert planned.network.depth == 3
+    assert next(iter(planned.networks.values())).depth == 3
     assert planned.members[0].training.network.fingerprint == ""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -100,6 +100,16 @@ class NetworkInfo:
     @property
     def depth(self) -> int:
         return len(self.macs)
+
+
+def training_macs(macs: Sequence[int], frozen: int) -> int:
+    """Multiply-adds of one training image, from those of each layer forward.
+
+    A layer that learns costs a second pass for the gradient of its weights, and a third for that of
+    its input, which the first of them does not need: nothing below it learns.
+    """
+    learning = macs[frozen:]
+    return sum(macs) + sum(learning) + sum(learning[1:])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainers.config import ConfigError, digest
+from trainers.datasets.imagenet import natural_manmade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,4 +101,20 @@ def named_split(
     return Split(name=name, a=first, b=second)
 
 
-KNOWN: dict[str, Callable[[Sequence[str]], Split]] = {}  # divisions that come with the classes
+KNOWN = {"natural_manmade": natural_manmade}  # divisions that come with the classes
+
+
+def known_split(name: str, classes: Sequence[str]) -> Split:
+    """The division called `name` of a dataset's classes. Raises `ConfigError` if it has none."""
+    if name not in KNOWN:
+        near = difflib.get_close_matches(name, KNOWN, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KNOWN)}"
+        raise ConfigError("", f"unknown division {name!r}; {hint}")
+    halves = KNOWN[name](classes)
+    if halves is None:
+        raise ConfigError(
+            "",
+            f"{name} divides classes named by ImageNet's WordNet ids (n01440764, …), some of each "
+            f"group; the dataset's are {', '.join(classes[:3])}, …",
+        )
+    return Split(name=name, a=halves[0], b=halves[1], division=name)
