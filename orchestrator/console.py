@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from orchestrator.comparisons import METRICS
-from orchestrator.report.findings import interval_note, points, population
+from orchestrator.report.findings import half_width, interval_note, points, population
 from orchestrator.stats import effects, group_of, levels
 
 Rows = Sequence[Mapping[str, Any]]
@@ -199,10 +199,8 @@ def _capital(text: str) -> str:
 def _estimate(row: Mapping[str, Any] | None, between: str = "\n") -> str:
     if row is None:
         return "·"
-    text = points(row["estimate"])
-    if row["high"] is not None:
-        text += f"{between}±{points(row['high'] - row['estimate'], sign=False)}"
-    return text
+    half = half_width(row)
+    return points(row["estimate"]) + (f"{between}{half}" if half else "")
 
 
 def _notes(levels: Sequence[Mapping[str, Any]], longer: Mapping[str, Any] | None) -> list[str]:

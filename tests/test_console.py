@@ -79,7 +79,7 @@ def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
     assert "Random splits: test top-1, difference to the own base in points\n" in text
     assert text.endswith(
         """\
-Natural / manmade: test top-1, difference to the own base in points
+Natural and man-made: test top-1, difference to the own base in points
 n        1
 AnB  −25.0
       ±0.0

@@ -189,7 +189,6 @@ def test_every_group_has_figures_of_its_own(tmp_path: Path) -> None:
         "speed",
         "chooser",
         "figure2-natural_manmade",
-        "decomposition-natural_manmade",
         "speed-natural_manmade",
         "chooser-natural_manmade",
         "figure2-random-999-auroc",
@@ -209,8 +208,8 @@ def test_every_group_has_figures_of_its_own(tmp_path: Path) -> None:
     title = figures_of(page)["figure2-random-999-auroc"][0]["title"]
     assert title == "Test AUROC of each network, %"
     text = prose(page)
-    assert "Natural / manmade: test top-1" in text
-    assert "Natural / manmade: test top-1: one split by nature: its intervals cover" in text
+    assert "Natural and man-made: test top-1" in text
+    assert "Natural and man-made: test top-1: one split by nature: its intervals cover" in text
     assert "bootstrap interval over classes and seeds (1 seed) of one split" in text
     assert "Random splits with 999 classes in A: test AUROC" in text
     assert "the bases reach 90.0 % test AUROC" in text

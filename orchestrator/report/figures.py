@@ -91,10 +91,19 @@ def figure2(
 
 
 def decomposition(effects: Rows) -> list[Panel]:
-    """Where frozen features lose, and what fine-tuning gains beside longer training."""
+    """Where frozen features lose, and what fine-tuning gains beside longer training.
+
+    A panel of which no effect is known is left out.
+    """
+    known = {row["effect"] for row in effects}
+    parts = {
+        "What freezing loses and fine-tuning recovers, points": DROP,
+        "What fine-tuning gains, beside longer training, points": GAINS,
+    }
     return [
-        Panel("What freezing loses and fine-tuning recovers, points", lines(effects, DROP)),
-        Panel("What fine-tuning gains, beside longer training, points", lines(effects, GAINS)),
+        Panel(title, lines(effects, series))
+        for title, series in parts.items()
+        if known & series.keys()
     ]
 
 

@@ -30,7 +30,12 @@ def bounds(row: Mapping[str, Any], kind: str = "") -> str:
 def population(group: Group) -> str:
     """What a group is over, for a reader: random splits, first 250 images of each class."""
     division = group.division
-    names = {"random": "random splits", "named": "named splits", "whole": "all classes"}
+    names = {
+        "random": "random splits",
+        "natural_manmade": "natural and man-made",
+        "named": "named splits",
+        "whole": "all classes",
+    }
     parts = [names.get(division, division.replace("_", " / "))]
     if division.startswith("random-"):
         parts = [f"random splits with {division.removeprefix('random-')} classes in A"]
@@ -45,6 +50,12 @@ def interval_note(row: Mapping[str, Any]) -> str:
         seeds = count(row["n_seeds"], "seed")
         return f"bootstrap interval over classes and seeds ({seeds}) of one split"
     return f"t interval over {count(row['n_splits'], 'split')}"
+
+
+def half_width(row: Mapping[str, Any]) -> str:
+    """Half of the pointwise interval of a row in points: ±0.4; empty where there is none."""
+    low, high = row["low"], row["high"]
+    return "" if low is None else f"±{points((high - low) / 2, sign=False)}"
 
 
 def findings(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:

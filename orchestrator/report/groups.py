@@ -96,8 +96,8 @@ def _draw(
     beside = _alike(others[0], part.group), _alike(others[1], part.group)
     part.overlaid = any(beside)
     part.figures["figure2"] = figures.figure2(networks, part.included, beside)
-    if part.included:
-        part.figures["decomposition"] = figures.decomposition(part.included)
+    if panels := figures.decomposition(part.included):
+        part.figures["decomposition"] = panels
     if by_step:
         part.figures["speed"] = figures.speed_figure(by_step, part.speeds)
     if part.group.metric == "top1" and (rows := figures.learning(networks, curves)):

@@ -20,7 +20,7 @@ from orchestrator.comparisons import ARMS, DIFFERENCES, METRICS
 from orchestrator.errors import SweepError
 from orchestrator.intervals import CLASS_AND_SEED
 from orchestrator.report import charts
-from orchestrator.report.findings import count, findings, interval_note, points
+from orchestrator.report.findings import count, findings, half_width, interval_note, points
 from orchestrator.report.groups import Findings, findings_of
 from orchestrator.stats import needs_classes
 from orchestrator.store import Store
@@ -183,15 +183,11 @@ def _matrix(
 
 
 def _level(row: Row) -> tuple[str, str]:
-    return points(row["value"], sign=False), _half(row, "value")
+    return points(row["value"], sign=False), half_width(row)
 
 
 def _effect(row: Row) -> tuple[str, str]:
-    return points(row["estimate"]), _half(row, "estimate")
-
-
-def _half(row: Row, middle: str) -> str:
-    return "" if row["low"] is None else f"±{points(row['high'] - row[middle], sign=False)}"
+    return points(row["estimate"]), half_width(row)
 
 
 def _steps(row: Row) -> tuple[str, str]:
