@@ -80,7 +80,10 @@ DEVICES = {"k20": K20}
 
 
 def device_of(text: str) -> Device:
-    """A device by name, or from a JSON file of measurements. Raises `LayerwiseError`."""
+    """A device by name, or from a JSON file of measurements. Raises `LayerwiseError`.
+
+    Rates of frozen layers and of evaluation may be missing from the file: they are scaled by FLOPs.
+    """
     if text in DEVICES:
         return DEVICES[text]
     path = Path(text)
@@ -107,14 +110,16 @@ def _device(content: Mapping[str, Any]) -> Device:
     if macs is None:
         known = ", ".join(NETWORKS)
         raise ValueError(f"network {network!r}: give its macs, layer by layer; known: {known}")
-    frozen = rates.get("frozen", {}).items()
+    frozen, full = rates.get("frozen", {}).items(), _positive("full", rates["full"])
+    layers = tuple(int(_positive("macs", x)) for x in macs)
+    forward = full * training_macs(layers, 0) / sum(layers)
     return Device(
         name=str(content["device"]),
         network=str(network),
-        macs=tuple(int(_positive("macs", x)) for x in macs),
-        full=_positive("full", rates["full"]),
-        frozen={int(n): _positive(f"frozen {n}", rate) for n, rate in frozen},
-        evaluate=_positive("evaluate", rates["evaluate"]),
+        macs=layers,
+        full=full,
+        frozen={int(n): _positive(f"frozen {n}", rate) for n, rate in frozen if rate is not None},
+        evaluate=_positive("evaluate", rates.get("evaluate", forward)),
     )
 
 

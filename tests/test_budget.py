@@ -120,12 +120,13 @@ def test_a_file_of_measurements(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_scaled_by_flops(tmp_path: Path) -> None:
     path = tmp_path / "fast.json"
-    rates = MEASURED["images_per_second"] | {"frozen": {}}  # type: ignore[operator]
+    rates = {"full": 1000, "frozen": {"7": None}}
     path.write_text(json.dumps(MEASURED | {"images_per_second": rates}))
     found = hours_of(planned(tmp_path), str(path))
     assert found["scaled"] == ["transfer"]
     shares = [training_macs(MACS, n) / training_macs(MACS, 0) for n in (1, 7)]
-    tests = 8 * (450 + 1) * 25_000 / 5000
+    forward = 1000 * training_macs(MACS, 0) / sum(MACS)
+    tests = 8 * (450 + 1) * 25_000 / forward
     expected = (4 * sum(shares) * 450_000 * 256 / 1000 + tests) / 3600
     assert found["treatments"]["transfer"] == pytest.approx(expected)
     double = tuple(2 * macs for macs in MACS)

@@ -193,11 +193,11 @@ def test_every_group_has_figures_of_its_own(tmp_path: Path) -> None:
         "chooser-natural_manmade",
         "figure2-random-999-auroc",
         "figure2-random-999-balanced_accuracy",
-        "images-whole-5",
+        "images-whole",
     }
     pngs = {path.name for path in (tmp_path / "report").glob("*.png")}
     assert "figure2-natural_manmade.png" in pngs
-    assert "images-whole-5.png" in pngs
+    assert "images-whole.png" in pngs
     splits = {
         name: {row["split"] for row in data_of(panels[0]) if "split" in row}
         for name, panels in figures_of(page).items()
@@ -213,6 +213,8 @@ def test_every_group_has_figures_of_its_own(tmp_path: Path) -> None:
     assert "bootstrap interval over classes and seeds (1 seed) of one split" in text
     assert "Random splits with 999 classes in A: test AUROC" in text
     assert "the bases reach 90.0 % test AUROC" in text
+    assert "All classes: test top-1" in text
+    assert "of each class: test top-1" not in text  # sizes are one figure
     assert "paper" not in text
 
 
@@ -224,12 +226,28 @@ def test_published_results_are_drawn_where_the_sweep_asks(tmp_path: Path) -> Non
     assert [x["y"] for x in data_of(upper, layer=0)] == [pytest.approx(59.82, abs=0.01)]
     assert [x["y"] for x in data_of(upper, layer=1)] == [pytest.approx(59.53, abs=0.01)]
     assert [x["y"] for x in data_of(lower, layer=0)] == [pytest.approx(0.29, abs=0.01)]
-    (images,) = figures_of(page)["images-whole-5"]
+    (images,) = figures_of(page)["images-whole"]
     drawn = {x["n"]: round(x["y"], 2) for x in data_of(images, layer=0)}
     assert (drawn[250], drawn[500], len(drawn)) == (38.43, 47.57, 12)
     title = figures_of(page)["figure2-random-999-auroc"][0]["title"]
     assert title == "Test AUROC of each network, %"  # the paper has none
     assert "the published results of Yosinski et al. (2014)" in prose(page)
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("name: demo\n", False),
+        ("name: demo\nreference: null\n# changed by: --set reference=paper\n", True),
+        ("name: demo\nreference: paper\n# changed by: --set reference=null\n", False),
+    ],
+)
+def test_the_reference_is_that_of_the_sweep_as_it_was_run(
+    tmp_path: Path, text: str, drawn: bool
+) -> None:
+    page = write(digits(splits=("s0",), layers=(1,)), tmp_path, text=text)
+    assert ("paper, 2014" in page) == drawn
 
 
 def data_of(panel: Any, layer: int | None = None) -> list[dict[str, Any]]:

@@ -47,10 +47,10 @@ def findings_of(
     classes: pa.Table | None = None,
     published: str | None = None,
 ) -> list[Findings]:
-    """Every group that has a complete network, random splits first.
+    """Every group that has something to show, random splits first.
 
-    `chooser` is for the HTML what `curves` is for the PNG. Where several numbers of images a class
-    have nothing but bases, they are one figure, `images`, of the first of them.
+    `chooser` is for the HTML what `curves` is for the PNG. Several numbers of images a class that
+    have nothing but bases are not shown one by one, but as one figure, `images`.
     """
     networks = measurements(members, trials)
     by_effect = effects(members, trials, classes).to_pylist()
@@ -77,10 +77,18 @@ def findings_of(
             levels=[row for row in by_level if group_of(row) == group],
             speeds=_alike(by_speed, group),
         )
-        _draw(part, chosen, _alike(by_step, group), curves, others)
         found.append(part)
+        if not _is_size(group, groups) or any(x.arm not in BASES for x in chosen):
+            _draw(part, chosen, _alike(by_step, group), curves, others)
     _draw_images(found, by_level, others[0])
-    return found
+    return [part for part in found if part.figures]
+
+
+def _is_size(group: Group, groups: Sequence[Group]) -> bool:
+    """Whether this is one of several numbers of images a class."""
+    alike = [x for x in groups if (x.division, x.metric) == (group.division, group.metric)]
+    sizes = {x.images_per_class for x in alike} - {None}
+    return group.images_per_class is not None and len(sizes) > 1
 
 
 def _draw(
@@ -91,8 +99,6 @@ def _draw(
     others: tuple[Rows, Rows],
 ) -> None:
     """The figures of one group, with published results of the same population beside them."""
-    if part.group.images_per_class is not None and all(x.arm in BASES for x in networks):
-        return
     beside = _alike(others[0], part.group), _alike(others[1], part.group)
     part.overlaid = any(beside)
     part.figures["figure2"] = figures.figure2(networks, part.included, beside)
@@ -105,18 +111,28 @@ def _draw(
         part.figures["chooser"] = figures.learning_figure(rows, choose=True)
 
 
-def _draw_images(groups: Sequence[Findings], by_level: Rows, others: Rows) -> None:
-    """Accuracy by images a class, beside the first group of each division and metric."""
+def _draw_images(parts: Sequence[Findings], by_level: Rows, others: Rows) -> None:
+    """Accuracy by images a class, with the first group of each division and metric.
+
+    One that has nothing else to show stands for all sizes then.
+    """
     first: dict[tuple[str, str], Findings] = {}
-    for part in groups:
+    for part in parts:
         first.setdefault((part.group.division, part.group.metric), part)
+    groups = [part.group for part in parts]
     for (division, metric), part in first.items():
+        if not any(
+            _is_size(x, groups) for x in groups if (x.division, x.metric) == (division, metric)
+        ):
+            continue
+        if not part.figures:
+            whole = part.group._replace(images_per_class=None)
+            part.title, part.levels = _title(whole), []
+            part.suffix = _suffix(whole) if part.suffix else ""
         rows = [row for row in by_level if (row["division"], row["metric"]) == (division, metric)]
-        sizes = {row["images_per_class"] for row in rows if row["arm"] == "base"} - {None}
         beside = [row for row in others if row["division"] == division and metric == "top1"]
-        if len(sizes) > 1:
-            part.figures["images"] = figures.images_figure(rows, beside)
-            part.overlaid = part.overlaid or bool(beside)
+        part.figures["images"] = figures.images_figure(rows, beside)
+        part.overlaid = part.overlaid or bool(beside)
 
 
 def _published() -> tuple[Rows, Rows]:

@@ -249,7 +249,9 @@ def _text(store: Store, sweep: str) -> str:
 
 
 def _reference(text: str) -> str | None:
-    """The `reference` that a sweep's file names; none where the text is not that of a file."""
+    """The `reference` of a sweep as it was recorded; none where the text is not that of a file."""
+    if changed := re.findall(r"^# changed by: --set reference=(\S+)$", text, re.MULTILINE):
+        return str(changed[-1])
     try:
         data, _ = yaml_source.parse(text, "sweep")
     except SweepError:
