@@ -77,7 +77,8 @@ TABLE1 = table_schema(
     ("versus", TEXT, "what AnB+ is compared with: base or BnB+"),
     ("pooled", REAL, "mean of all AnB+ less mean of all `versus`, in points: mixes targets"),
     ("own_base", REAL, "the same, each network less the base of its target and seed, in points"),
-    ("se", REAL, "naive standard error of own_base, in points: Welch, as if bases were not shared"),
+    ("se", REAL, "standard error of own_base over networks, in points: see se_kind"),
+    ("se_kind", TEXT, "naive: Welch's, which counts networks that share a base as independent"),
     ("n_networks", INT, "networks of AnB+, and of BnB+ where it is `versus`"),
     ("n_targets", INT, "different targets (split and half) of these networks"),
     ("n_both", INT, "those of these targets that have AnB+ and `versus`"),
@@ -221,6 +222,7 @@ def _aggregate(
         "paired_high": bounds.get("high"),
     }
     return {name: None if x is None else 100 * x for name, x in points.items()} | {
+        "se_kind": "naive",
         "n_networks": len({x.id for x in compared}),
         "n_targets": len(targets),
         "n_both": len(both),

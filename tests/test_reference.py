@@ -179,6 +179,7 @@ def test_table_1_against_the_own_base() -> None:
         for layers in ("1-7", "3-7", "5-7")
     }
     assert difference == {"1-7": (-0.0, 0.15), "3-7": (0.06, 0.08), "5-7": (0.15, 0.09)}
+    assert {row["se_kind"] for row in rows.values()} == {"naive"}
     gains = [round(rows["base", layers]["own_base"], 2) for layers in ("1-7", "3-7", "5-7")]
     assert gains == [0.97, 1.17, 1.16]
     counts = {

@@ -31,8 +31,9 @@ def table1() -> Rows:
     `n_networks` and `n_targets` are of both sides; `n_both` targets have both of them.
     """
     members, trials, _ = reference.tables()
-    kept = ("layers", "versus", "pooled", "own_base", "se", "n_networks", "n_targets", "n_both")
-    found = table1_of(members, trials, METRIC).select([*kept, "gain", "gain_versus"])
+    kept = ["layers", "versus", "pooled", "own_base", "se", "se_kind"]
+    kept += ["n_networks", "n_targets", "n_both", "gain", "gain_versus"]
+    found = table1_of(members, trials, METRIC).select(kept)
     rows: Rows = found.to_pylist()
     return rows
 
