@@ -462,6 +462,20 @@ def test_a_new_head_of_copied_layers_leaves_those_below_it_passed_once() -> None
     assert it.held == first_layers(it.network, 3) - {"layer3.fc.bias"}
 
 
+def test_statistics_are_measured_all_or_none() -> None:
+    """Where a wider mean is new, the number of batches goes with it, though it fits."""
+    one = training("transfer", 1, network=NetworkRef(name=BATCH_NORM.name, options=(("width", 6),)))
+    declared = ["layer1.0", *(f"layer1.1.{name}" for name in ("weight", "bias"))]
+    means = ["layer1.1.running_mean", "layer1.1.running_var"]
+    one = dataclasses.replace(one, adapt=Adaptation.of([], [*declared, *means]))
+    parent = base_of(training(network=BATCH_NORM))
+    it = Learner(one, task_data(one, torch.device("cpu")), parent, CACHE)
+    assert it.held == set()
+    for step in range(2):
+        it.step(step, 0.01)
+    assert int(it.network[0][1].num_batches_tracked) == 2
+
+
 def test_a_layer_of_another_place_is_not_shared() -> None:
     shared = nn.Linear(3, 3)
     network = Network.of([shared, nn.Sequential(shared, nn.Linear(3, 2))])

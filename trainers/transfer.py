@@ -80,20 +80,17 @@ def held(network: Network, training: Training, n: int) -> frozenset[str]:
     Those of layers 1..n, except for what is new in them, replaced or widened, and for what the
     recipe lets normalisation learn or measure.
     """
-    recipe, frozen = training.recipe, network[:n]
-    learns: set[str] = set()
+    recipe, new, frozen = training.recipe, training.adapt, network[:n]
+    learns = {name for name in frozen.state_dict() if new.replaces(name) or new.widens(name)}
     for path, module in frozen.named_modules():
         if isinstance(module, NORMALISATION):
+            affine = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
+            statistics = {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
             if not recipe.frozen_affine:
-                learns |= {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
-            if not recipe.frozen_statistics:
-                learns |= {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
-    new = training.adapt
-    return frozenset(
-        name
-        for name in frozen.state_dict()
-        if not (name in learns or new.replaces(name) or new.widens(name))
-    )
+                learns |= affine
+            if not recipe.frozen_statistics or learns & statistics:  # measured all or none
+                learns |= statistics
+    return frozenset(frozen.state_dict()) - learns
 
 
 def held_layers(network: Network, held: Collection[str]) -> int:
