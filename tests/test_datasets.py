@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,36 @@ def test_options_that_do_not_fit(options: dict[str, Any], field: str, message: s
         describe("digits", freeze_options(options))
     assert error.value.field == field
     assert str(error.value).startswith(message)
+
+
+NAMES = ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet", "generated"]
+KNOWN = [name for name, kind in datasets.DATASETS.items() if kind.info]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_known_needs_no_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes, counts, a fingerprint, which no size and no number that is held out change."""
+    monkeypatch.setenv("LAYERWISE_DATA", "/nowhere")
+    info = describe(name, ())
+    assert KNOWN == NAMES
+    assert len(info.classes) == len(info.train) == len(info.validation) == len(info.test)
+    assert len(info.fingerprint) == 16
+    assert min(info.train + info.validation + info.test) > 0
+    if name != "digits":
+        other = describe(name, (("held_out", 0),))
+        assert other.fingerprint == info.fingerprint
+        assert other.validation == other.test == info.test
+        assert sum(other.train) == sum(info.train) + sum(info.validation)
+
+
+def test_planning_with_known_data_loads_no_library() -> None:
+    code = (
+        "import sys; from trainers import datasets; "
+        "[datasets.describe(n, ()) for n, kind in datasets.DATASETS.items() if kind.info]; "
+        "print(*{'torch', 'torchvision', 'PIL', 'pyarrow', 'sklearn'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "\n"
 
 
 def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +338,8 @@ def test_own_data(own: Any) -> None:
     ref = DatasetRef(name="own_data:flowers", options=(("size", 5),), fingerprint=info.fingerprint)
     assert load(ref).train.images.shape == (2, 1, 5, 5)
     assert describe("own_data:flowers", (("value", 2.0),)).fingerprint != info.fingerprint
+    with pytest.raises(ConfigError, match="own_data:flowers reads no files; expected no root"):
+        describe("own_data:flowers", (), "/data")
     own(OWN + "# changed\n")
     assert describe("own_data:flowers", (("size", 5),)).fingerprint != info.fingerprint
     with pytest.raises(DataError, match="the data or its code differs from what the plan was made"):

@@ -308,6 +308,44 @@ MISTAKES: dict[str, tuple[str | bytes, list[str]]] = {
             "expected at most 174, the images of the smallest class"
         ],
     ),
+    "root of what reads no files": (
+        valid_but("dataset: {name: digits, root: /data}"),
+        ["2: dataset.root: dataset digits reads no files; expected no root"],
+    ),
+    "root that is no folder": (
+        valid_but("dataset: {name: imagenet, root: 3}"),
+        ["2: dataset.root: expected a folder, found 3"],
+    ),
+    "root that this machine has not": (
+        valid_but("dataset: {name: image_folder, root: $NOT_SET/pets}"),
+        ["2: dataset: data folder $NOT_SET/pets: the environment variable NOT_SET is not set here"],
+    ),
+    "download that is no choice": (
+        valid_but("dataset: {name: cifar10, download: yes please}"),
+        ['2: dataset.download: expected true or false, found "yes please"'],
+    ),
+    "download of what nobody gives": (
+        valid_but("dataset: {name: imagenet, download: true}"),
+        [
+            "2: dataset.download: imagenet cannot be downloaded; expected one of mnist, "
+            "fashion_mnist, cifar10, cifar100"
+        ],
+    ),
+    "folder that is not there": (
+        valid_but("dataset: {name: image_folder, root: /nowhere}"),
+        [
+            "2: dataset: no folder train in /nowhere: expected train/<class>/<image files>, and "
+            "val/<class>/… or test/<class>/…; say where they are with dataset.root"
+        ],
+    ),
+    "image size": (
+        valid_but("dataset: {name: imagenet, size: 0}"),
+        ["2: dataset.size: expected pixels, 1 ≤ x ≤ 4096"],
+    ),
+    "too many held out": (
+        valid_but("dataset: {name: cifar100, held_out: 500}"),
+        ["2: dataset.held_out: expected 0 ≤ x < 500, the smallest class"],
+    ),
     "infinite noise": (
         valid_but("dataset: {name: digits, noise: .inf}"),
         [f"2: dataset.noise: {AN_OPTION}"],
