@@ -32,6 +32,8 @@ __all__ = [
     "Pixels",
     "Subset",
     "describe",
+    "fetch",
+    "folder_of",
     "load",
     "natural_manmade",
     "options_of",
@@ -119,6 +121,12 @@ def fetch(name: str, root: str | None = None) -> None:
         known = ", ".join(name for name, kind in DATASETS.items() if kind.fetch)
         raise ConfigError("download", f"{name} cannot be downloaded; expected one of {known}")
     download(place(name, root).folder)
+
+
+def folder_of(name: str, root: str | None = None) -> str | None:
+    """The folder of a dataset on this machine; `root` as it is for one that reads no files."""
+    where = _place(name, root)
+    return root if where is None else str(where.folder)
 
 
 def options_of(name: str, options: Options) -> Options:
