@@ -19,9 +19,10 @@ from orchestrator.spec import Data
 from orchestrator.yaml_source import hint
 from trainers import datasets, packing, packs
 from trainers.config import ConfigError, freeze_options
-from trainers.datasets import folders
-from trainers.datasets.images import DataError, Stored
+from trainers.datasets.images import DataError
+from trainers.datasets.listings import forget
 from trainers.datasets.places import expand, place
+from trainers.datasets.sets import Stored
 
 Told = Callable[[int, int], None]
 
@@ -51,7 +52,7 @@ def write(data: Data, *, workers: int | None, to: str | None, allow_corrupt: boo
     Raises `LayerwiseError` for data that is missing or corrupt, a full disk, a pack that is there.
     """
     with _telling(data), _progress("packing", "images") as told:
-        folders.forget(place(data.name, data.root).folder)
+        forget(place(data.name, data.root).folder)
         images = _stored(data, ())
         return packing.pack(
             images,

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import SETS, picture, pixels_of, settle, write_folder
+from pictures import SETS, pixels_of, settle, write_folder
 
 from trainers import datasets
 from trainers.config import ConfigError, DatasetInfo, DatasetRef, freeze_options
-from trainers.datasets import folders
-from trainers.datasets.folders import listed, scan
+from trainers.datasets import listings
 from trainers.datasets.images import DataError
-from trainers.datasets.places import cache
 
 SMALL = {"size": 8, "held_out": 2}
 
@@ -56,30 +54,6 @@ def test_what_a_folder_holds(folder: Path) -> None:
     assert data.train.images.shape == (7, 3, 8, 8)
     assert data.test.labels.tolist() == [0, 0, 1, 1, 1]
     assert (data.train.labels.dtype, pixels_of(data.train.images).dtype) == (np.int64, np.uint8)
-
-
-def test_images_are_in_the_order_of_their_names(folder: Path) -> None:
-    picture(50).save(folder / "train" / "cat" / "cat_10.JPEG")
-    tree = scan(folder / "train")
-    assert tree.names == [
-        *("cat/cat_0.JPEG", "cat/cat_1.JPEG", "cat/cat_10.JPEG", "cat/cat_2.JPEG"),
-        *("cat/cat_3.JPEG", "cat/cat_4.JPEG", "cat/cat_5.JPEG"),
-        *(f"dog/dog_{number}.JPEG" for number in range(5)),
-    ]
-    assert tree.labels.tolist() == [0] * 7 + [1] * 5
-    assert tree.sizes.tolist() == [(folder / "train" / n).stat().st_size for n in tree.names]
-
-
-def test_it_is_the_order_of_torchvision(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
-    (folder / "train" / "cat" / "more").mkdir()
-    picture(50).save(folder / "train" / "cat" / "more" / "x.png")
-    theirs = ImageFolder(str(folder / "train"))
-    tree = scan(folder / "train")
-    paths = [str(folder / "train" / name) for name in tree.names]
-    assert list(zip(paths, tree.labels.tolist(), strict=True)) == theirs.samples
-    assert list(tree.classes) == theirs.classes
 
 
 def test_other_files_are_left_alone(folder: Path) -> None:
@@ -125,70 +99,6 @@ def test_a_plan_made_with_other_data_is_refused(folder: Path) -> None:
     (folder / "train" / "cat" / "cat_0.JPEG").unlink()
     with pytest.raises(DataError, match=rf"then {before}\); make them equal, or plan again"):
         loaded(folder, before)
-
-
-def test_a_second_look_reads_no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = listed(folder / "train")
-    monkeypatch.setattr(folders, "scan", lambda folder: pytest.fail(f"looked at {folder}"))
-    again = listed(folder / "train")
-    assert (again.names, again.classes) == (first.names, first.classes)
-    assert again.fingerprint == first.fingerprint
-    assert again.labels.tolist() == first.labels.tolist()
-    assert again.sizes.tolist() == first.sizes.tolist()
-    assert again.labels.dtype == again.sizes.dtype == np.int64
-
-
-@pytest.mark.parametrize("change", ["added", "removed", "renamed", "new class", "deep"])
-def test_a_changed_tree_is_looked_at_again(folder: Path, change: str) -> None:
-    train = folder / "train"
-    (train / "cat" / "more").mkdir()
-    settle(folder)
-    before = listed(train)
-    match change:
-        case "added":
-            picture(50).save(train / "dog" / "x.png")
-        case "removed":
-            (train / "dog" / "dog_0.JPEG").unlink()
-        case "renamed":
-            (train / "dog" / "dog_0.JPEG").rename(train / "dog" / "x.JPEG")
-        case "new class":
-            write_folder(folder, {"train": {"cow": 2}}, old=False)
-        case "deep":
-            picture(50).save(train / "cat" / "more" / "x.png")
-    assert listed(train).fingerprint == scan(train).fingerprint != before.fingerprint
-
-
-def test_a_folder_that_changed_just_now_is_not_kept(tmp_path: Path) -> None:
-    """Another change might come within the same tick of the folder's clock."""
-    folder = write_folder(tmp_path / "pets", old=False)
-    listed(folder / "train")
-    assert not list(cache().glob("listings/*"))
-    settle(folder)
-    listed(folder / "train")
-    assert len(list(cache().glob("listings/*"))) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"no Arrow file", None], ids=["empty", "other", "older"])
-def test_a_damaged_listing_is_made_again(
-    folder: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if content is None:
-        with monkeypatch.context() as patch:
-            patch.setattr(folders, "FORMAT", 0)
-            before = listed(folder / "train")
-    else:
-        before = listed(folder / "train")
-        [kept] = cache().glob("listings/*")
-        kept.write_bytes(content)
-    assert listed(folder / "train").names == before.names
-
-
-def test_a_home_that_cannot_be_written_costs_only_time(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(listed(folder / "train").names) == 11
 
 
 # What is refused ----------------------------------------------------------------------------------
@@ -242,7 +152,7 @@ def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyP
                 raise PermissionError(13, "Permission denied", str(path))
             return look(path)
 
-        monkeypatch.setattr(folders.os, "scandir", refusing)
+        monkeypatch.setattr(listings.os, "scandir", refusing)
     try:
         with pytest.raises(DataError) as error:
             described(folder)

@@ -1,4 +1,4 @@
-"""Decoding; files that change or are no images; what is held out."""
+"""Decoding, and files that change or are no images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,7 @@ from pictures import picture, pixels_of
 from PIL import Image
 
 from trainers.config import ConfigError
-from trainers.datasets.images import (
-    DataError,
-    Files,
-    Form,
-    Labelled,
-    Picked,
-    chosen,
-    decode,
-    divide,
-    some,
-)
+from trainers.datasets.images import DataError, Files, Form, Picked, decode, some
 
 
 def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -130,94 +120,6 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"x" * size)
     with pytest.raises(DataError, match=r"image .*b.png is damaged or no image: cannot identify"):
         pixels_of(images)
-
-
-# What is held out ---------------------------------------------------------------------------------
-
-NAMES = [f"{label}/{label}_{index}.JPEG" for label in ("cat", "dog") for index in range(20)]
-LABELS = np.repeat([0, 1], 20)
-
-
-def held(names: list[str], labels: np.ndarray, each: int) -> set[str]:
-    mask = chosen(names, labels, np.full(int(labels.max()) + 1, each))
-    return {name for name, taken in zip(names, mask, strict=True) if taken}
-
-
-def test_each_class_gives_so_many_and_the_choice_never_changes() -> None:
-    assert held(NAMES, LABELS, 3) == {
-        *("cat/cat_9.JPEG", "cat/cat_1.JPEG", "cat/cat_10.JPEG"),
-        *("dog/dog_9.JPEG", "dog/dog_8.JPEG", "dog/dog_6.JPEG"),
-    }  # whose SHA-256 is lowest
-    assert held(NAMES, LABELS, 2) < held(NAMES, LABELS, 3)
-
-
-def test_neither_order_nor_other_classes_matter() -> None:
-    order = np.random.RandomState(0).permutation(40)
-    assert held([NAMES[i] for i in order], LABELS[order], 4) == held(NAMES, LABELS, 4)
-    dogs = held(NAMES[20:], np.zeros(20, np.int64), 4)
-    assert dogs == {name for name in held(NAMES, LABELS, 4) if name.startswith("dog")}
-
-
-def test_one_image_less_changes_one_choice_at_most() -> None:
-    before = held(NAMES, LABELS, 4)
-    for gone in range(40):
-        after = held(NAMES[:gone] + NAMES[gone + 1 :], np.delete(LABELS, gone), 4)
-        assert len(before - after) <= 1
-
-
-def labelled(count: int, first: int = 0) -> Labelled:
-    """`count` images of each of two classes; an image's pixel is its number."""
-    labels = np.repeat([0, 1], count)
-    images = np.arange(first, first + 2 * count, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    return Labelled(images, [f"c/{number}" for number in range(2 * count)], labels)
-
-
-def numbers(subset: Any) -> list[int]:
-    return [int(number) for number in subset.images.reshape(-1)]
-
-
-def test_validation_images_are_held_out_of_training() -> None:
-    train, validation, test = divide(
-        ("a", "b"), {"train": labelled(20), "val": labelled(3, 100)}, 4
-    )
-    assert sorted(numbers(train) + numbers(validation)) == list(range(40))
-    assert numbers(train) == sorted(numbers(train))
-    assert np.bincount(validation.labels).tolist() == [4, 4]
-    assert numbers(test) == list(range(100, 106))
-    assert [int(label) for label in train.labels] == [n >= 20 for n in numbers(train)]
-
-
-def test_a_tenth_is_held_out_where_no_number_is_given() -> None:
-    _, validation, _ = divide(("a", "b"), {"train": labelled(39), "test": labelled(3)}, None)
-    assert np.bincount(validation.labels).tolist() == [3, 3]
-    _, validation, _ = divide(("a", "b"), {"train": labelled(5), "test": labelled(3)}, None)
-    assert np.bincount(validation.labels).tolist() == [1, 1]
-
-
-def test_with_nothing_held_out_the_test_set_is_the_validation_set_too() -> None:
-    train, validation, test = divide(("a", "b"), {"train": labelled(5), "val": labelled(3)}, 0)
-    assert len(train.labels) == 10
-    assert validation is test
-
-
-def test_sets_of_its_own() -> None:
-    sets = {"train": labelled(5), "val": labelled(3, 50), "test": labelled(2, 80)}
-    train, validation, test = divide(("a", "b"), sets, None)
-    assert [len(numbers(s)) for s in (train, validation, test)] == [10, 6, 4]
-    assert numbers(validation)[0] == 50
-    with pytest.raises(ConfigError, match="validation and test images of its own") as error:
-        divide(("a", "b"), sets, 3)
-    assert error.value.field == "held_out"
-
-
-def test_holding_out_everything() -> None:
-    with pytest.raises(ConfigError) as error:
-        divide(("a", "b"), {"train": labelled(5), "val": labelled(3)}, 5)
-    assert error.value.field == "held_out"
-    assert str(error.value) == (
-        "holding out 5 images a class for validation leaves 2 classes without training images: "
-        "a has 5; expected less"
-    )
 
 
 def test_a_list_that_is_cut_short() -> None:

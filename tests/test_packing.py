@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 from pictures import write_folder
 
-from trainers import packing
+from trainers import packing, shards
 from trainers.datasets import folders
-from trainers.datasets.images import DataError, Form, Stored
+from trainers.datasets.images import DataError, Form
+from trainers.datasets.listings import forget
 from trainers.datasets.places import place
+from trainers.datasets.sets import Stored
 from trainers.packing import CorruptError, pack
 
 
@@ -41,7 +43,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 def look(folder: Path) -> Stored:
-    folders.forget(folder)
+    forget(folder)
     return folders.files(place("image_folder", str(folder)), Form(size=8))
 
 
@@ -105,7 +107,7 @@ def test_after_a_kill_whole_shards_are_kept(
 ) -> None:
     whole = contents(run(setting))
     shutil.rmtree(setting.target)
-    put = packing._put_batch
+    put = shards._put_batch
     written: list[str] = []
 
     def counting(path: Path, *rest: Any) -> Any:
@@ -115,7 +117,7 @@ def test_after_a_kill_whole_shards_are_kept(
         written.append(path.name)
         return put(path, *rest)
 
-    monkeypatch.setattr(packing, "_put_batch", counting)
+    monkeypatch.setattr(shards, "_put_batch", counting)
     with monkeypatch.context() as patch:
         patch.setattr(packing, "_clear", lambda _: None)  # a kill tidies nothing
         with pytest.raises(KilledError):
@@ -127,7 +129,7 @@ def test_after_a_kill_whole_shards_are_kept(
         "train-00002.arrow.tmp",
     ]
     written.clear()
-    monkeypatch.setattr(packing, "_put_batch", lambda *a: written.append(a[0].name) or put(*a))
+    monkeypatch.setattr(shards, "_put_batch", lambda *a: written.append(a[0].name) or put(*a))
     assert contents(run(setting)) == whole
     assert written == SHARDS[2:]
 
@@ -143,8 +145,8 @@ def test_a_shard_without_its_record_is_made_again(
     (partial / "train-00000.json").unlink()
     (partial / "val-00000.arrow").write_bytes(b"half")
     written = []
-    put = packing._put_batch
-    monkeypatch.setattr(packing, "_put_batch", lambda *a: written.append(a[0].name) or put(*a))
+    put = shards._put_batch
+    monkeypatch.setattr(shards, "_put_batch", lambda *a: written.append(a[0].name) or put(*a))
     run(setting)
     assert written == ["train-00000.arrow", "val-00000.arrow"]
 
@@ -210,7 +212,7 @@ def test_a_disk_that_is_full_before_or_meanwhile(
         sync(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing.os, "fsync", full)
+        patch.setattr(shards.os, "fsync", full)
         with pytest.raises(DataError) as error:
             run(setting)
     assert str(error.value) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -136,9 +137,22 @@ def test_a_folder_that_changed_after_packing(folder: Path) -> None:
     write_folder(folder, {"train": {"cow": 4}, "val": {"cow": 1}}, old=False)
     with pytest.raises(DataError) as error:
         loaded(folder)
-    assert str(error.value).startswith(f"pack {pack} was made from other images than there are in ")
-    assert str(error.value).endswith("remove it, and make another with: layerwise pack")
+    assert str(error.value) == (
+        f"pack {pack} was made from other files than there are in {folder} now; "
+        f"remove {pack} and make it again with: layerwise pack"
+    )
     assert loaded(folder, before).classes == ("cat", "dog")  # what was planned is still there
+
+
+def test_one_folder_under_two_names(folder: Path) -> None:
+    """A pack of a dataset with a fixed fingerprint does not keep its folder from other uses."""
+    images = loaded(folder).stored
+    assert images is not None
+    known = dataclasses.replace(images, fingerprint="feed")
+    packing.pack(known, folder / "packs", workers=1, allow_corrupt=False, told=lambda *_: None)
+    stored = loaded(folder).stored
+    assert stored is not None
+    assert (stored.pack, stored.fingerprint) == ("", images.fingerprint)
 
 
 def changed(pack: Path, *, rehash: bool = True, **values: Any) -> None:

@@ -28,6 +28,12 @@ def test_the_usual_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert home() == tmp_path / ".cache" / "layerwise" / "data"
 
 
+def test_a_home_that_other_processes_would_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERWISE_DATA", "data")
+    with pytest.raises(DataError, match="LAYERWISE_DATA is 'data': expected an absolute path"):
+        home()
+
+
 def test_a_root_is_the_datasets_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SCRATCH", str(tmp_path))
     monkeypatch.setenv("HOME", "/home/me")

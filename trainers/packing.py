@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -18,41 +16,17 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from trainers.config import canonical, digest
-from trainers.datasets.images import DataError, Files, Labelled, Stored
-from trainers.packs import FORMAT, MANIFEST, Shard, folder_name
+from trainers.datasets.images import DataError, Files
+from trainers.datasets.sets import Labelled, Stored
+from trainers.packs import FORMAT, MANIFEST, folder_name
+from trainers.shards import Part, Written, kept, put, write_shard
 
 SHARD_BYTES = 2**28  # of pixels: what a process holds in memory
 
 Told = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Part:
-    """The images of one set that one shard is made of."""
-
-    subset: str
-    file: str
-    images: Files
-    labels: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What came of a part: its shard, none where nothing was written, and the corrupt files.
-
-    Each of these is named `set/class/file`, with what is wrong with it.
-    """
-
-    subset: str
-    file: str
-    shard: Shard | None
-    corrupt: tuple[tuple[str, str], ...]
 
 
 class CorruptError(DataError):
@@ -83,7 +57,7 @@ def pack(images: Stored, target: Path, *, workers: int, allow_corrupt: bool, tol
         partial.mkdir(parents=True, exist_ok=True)
         with _alone(partial):
             manifest = _manifest(images, _write_all(parts, partial, workers, allow_corrupt, told))
-            _put(partial / MANIFEST, canonical(manifest).encode())
+            put(partial / MANIFEST, canonical(manifest).encode())
             partial.rename(final)
             for record in final.glob("*-*.json"):
                 record.unlink()
@@ -113,7 +87,7 @@ def _write_all(
     parts: Sequence[Part], partial: Path, workers: int, allow_corrupt: bool, told: Told
 ) -> list[Written]:
     """Write the shards that are not there yet; what came of each part, in their order."""
-    done = {w.file: w for part in parts if (w := _kept(part, partial, allow_corrupt))}
+    done = {w.file: w for part in parts if (w := kept(part, partial, allow_corrupt))}
     missing = [part for part in parts if part.file not in done]
     space = sum(len(part.labels) * part.images.form.bytes for part in missing)
     free = shutil.disk_usage(partial).free
@@ -165,66 +139,6 @@ def _worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for it
 
 
-def write_shard(part: Part, path: Path, allow_corrupt: bool) -> Written:
-    """Decode the images of a part and write its shard, unless corrupt files forbid it."""
-    pixels = np.empty(part.images.shape, np.uint8)
-    whole: list[int] = []
-    corrupt = []
-    for index, name in enumerate(part.images.names):
-        try:
-            pixels[len(whole)] = part.images.pixels(index)
-            whole.append(index)
-        except DataError as error:
-            corrupt.append((f"{part.subset}/{name}", str(error)))
-    if not whole or (corrupt and not allow_corrupt):
-        return Written(subset=part.subset, file=part.file, shard=None, corrupt=tuple(corrupt))
-    names = [part.images.names[index] for index in whole]
-    shard = _put_batch(path, pixels[: len(whole)], part.labels[whole], names)
-    written = Written(subset=part.subset, file=part.file, shard=shard, corrupt=tuple(corrupt))
-    _put(_record(path), json.dumps(dataclasses.asdict(written)).encode())
-    return written
-
-
-def _put_batch(path: Path, pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Shard:
-    """Write images, labels and names as one record batch; the pixels are not copied."""
-    import pyarrow as pa
-
-    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
-    columns = {"image": tensors, "label": labels.astype(np.int32), "name": names}
-    batch = pa.record_batch(columns)
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        with pa.ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
-        file.flush()
-        os.fsync(file.fileno())
-    with beside.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    shard = Shard(file=path.name, images=len(names), bytes=beside.stat().st_size, sha256=sha256)
-    beside.rename(path)
-    return shard
-
-
-def _record(path: Path) -> Path:
-    """Where what came of a shard is kept until the manifest has it."""
-    return path.with_suffix(".json")
-
-
-def _kept(part: Part, partial: Path, allow_corrupt: bool) -> Written | None:
-    """What an earlier attempt recorded of a whole shard, if it still serves."""
-    path = partial / part.file
-    try:
-        record = json.loads(_record(path).read_bytes())
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return None
-    corrupt = tuple((file, reason) for file, reason in record["corrupt"])
-    shard = Shard(**record["shard"])
-    if size != shard.bytes or (corrupt and not allow_corrupt):
-        return None
-    return Written(subset=part.subset, file=part.file, shard=shard, corrupt=corrupt)
-
-
 def _manifest(images: Stored, written: Sequence[Written]) -> dict[str, object]:
     import PIL
 
@@ -237,6 +151,7 @@ def _manifest(images: Stored, written: Sequence[Written]) -> dict[str, object]:
     manifest: dict[str, object] = {
         "format": FORMAT,
         "fingerprint": images.fingerprint,
+        "files": images.files,
         "size": images.form.size,
         "resize": images.form.resize,
         "classes": images.classes,
@@ -245,15 +160,6 @@ def _manifest(images: Stored, written: Sequence[Written]) -> dict[str, object]:
         "pillow": PIL.__version__,
     }
     return manifest | {"hash": digest(manifest)}
-
-
-def _put(path: Path, data: bytes) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from trainers.config import digest
-from trainers.datasets.images import DataError, Form, Labelled, Stored
+from trainers.datasets.images import DataError, Form
+from trainers.datasets.sets import Labelled, Stored
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -46,17 +47,16 @@ def find(folders: Sequence[Path], fingerprint: str, form: Form) -> Path | None:
 
 
 def refuse_stale(folders: Sequence[Path], images: Stored) -> None:
-    """Raise `DataError` if the pack beside the images was made from other ones.
+    """Raise `DataError` if the pack beside the images was made from other files than there are.
 
     Going on without it would be slow, and nobody would know why.
     """
     for folder in folders[:1]:
         for path in sorted(folder.glob(folder_name("*", images.form))):
-            if (path / MANIFEST).is_file():
+            if (path / MANIFEST).is_file() and read_manifest(path)["files"] != images.files:
                 raise DataError(
-                    f"pack {path} was made from other images than there are in {images.folder} "
-                    f"now (their fingerprint is {images.fingerprint}): remove it, and make another "
-                    f"with: layerwise pack"
+                    f"pack {path} was made from other files than there are in {images.folder} now; "
+                    f"{_again(path)}"
                 )
 
 
@@ -99,6 +99,7 @@ def read(folder: Path) -> Stored:
         classes=tuple(manifest["classes"]),
         sets=sets,
         fingerprint=manifest["fingerprint"],
+        files=manifest["files"],
         pack=manifest["hash"],
     )
 

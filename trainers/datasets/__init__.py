@@ -18,9 +18,10 @@ import numpy as np
 from trainers.config import ConfigError, DatasetInfo, DatasetRef, Options, Task, digest
 from trainers.datasets import archives, digits, folders, generated, imagenet
 from trainers.datasets.imagenet import natural_manmade
-from trainers.datasets.images import SUBSETS, DataError, Dataset, Pixels, Subset
+from trainers.datasets.images import DataError, Pixels
 from trainers.datasets.own import from_mapping, hash_arrays
 from trainers.datasets.places import Place, place
+from trainers.datasets.sets import SUBSETS, Dataset, Subset
 from trainers.own_code import fit_options, resolve
 from trainers.tasks import members
 

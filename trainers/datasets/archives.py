@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainers.config import DatasetInfo, digest, require
-from trainers.datasets.images import DataError, Dataset, Labelled, divide, some
+from trainers.datasets.images import DataError, some
 from trainers.datasets.places import Place
+from trainers.datasets.sets import Dataset, Labelled, divide
 
 
 @dataclass(frozen=True, kw_only=True)

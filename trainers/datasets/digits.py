@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from trainers.config import ConfigError, DatasetInfo
-from trainers.datasets.images import SUBSETS, DataError, Dataset, Subset
+from trainers.datasets.images import DataError
 from trainers.datasets.own import hash_arrays
+from trainers.datasets.sets import SUBSETS, Dataset, Subset
 
 # SHA-256 over the pixels and labels of scikit-learn's copy of the UCI optical digits.
 DIGITS_HASH = "192c099834f8e7cd"

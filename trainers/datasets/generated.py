@@ -17,8 +17,9 @@ import numpy as np
 from trainers.config import DatasetInfo, digest, require
 from trainers.datasets import folders
 from trainers.datasets.imagenet import groups
-from trainers.datasets.images import DataError, Dataset, Form
+from trainers.datasets.images import DataError, Form
 from trainers.datasets.places import Place
+from trainers.datasets.sets import Dataset
 
 VERSION = 1  # of what is drawn: it is part of the fingerprint
 GREY, CMYK = 7, 11  # every so many images

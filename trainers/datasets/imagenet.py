@@ -17,9 +17,10 @@ import numpy as np
 
 from trainers.config import DatasetInfo, digest, require
 from trainers.datasets import folders
-from trainers.datasets.folders import Tree
-from trainers.datasets.images import DataError, Dataset, Form, Stored, some
+from trainers.datasets.images import DataError, Form, some
+from trainers.datasets.listings import Tree, listed
 from trainers.datasets.places import Place
+from trainers.datasets.sets import Dataset, Stored
 
 CLASSES = 1000
 
@@ -132,7 +133,7 @@ def checked(place: Place, form: Form) -> Stored:
                 f"{place.folder / name}/<wnid>/*.JPEG; or say where it is with dataset.root"
             )
     for name, archive in ARCHIVES.items():
-        if mistake := compare(folders.listed(place.folder / name), archive, groups()):
+        if mistake := compare(listed(place.folder / name), archive, groups()):
             raise DataError(
                 f"{place.folder / name} {mistake}: unpack {archive.name} (md5 {archive.md5}) again,"
                 " or use dataset image_folder for images of your own choice"

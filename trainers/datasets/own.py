@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.datasets.images import SUBSETS, DataError, Dataset, Subset
+from trainers.datasets.images import DataError
+from trainers.datasets.sets import SUBSETS, Dataset, Subset
 
 
 def from_mapping(name: str, given: Mapping[str, Any]) -> Dataset:

@@ -31,8 +31,14 @@ class Place:
 
 
 def home() -> Path:
-    """The folder of all data: `LAYERWISE_DATA`, or `~/.cache/layerwise/data`."""
-    return expand(os.environ.get(HOME) or str(cache() / "data"))
+    """The folder of all data: `LAYERWISE_DATA`, or `~/.cache/layerwise/data`.
+
+    Raises `DataError` for a relative one: workers have other working folders.
+    """
+    named = os.environ.get(HOME)
+    if named and not named.startswith(("/", "~", "$")):
+        raise DataError(f"{HOME} is {named!r}: expected an absolute path")
+    return expand(named or str(cache() / "data"))
 
 
 def cache() -> Path:
