@@ -127,6 +127,14 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_that_are_gone(tmp_path: Path) -> None:
+    loaded(tmp_path)
+    [folder] = tmp_path.iterdir()
+    next(folder.glob("train/*/*_3.JPEG")).unlink()
+    with pytest.raises(DataError, match=f"images generated in {folder} are gone: remove the fold"):
+        loaded(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "field", "message"),
     [

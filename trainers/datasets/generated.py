@@ -44,11 +44,20 @@ def generated(
     info = generated_info(
         classes=classes, images=images, test=test, size=size, held_out=held_out, seed=seed
     )
-    drawn = place.within(digest([info.fingerprint, size], 16))
+    drawn, counts = (
+        place.within(digest([info.fingerprint, size], 16)),
+        {"train": images, "val": test},
+    )
     if not drawn.folder.is_dir():
-        _write(drawn.folder, info.classes, {"train": images, "val": test}, size, seed)
+        _write(drawn.folder, info.classes, counts, size, seed)
     form = Form(size=size, resize=resize)
     stored = folders.stored(drawn, form, folders.files, info.fingerprint)
+    for name, count in counts.items():
+        if len(stored.sets[name].labels) != count * classes:
+            raise DataError(
+                f"some of the images generated in {drawn.folder} are gone: remove the folder, and "
+                "they are drawn again"
+            )
     return folders.dataset(stored, held_out)
 
 
