@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.caffenet import FilledLayer, caffenet
+from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
 from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
 from trainers.first_weights import initialise, layer_seed
 from trainers.networks import Network, NetworkError, build, describe, is_random, set_dropout
@@ -86,6 +86,28 @@ def test_modules_in_the_papers_order(started: Network) -> None:
     ]
     assert [started[n].dropout.p for n in (5, 6)] == [0.5, 0.5]
     assert [is_random(started[:n]) for n in (5, 6)] == [False, True]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 12])
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_normalisation_is_torchs_in_values_and_gradients(size: int, channels: int) -> None:
+    """In another order of additions, and for any number of channels."""
+    options = {"alpha": 0.3, "beta": 0.75, "k": 1.5}
+    torch.manual_seed(0)
+    images = torch.randn(2, channels, 3, 4, dtype=torch.float64)
+    images = images.contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(images.shape, dtype=torch.float64)
+    found = []
+    for module in (AcrossChannels(size, **options), nn.LocalResponseNorm(size, **options)):
+        given = images.clone().requires_grad_()
+        made = module(given)
+        (made * weights).sum().backward()
+        assert given.grad is not None
+        found.append((made.detach(), given.grad))
+    (ours, our_gradient), (torchs, torchs_gradient) = found
+    torch.testing.assert_close(ours, torchs, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(our_gradient, torchs_gradient, rtol=1e-12, atol=1e-12)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_normalisation_through_the_first_layer_by_hand() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from trainers.config import ConfigError
@@ -37,6 +39,22 @@ CONVOLUTIONS = (
 WIDTH = 4096  # of layers 6 and 7
 SHRINKS = (1, 2, 4, 8, 16)  # the widths that all layers and both groups can be divided by
 STD, STD_WIDE = 0.01, 0.005  # of the first weights; the latter in layers 6 and 7
+
+
+class AcrossChannels(nn.LocalResponseNorm):
+    """Local response normalisation whose gradient is the same every time, on a GPU too.
+
+    torch's own goes through AvgPool3d, whose backward pass adds up in no fixed order there
+    (see torch.use_deterministic_algorithms); this one adds shifted slices of the squares.
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        channels, before = images.shape[1], self.size // 2
+        squares = F.pad(images * images, (0, 0, 0, 0, before, self.size - 1 - before))
+        total = squares[:, :channels]
+        for shift in range(1, self.size):
+            total = total + squares[:, shift : shift + channels]
+        return images / (total * (self.alpha / self.size) + self.k) ** self.beta
 
 
 class FilledLayer(nn.Sequential):
@@ -92,7 +110,7 @@ def caffenet(
             parts.append(("pool", nn.MaxPool2d(3, 2, ceil_mode=True)))
             height, width = height // 2, width // 2
         if it.normalised:
-            parts.append(("norm", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)))
+            parts.append(("norm", AcrossChannels(5, alpha=1e-4, beta=0.75, k=1.0)))
         if number == len(CONVOLUTIONS):
             parts.append(("flatten", nn.Flatten()))
         layers.append(FilledLayer(OrderedDict(parts), std=STD, bias=it.bias))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from trainers.caffenet import FilledLayer, caffenet
+from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
 from trainers.config import TORCHVISION, ConfigError, NetworkInfo, NetworkRef, Options
 from trainers.multiply_adds import count
 from trainers.own_code import fit_options, resolve
@@ -94,7 +94,8 @@ DETERMINISTIC = {
     *(nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
     *(nn.Hardswish, nn.Hardsigmoid, NonDynamicallyQuantizableLinear),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm),
+    *(nn.LocalResponseNorm, AcrossChannels),
 }
 # Where torchvision's own modules and torch's attention keep the rate at which they drop something.
 RATES = ("p", "dropout", "attention_dropout", "drop_rate")
