@@ -223,14 +223,21 @@ def _conclude(carried: Run, store: Store, out: Console, report: bool) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: layerwise status digits")
+@app.command(epilog="Examples: layerwise status digits; layerwise status digits --follow")
 def status(
     sweep: SweepArgument,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Show progress until the end, from the store alone."),
+    ] = False,
 ) -> None:
     """What is complete, failed, lost, skipped or missing, and why."""
+    if follow:
+        _follow(sweep, changes, _store(store, must_exist=True))
+        return
     from orchestrator.status import print_status, status_summary
 
     summary = status_summary(_plan(sweep, changes), _store(store))
@@ -409,6 +416,18 @@ def clean(
     if waste and (yes or typer.confirm("remove them?")):
         cleaning.remove(opened, waste)
         typer.echo(f"removed {len(waste)} files")
+
+
+def _follow(sweep: str, changes: list[str], store: Store) -> None:
+    """`sweep` may be a file or the name of a sweep in the store: its data need not be here."""
+    from orchestrator import sweep_file
+    from orchestrator.follow import Follower, follow
+
+    name = sweep_file.load(sweep, changes)[0].name if Path(sweep).suffix else sweep
+    try:
+        follow(Follower(store, name), _console())
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _examine(sweep: str, changes: list[str]) -> Experiment:
