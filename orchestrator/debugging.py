@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator import worker
 from orchestrator.errors import LayerwiseError
 from orchestrator.frontier import Ending
+from orchestrator.inline import require_gpu
 from orchestrator.plan import Plan, Trial
 from orchestrator.status import find
 from orchestrator.store import Store
@@ -26,6 +27,7 @@ def debug_trial(plan: Plan, text: str, store: Store, *, record: bool, echo: Echo
     `record`, into a temporary folder without. Raises whatever the training raises.
     """
     trial = find(plan, text)
+    require_gpu([trial])
     with tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
         parent = None
         source = store

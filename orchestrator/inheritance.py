@@ -31,6 +31,8 @@ def _lay_over(
 ) -> None:
     for key, value in over.items():
         here, there = (*path, key), (*origin, key)
+        if isinstance(value, dict) and key in COMPONENTS and isinstance(under.get(key), str):
+            under[key] = {"name": under[key]}
         mapping = isinstance(value, dict) and isinstance(under.get(key), dict)
         if mapping and "name" not in value:
             source.lines[here] = source.lines.get(there, 1)

@@ -1,0 +1,111 @@
+"""The bundled sweeps: what they plan at full size, and that their tiny forms run in that shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator import experiment, sweep_file
+from orchestrator import plan as planning
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan, Trial
+from orchestrator.progress import RunProgress
+from orchestrator.reference import published
+from orchestrator.run import Run
+from orchestrator.status import treatment_name
+from orchestrator.store import Store
+
+SIZES = {
+    "paper": 163,
+    "balanced": 296,
+    "natural_manmade": 222,
+    "reduced": 12,
+    "unequal": 424,
+    "cifar100": 296,
+}
+
+
+def planned(name: str) -> Plan:
+    return planning.plan(experiment.examine(*sweep_file.load(name)))
+
+
+def shape(plan: Plan) -> Counter[tuple[object, ...]]:
+    """How many cells are alike, whatever the numbers of classes and images are."""
+    sizes = [k for grid in plan.sweep.parts.values() for k in grid.images_per_class]
+
+    def cell(trial: Trial) -> tuple[object, ...]:
+        division = trial.division.partition("-")[0]
+        rank = sizes.index(trial.images_per_class) if trial.images_per_class else None
+        training = trial.training.treatment.n, trial.training.seed
+        return (treatment_name(trial), division, trial.source, trial.target, rank, *training)
+
+    return Counter(map(cell, plan.members))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_tiny_form_has_the_same_shape(name: str) -> None:
+    full, tiny = planned(name), planned(f"{name}:tiny")
+    assert len(full.trials) == len(tiny.trials) == SIZES[name]
+    assert shape(full) == shape(tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
+    plan, store = planned(f"{name}:tiny"), Store(tmp_path / "results")
+    run_inline(Run(plan, store, RunProgress(Console(quiet=True), plan.flops)))
+    rows = store.table("trials").to_pylist()
+    assert Counter(row["outcome"] for row in rows) == {"complete": SIZES[name]}
+    assert all(row["frozen_proven"] for row in rows if row["frozen"])
+
+
+def test_the_papers_networks() -> None:
+    """Ten bases, the 140 planned transfers, one network of all classes, twelve of few images."""
+    plan = planned("paper")
+    divisions = Counter((trial.division, treatment_name(trial)) for trial in plan.trials.values())
+    assert divisions == {
+        ("random", "base"): 8,
+        ("random", "selffer"): 28,
+        ("random", "transfer"): 56,
+        ("random", "selffer+"): 14,
+        ("random", "transfer+"): 28,
+        ("natural_manmade", "base"): 2,
+        ("natural_manmade", "transfer"): 14,
+        ("whole", "base"): 13,
+    }
+    known = Counter(published(trial.labels()) for trial in plan.members)
+    assert known == {True: 141, False: 22}
+    recipe = plan.members[0].training.recipe
+    assert (recipe.optimiser, recipe.rate, recipe.steps) == ("caffe_sgd", 0.01, 450_000)
+    halves = {t.target: t.training.target for t in plan.members if t.split == "natural_manmade"}
+    assert [len(halves[letter].classes) for letter in "AB"] == [449, 551]
+
+
+def test_random_filters_are_a_form_of_the_paper() -> None:
+    plan = planned("paper:random")
+    assert len(plan.trials) == 170
+    found = [trial for trial in plan.members if treatment_name(trial) == "random"]
+    assert [trial.name for trial in found] == [f"R{n}A whole" for n in range(1, 8)]
+    assert [published(trial.labels()) for trial in found] == [True] * 7
+
+
+def test_only_the_paper_tests_on_what_it_validates_on() -> None:
+    held = {name: sweep_file.load(name)[0].dataset.options["held_out"] for name in SIZES}
+    assert [name for name, images in held.items() if images == 0] == ["paper"]
+
+
+def test_the_balanced_design_pairs_everything() -> None:
+    cells = Counter((t.split, t.target, treatment_name(t)) for t in planned("balanced").members)
+    assert set(cells.values()) == {1, 7}
+    assert len(cells) == 4 * 2 * 7
+
+
+def test_one_class_of_a_thousand_stands_against_the_rest() -> None:
+    lone = [t for t in planned("unequal").members if t.division == "random-999" and t.target == "B"]
+    assert {len(trial.training.target.labels) for trial in lone} == {2}
+    reserved = {trial.training.target.reserved for trial in lone}
+    assert reserved == {2}  # of each of the others: about as many in all as the class has
