@@ -196,12 +196,12 @@ dataset digits: 10 classes, images 1×12×12, 100 for training, 20 for validatio
 fingerprint 192c099834f8e7cd
 ┏━━━━━━━┳━━━━━━━━┳━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━┓
 ┃ layer ┃ output ┃ parameters ┃ multiply-adds ┃ cut after it ┃
-┡━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━┩
+┡━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━┩
 │ 1     │ 2×6×6  │ 20         │ 2,592         │ n = 1        │
 │ 2     │ 18     │ 38         │ 1,296         │              │
 │ 3     │ 4      │ 76         │ 72            │              │
 │ 4     │ 5      │ 25         │ 20            │              │
-└───────┴────────┴────────────┴───────────┴──────────────┘
+└───────┴────────┴────────────┴───────────────┴──────────────┘
 4 trainings of 2 steps went well: base, selffer, transfer
 """,
         "",
@@ -239,7 +239,7 @@ NOTHING_YET = """\
 │ base      │                        │      2 │        0 │    8.97 G │                │
 │ selffer   │ base of the target     │      2 │        0 │    5.24 G │                │
 │ transfer  │ base of the other half │      2 │        0 │    5.24 G │                │
-│ all       │                        │      6 │        0 │    19.4 G │                │
+│ all       │                        │      6 │        0 │    19.5 G │                │
 └───────────┴────────────────────────┴────────┴──────────┴───────────┴────────────────┘
 no rates in the store yet: times appear once some trials are complete
 checkpoints that stay (keep: bases): 0.0 MB

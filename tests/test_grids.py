@@ -204,3 +204,21 @@ def test_steps_of_a_check_are_few_in_every_grid(plan_of: PlanOf, tmp_path: Path)
     sweep, _ = sweep_file.load(f"{tmp_path}/sweep.yaml")
     short = experiment.shorten(sweep, 2)
     assert {grid.recipe.steps for grid in short.parts.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ("naturl", "unknown division 'naturl'; known: natural_manmade"),
+        ("natural_mnmade", "unknown division 'natural_mnmade'; did you mean 'natural_manmade'?"),
+        (
+            "natural_manmade",
+            "natural_manmade divides classes named by ImageNet's WordNet ids (n01440764, …), some "
+            "of each group; the dataset's are 0, 1, 2, …",
+        ),
+    ],
+)
+def test_a_division_that_the_classes_do_not_have(known: str, message: str, plan_of: PlanOf) -> None:
+    with pytest.raises(SweepError) as found:
+        plan_of(GRIDS, f"grids.halves.splits.known=[{known}]")
+    assert found.value.mistakes[0].endswith(f"splits.known[0]: {message}")
