@@ -7,6 +7,9 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +115,7 @@ def test_after_a_kill_whole_shards_are_kept(
 
     def counting(path: Path, *rest: Any) -> Any:
         if len(written) == 2:
-            path.with_name(path.name + ".tmp").write_bytes(b"half")
+            path.with_name(path.name + ".1.tmp").write_bytes(b"half")
             raise KilledError
         written.append(path.name)
         return put(path, *rest)
@@ -126,12 +129,66 @@ def test_after_a_kill_whole_shards_are_kept(
     assert partial.name.endswith(".partial")
     assert sorted(n for n in contents(partial) if n.endswith(("arrow", "tmp"))) == [
         *SHARDS[:2],
-        "train-00002.arrow.tmp",
+        "train-00002.arrow.1.tmp",
     ]
     written.clear()
     monkeypatch.setattr(shards, "_put_batch", lambda *a: written.append(a[0].name) or put(*a))
     assert contents(run(setting)) == whole
     assert written == SHARDS[2:]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from trainers import packing
+from trainers.datasets import folders
+from trainers.datasets.images import Form
+from trainers.datasets.places import place
+
+if __name__ == "__main__":
+    packing.SHARD_BYTES = 1
+    images = folders.files(place("image_folder", sys.argv[1]), Form(size=8))
+    told = lambda *done: print(*done, flush=True)
+    packing.pack(images, Path(sys.argv[2]), workers=2, allow_corrupt=False, told=told)
+"""
+
+
+def test_a_killed_process_takes_its_workers_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the same packing afterwards gives what it would have given."""
+    folder = write_folder(tmp_path / "pets", {"train": {"cat": 150}, "val": {"cat": 1}})
+    script, target = tmp_path / "killed.py", tmp_path / "packs"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(folder), str(target)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(packing.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        lines = (process.stdout.readline() for _ in range(4))
+        assert [line.split()[1] for line in lines] == ["151"] * 4
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+    assert len(children) >= 2
+    while any(is_running(child) for child in children):
+        time.sleep(0.05)
+    [partial] = target.iterdir()
+    kept = len(list(partial.glob("*.json")))
+    assert 3 <= kept < 151
+    monkeypatch.setattr(packing, "SHARD_BYTES", 1)
+    images, told = look(folder), []
+    done = pack(
+        images, target, workers=1, allow_corrupt=False, told=lambda *done: told.append(done)
+    )
+    assert told[0] == (kept, 151)
+    again = pack(images, tmp_path / "new", workers=1, allow_corrupt=False, told=nothing)
+    assert contents(done) == contents(again)
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_shard_without_its_record_is_made_again(

@@ -66,7 +66,7 @@ def _put_batch(path: Path, pixels: np.ndarray, labels: np.ndarray, names: Sequen
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)
     columns = {"image": tensors, "label": labels.astype(np.int32), "name": names}
     batch = pa.record_batch(columns)
-    beside = path.with_name(path.name + ".tmp")
+    beside = _beside(path)
     with beside.open("wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
@@ -99,8 +99,13 @@ def kept(part: Part, partial: Path, allow_corrupt: bool) -> Written | None:
     return Written(subset=part.subset, file=part.file, shard=shard, corrupt=corrupt)
 
 
+def _beside(path: Path) -> Path:
+    """Where this process writes what is to be renamed: a file that no other process touches."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
 def put(path: Path, data: bytes) -> None:
-    beside = path.with_name(path.name + ".tmp")
+    beside = _beside(path)
     with beside.open("wb") as file:
         file.write(data)
         file.flush()
