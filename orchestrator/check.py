@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator import plan as planning
 from orchestrator import sweep_file
 from orchestrator.errors import LayerwiseError
-from orchestrator.experiment import examine, shorten
+from orchestrator.experiment import examine, find_data, shorten
 from orchestrator.frontier import Ending, State
 from orchestrator.inline import run_inline
 from orchestrator.plan import Trial
@@ -33,6 +33,7 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
 
     sweep, source = sweep_file.load(name, changes)
     experiment = examine(sweep, source)
+    find_data(sweep, experiment.dataset, source)
     data, layers = experiment.data, experiment.layers
     console.print(
         f"dataset {sweep.dataset.name}: {len(data.classes)} classes, images {_by(data.shape)}, "

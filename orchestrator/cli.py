@@ -160,6 +160,8 @@ def run(
     )
     missing = [carried.trials[id] for id in carried.open_trials()]
     say(out, f"{sweep}: {len(carried.trials)} trials, {carried.already} complete in {store}")
+    if missing and not address:
+        _find_data(planned)
     if missing:
         progress.begin(missing)
         try:
@@ -440,6 +442,13 @@ def _plan(sweep: str, changes: list[str]) -> Plan:
     from orchestrator import plan as planning
 
     return planning.plan(_examine(sweep, changes))
+
+
+def _find_data(planned: Plan) -> None:
+    from orchestrator.experiment import find_data
+
+    dataset = planned.members[0].training.target.dataset
+    find_data(planned.sweep, dataset, planned.source)
 
 
 def _selected(planned: Plan, only: str | None) -> set[str] | None:

@@ -158,6 +158,17 @@ def _adaptation(
     return adapt
 
 
+def find_data(sweep: Sweep, dataset: DatasetRef, source: Source) -> None:
+    """Find the images on this machine, as each of its workers will. Raises `SweepError`.
+
+    Planning needs no images of a known dataset: their absence would be found by every trial.
+    """
+    from trainers import datasets
+
+    with _describing("dataset", sweep.dataset, source):
+        datasets.load(dataset, sweep.dataset.root)
+
+
 @contextlib.contextmanager
 def _describing(field: str, component: Component, source: Source) -> Iterator[None]:
     """Turns what is wrong with a dataset or a network into a mistake of the sweep.

@@ -646,3 +646,22 @@ def test_clean_a_sweep(full: Path, layerwise: Layerwise) -> None:
         "",
         f"layerwise: no sweep 'small' in {full}/results; there: other\n",
     )
+
+
+# Data -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_data_that_is_missing_is_said_once_and_no_trial_fails(
+    command: str, folder: Path, layerwise: Layerwise
+) -> None:
+    """Its sweep can be planned; once the data is there, the same command trains it."""
+    small = folder / "small.yaml"
+    dataset = f"dataset: {{name: mnist, root: {folder}/nowhere}}"
+    small.write_text(re.sub("dataset:.*", dataset, small.read_text()))
+    assert layerwise("plan", "small.yaml").code == 0
+    ended = layerwise(command, "small.yaml")
+    assert ended.code == 2
+    [line] = ended.err.splitlines()
+    assert re.match(r"small.yaml:\d+: dataset: mnist is missing or damaged at .*/nowhere: ", line)
+    assert not list(folder.glob("results/trials/*/*"))
