@@ -244,20 +244,24 @@ def test_whose_mean_image(normalise: str) -> None:
 
 
 @pytest.mark.usefixtures("photo_data")
-def test_the_mean_image_is_computed_once_and_found_on_the_disk(tmp_path: Path) -> None:
+def test_the_mean_image_is_computed_once_and_found_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "layerwise" / "means"
     one = photo_training(pixels="mean_image")
-    first = task_data(one, CPU, data_root=str(tmp_path)).view.mean
-    (path,) = (tmp_path / "means").iterdir()
+    first = task_data(one, CPU).view.mean
+    (path,) = folder.iterdir()
     moments, meta = checkpoint.unpack(path.read_bytes())
     moments["total"] += 20  # of 20 images
     meta["hash"] = means._hash(moments)
     path.write_bytes(checkpoint.pack(moments, meta))
     batches._task_data.cache_clear()
-    assert torch.equal(task_data(one, CPU, data_root=str(tmp_path)).view.mean, first)  # in memory
+    assert torch.equal(task_data(one, CPU).view.mean, first)  # in memory
     forget()
-    assert torch.equal(task_data(one, CPU, data_root=str(tmp_path)).view.mean, first + 1)
-    other = task_data(photo_training(target="A", pixels="mean_image"), CPU, data_root=str(tmp_path))
-    assert len(list((tmp_path / "means").iterdir())) == 2
+    assert torch.equal(task_data(one, CPU).view.mean, first + 1)
+    other = task_data(photo_training(target="A", pixels="mean_image"), CPU)
+    assert len(list(folder.iterdir())) == 2
     assert not torch.equal(other.view.mean, first)
 
 

@@ -18,7 +18,8 @@ import torch
 
 from trainers import means, streams
 from trainers.config import DatasetRef, Recipe, Task, Training, digest, key
-from trainers.datasets import SUBSETS, DataError, Dataset, Pixels, folder_of, load, task_arrays
+from trainers.datasets import SUBSETS, DataError, Dataset, Pixels, load, task_arrays
+from trainers.datasets.places import cache
 from trainers.streams import InMemory, Stream, chunk_stream, in_chunks
 from trainers.tasks import members
 from trainers.views import Augmentation, View
@@ -306,8 +307,7 @@ def _moments(ref: DatasetRef, task: Task | None, reading: _Reading) -> means.Mom
     stored = _stored(train.images)
     shape = stored.shape[1:]
     name = digest([*map(str, shape), digest(task or ref)], 16)
-    root = folder_of(ref.name, reading.data_root)
-    moments = means.kept(root, name, shape)
+    moments = means.kept(str(cache()), name, shape)
     if moments is None:
         if task is None:
             chosen = np.arange(len(train.labels))
@@ -316,5 +316,5 @@ def _moments(ref: DatasetRef, task: Task | None, reading: _Reading) -> means.Mom
         chunk = max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
         chunks = in_chunks(stored, chosen, chunk, reading.device, reading.readers)
         moments = means.add_up(shape, chunks)
-        means.keep(root, name, moments)
+        means.keep(str(cache()), name, moments)
     return moments

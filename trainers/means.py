@@ -18,7 +18,7 @@ import torch
 from trainers import checkpoint
 from trainers.datasets import DataError
 
-FOLDER = "means"  # in the data root
+FOLDER = "means"  # of what is kept since it can be made again
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,6 @@ __all__ = [
     "Subset",
     "describe",
     "fetch",
-    "folder_of",
     "load",
     "natural_manmade",
     "options_of",
@@ -122,12 +121,6 @@ def fetch(name: str, root: str | None = None) -> None:
         known = ", ".join(name for name, kind in DATASETS.items() if kind.fetch)
         raise ConfigError("download", f"{name} cannot be downloaded; expected one of {known}")
     download(place(name, root).folder)
-
-
-def folder_of(name: str, root: str | None = None) -> str | None:
-    """The folder of a dataset on this machine; `root` as it is for one that reads no files."""
-    where = _place(name, root)
-    return root if where is None else str(where.folder)
 
 
 def options_of(name: str, options: Options) -> Options:
