@@ -35,7 +35,7 @@ from trainers.config import (
     freeze_options,
 )
 from trainers.datasets import load
-from trainers.datasets.images import Stored
+from trainers.datasets.sets import Stored
 from trainers.learner import Learner
 from trainers.packing import pack
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import caffenet, paper_cost, plain_tune, versus_tune
+from benchmarks import input as images_in
 from benchmarks.paper_cost import CONDITIONS, Rates, hours
 from benchmarks.versus_tune import Figures, Row, figures
 from orchestrator import experiment, sweep_file
@@ -275,5 +276,53 @@ def test_wrong_options_of_caffenet(
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         caffenet.options(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+# Images into the trainer ------------------------------------------------------------------------
+
+
+def test_all_three_ways_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "--images 9 --batch 4 --repeat 1 --steps 1 --shrink 16 --workers 1"
+    images_in.main(command.split(" "))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("8 JPEGs of ")
+    assert lines[1].startswith("packed 12 images in ")
+    assert lines[2].startswith("training from the pack waits ")
+    assert [line.split(" | ")[0] for line in lines[3:]] == [
+        *("|", "|---|---|---|", "| packed", "| unpacked", "| torch DataLoader")
+    ]
+    assert lines[5].endswith(" | 1.00 |")
+
+
+def test_ratios_are_of_the_same_repetition() -> None:
+    found = {"packed": [10.0, 30.0, 20.0], "unpacked": [5.0, 5.0, 5.0]}
+    assert images_in.table(found).splitlines()[2:] == [
+        "| packed | 20 | 1.00 |",
+        "| unpacked | 5 | 4.00 |",
+    ]
+
+
+def test_the_loader_gives_what_the_trainer_gives(tmp_path: Path) -> None:
+    """Float images of the crop's size, less the mean; its own resizing, so not the same ones."""
+    images_in.draw(tmp_path / "images", 8)
+    size = images_in.Size(images=8, batch=4, repeat=1, workers=1, steps=1, shrink=16)
+    one = images_in.training(tmp_path / "images", size)
+    root = str(tmp_path / "images")
+    data = task_data(one, torch.device("cpu"), whole_bytes=0, data_root=root)
+    assert data.view.mean is not None
+    theirs = next(images_in.loaded(tmp_path / "images", data.view.mean, size))
+    ours = next(images_in.streamed(one, data, size))
+    assert ours.shape == theirs.shape == (4, 3, 227, 227)
+    assert ours.dtype == theirs.dtype == torch.float32
+    assert abs(float(ours.mean()) - float(theirs.mean())) < 5
+    assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
+
+
+@pytest.mark.parametrize("arguments", [["--repeat", "0"], ["--images", "8", "--batch", "9"]])
+def test_wrong_options_of_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        images_in.options(arguments)
     assert stopped.value.code == 2
     assert "error: " in capsys.readouterr().err
