@@ -199,6 +199,26 @@ def test_streamed_and_whole_batches_are_equal(
         assert images.stride() == streamed.stride()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.usefixtures("photo_data")
+@pytest.mark.parametrize("recipe", [{}, VARIED])
+def test_a_gpu_sees_the_same_batches(recipe: dict[str, Any]) -> None:
+    """Whole there and streamed to it, over many reuses of every buffer."""
+    one = photo_training(steps=200, **recipe)
+    cuda = torch.device("cuda")
+    expected = all_batches(one, 10**9, 200)
+    for whole_bytes in (10**9, 0):
+        data = task_data(one, cuda, whole_bytes=whole_bytes)
+        with contextlib.closing(Batches(one, data, 3)) as these:
+            found = [these(step) for step in range(200)]
+            torch.cuda.synchronize()
+            assert (these.waited() > 0) == (whole_bytes == 0)
+        for (images, labels), (same, numbers) in zip(found, expected[:200], strict=True):
+            assert torch.equal(images.cpu(), same)
+            assert torch.equal(labels.cpu(), numbers)
+
+
 @pytest.mark.usefixtures("photo_data")
 @pytest.mark.parametrize("whole_bytes", [0, 10**9])
 def test_a_batch_is_what_the_recipe_says(whole_bytes: int) -> None:
