@@ -16,8 +16,9 @@ from trainings import BATCH_NORM, TASKS, photo_training, photos, photos_info, tr
 
 from trainers import batches, checkpoint, datasets, means
 from trainers.batches import Batches, BatchOrder, Streamed, Whole, task_data
-from trainers.config import Training
-from trainers.datasets import DATASETS, DataError, DatasetKind, load, task_arrays
+from trainers.config import DatasetRef, Task, Training, freeze_options
+from trainers.datasets import DATASETS, DataError, DatasetKind, describe, load, task_arrays
+from trainers.packing import pack
 from trainers.views import Augmentation, View
 
 CPU = torch.device("cpu")
@@ -283,6 +284,46 @@ def test_the_mean_image_is_computed_once_and_found_on_the_disk(
     other = task_data(photo_training(target="A", pixels="mean_image"), CPU)
     assert len(list(folder.iterdir())) == 2
     assert not torch.equal(other.view.mean, first)
+
+
+def test_files_and_their_pack_give_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed and whole, bit for bit; each with a mean image of its own, which are equal."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = str(tmp_path / "data")
+    options = freeze_options({"classes": 4, "images": 8, "test": 3, "held_out": 2, "size": 20})
+    info = describe("generated", options)
+    dataset = DatasetRef(name="generated", options=options, fingerprint=info.fingerprint)
+    one = dataclasses.replace(
+        training(batch=4, crop=16, mirror=True, pixels="mean_image"),
+        target=Task(dataset=dataset, classes=(0, 3)),
+    )
+
+    def found() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        pairs = []
+        for whole_bytes in (0, 10**9):
+            data = task_data(one, CPU, whole_bytes=whole_bytes, data_root=root)
+            with contextlib.closing(Batches(one, data, 3)) as these:
+                pairs += [these(step) for step in range(7)]
+                pairs.append((torch.cat(list(these.chunks("test"))), data.test.labels))
+        return pairs
+
+    first = found()
+    stored = load(dataset, root).stored
+    assert stored is not None
+    assert stored.pack == ""
+    pack(stored, stored.folder / "packs", workers=1, allow_corrupt=False, told=lambda *_: None)
+    forget()
+    packed = found()
+    after = load(dataset, root).stored
+    assert after is not None
+    assert after.pack
+    for (images, labels), (same, numbers) in zip(first, packed, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, numbers)
+    forget()
+    assert len(list((tmp_path / "cache" / "layerwise" / "means").iterdir())) == 2
 
 
 def test_floats_are_cropped_less_their_mean_image() -> None:

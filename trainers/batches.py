@@ -303,10 +303,12 @@ def _view(target: Task, statistics: Task | None, pixels: _Pixels, reading: _Read
 @functools.lru_cache(maxsize=16)
 def _moments(ref: DatasetRef, task: Task | None, reading: _Reading) -> means.Moments:
     """Of a task's training images, or of all of the dataset's; from the disk if they are there."""
-    train = load(ref, reading.data_root).train
+    dataset = load(ref, reading.data_root)
+    train = dataset.train
     stored = _stored(train.images)
     shape = stored.shape[1:]
-    name = digest([*map(str, shape), digest(task or ref)], 16)
+    pack = dataset.stored.pack if dataset.stored else ""  # which may leave corrupt images out
+    name = digest([*shape, pack, digest(task or ref)], 16)
     moments = means.kept(str(cache()), name, shape)
     if moments is None:
         if task is None:
