@@ -38,9 +38,9 @@ def write_folder(
     return folder
 
 
-def settle(folder: Path) -> None:
-    """Date every folder back by a minute."""
-    then = time.time() - 60
+def settle(folder: Path, age: float = 60) -> None:
+    """Date every folder back by so many seconds."""
+    then = time.time() - age
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
             os.utime(path, (then, then))

@@ -13,7 +13,7 @@ from orchestrator import plan as planning
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, Trial
 from orchestrator.progress import RunProgress
-from orchestrator.reference import published
+from orchestrator.reference import paper, published
 from orchestrator.run import Run
 from orchestrator.status import treatment_name
 from orchestrator.store import Store
@@ -79,6 +79,8 @@ def test_the_papers_networks() -> None:
     }
     known = Counter(published(trial.labels()) for trial in plan.members)
     assert known == {True: 141, False: 22}
+    theirs = {(row["split"], row["split_hash"]) for row in paper().to_pylist()}
+    assert {(trial.split, trial.split_hash) for trial in plan.members} == theirs
     recipe = plan.members[0].training.recipe
     assert (recipe.optimiser, recipe.rate, recipe.steps) == ("caffe_sgd", 0.01, 450_000)
     halves = {t.target: t.training.target for t in plan.members if t.split == "natural_manmade"}

@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 from orchestrator.tables import CURVES, MEMBERS, TEXT, TRIALS, YES, to_table
 from trainers.config import Recipe, Schedule, canonical, digest
-from trainers.splits import random_split, whole
+from trainers.datasets.imagenet import groups
+from trainers.splits import known_split, random_split, whole
 
 SWEEP = "paper"
 METRIC = "val_mean10"  # the paper's own
@@ -196,11 +197,13 @@ def labels_of(directory: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _split_hash(split: str | None) -> str | None:
+def _split_hash(split: str | None) -> str:
     """The `split_hash` that our sweeps of 1000 classes have for the same split."""
     if split is None:
         return whole(1000).hash
-    return random_split(int(split), 1000).hash if split.isdigit() else None
+    if split.isdigit():
+        return random_split(int(split), 1000).hash
+    return known_split("natural_manmade", tuple(groups())).hash
 
 
 def _recipe(labels: Mapping[str, Any]) -> Recipe:
