@@ -40,7 +40,7 @@ def initialise(network: Network, recipe: Recipe, seeds: Sequence[int], random: i
             )
         gain = 1.0 if number == len(network) else 2.0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed walks the stack too
             if fixed and callable(fill):
                 fill()
             for module in layer.modules():

@@ -69,7 +69,7 @@ class Learner:
         set_rate(self.optimiser, rate)
         images, labels = self.batches(step)
         if self.random:
-            torch.manual_seed(key(*self.masks, step))
+            _seed(key(*self.masks, step), images.device)
         with self.autocast:
             if self.below:
                 with torch.no_grad():
@@ -129,6 +129,14 @@ class Learner:
                 for part in whole
             ]
         return TaskData(*passed), self.frozen
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """What `torch.manual_seed` does for this device, without its walk up the stack (0.1 ms and more)."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
