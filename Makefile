@@ -1,5 +1,6 @@
 # make demo   train the whole grid on real digits and show the answer
 # make test   lint, types, tests
+# make test-system   the ways into a cluster, with sshd and namespaces: Debian, as root
 # make bench  this program beside plain Ray Tune
 # Each creates .venv if needed; each can be run again at once.
 
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: demo test bench clean
+.PHONY: demo test test-system bench clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@echo "installing into $(VENV); the first time that is about 5 GB and some minutes"
@@ -28,6 +29,13 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+$(VENV)/installed-system: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[test,system]
+	touch $@
+
+test-system: $(VENV)/installed-system
+	tests/system/run $(BIN)/python
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.versus_tune $(BENCH)
