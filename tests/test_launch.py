@@ -134,8 +134,8 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
 
 def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(tmp_path: Path) -> None:
     """SIGUSR1, as batch systems send it: snapshots at once, not when the next ones are due."""
-    longer = ["--only", "treatment=base", "--set", "recipe.steps=2000"]
-    longer += ["--set", "checkpoint_seconds=2"]
+    longer = ["--only", "treatment=base", "--set", "recipe.steps=4000"]
+    longer += ["--set", "checkpoint_seconds=1"]
     with subprocess.Popen(
         command(tmp_path, *longer),
         stdout=subprocess.PIPE,
