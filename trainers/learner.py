@@ -132,7 +132,7 @@ class Learner:
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """What `torch.manual_seed` does for this device, without its walk up the stack (0.1 ms and more)."""
+    """`torch.manual_seed` for this device, without its walk up the stack (0.1 ms and more)."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
