@@ -202,10 +202,13 @@ def _write_result(
     if assignment.keep_checkpoint:
         store.put_checkpoint(training.id, result.checkpoint)
     _write_curve(store, training.id, attempt, result.curve)
+    scores = [("validation", result.validation)]
+    if result.test is not None:
+        scores.append(("test", result.test))
     rows = [
         {"id": training.id, "attempt": attempt, "subset": subset}
         | {"class_index": index, "correct": correct, "total": total}
-        for subset, score in (("validation", result.validation), ("test", result.test))
+        for subset, score in scores
         for index, (correct, total) in zip(training.target.labels, score.per_class, strict=True)
     ]
     assert all(name in rows[0] for name, _, _ in CLASSES)
@@ -258,15 +261,7 @@ def _run_columns(assignment: Assignment, runtime: Any) -> dict[str, Any]:
 def _result_columns(training: Training, result: Any) -> dict[str, Any]:
     frozen = training.treatment.frozen
     seconds = result.seconds
-    return {
-        "correct": result.test.correct,
-        "total": result.test.total,
-        "top1": result.test.top1,
-        "top5": result.test.top5,
-        "balanced_accuracy": result.test.balanced_accuracy,
-        "auroc": result.test.auroc,
-        "loss": result.test.loss,
-        "top1_at_best": result.test_correct_best / result.test.total,
+    return _test_columns(result) | {
         "val_top1": result.validation.top1,
         "val_loss": result.validation.loss,
         "val_best": result.val_best,
@@ -285,6 +280,15 @@ def _result_columns(training: Training, result: Any) -> dict[str, Any]:
         "peak_memory_bytes": result.peak_memory_bytes,
         **_seconds_columns(seconds),
     }
+
+
+def _test_columns(result: Any) -> dict[str, Any]:
+    """What the test says; nothing of a training that is not to be tested."""
+    if result.test is None:
+        return {}
+    names = ("correct", "total", "top1", "top5", "balanced_accuracy", "auroc", "loss")
+    best = {"top1_at_best": result.test_correct_best / result.test.total}
+    return {name: getattr(result.test, name) for name in names} | best
 
 
 def _failure_columns(assignment: Assignment, training: Training, failure: Any) -> dict[str, Any]:

@@ -61,6 +61,16 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Adaptation, {"replaced": ("layer0",)}, "replaced"),
     (Adaptation, {"widened": ("layer1.",)}, "widened"),
     (Adaptation, {"widened": ("layer1..conv",)}, "widened"),
+    (Schedule, {"family": "linear", "restarts": 1}, "restarts"),
+    (Schedule, {"family": "cosine", "restarts": -1}, "restarts"),
+    (Schedule, {"family": "cosine", "restarts": 101}, "restarts"),
+    (Schedule, {"family": "cosine", "growth": 2.0}, "growth"),
+    (Schedule, {"family": "cosine", "restarts": 1, "growth": 0.5}, "growth"),
+    (Recipe, {"copied_rate": 0.0}, "copied_rate"),
+    (Recipe, {"copied_rate": float("inf")}, "copied_rate"),
+    (Recipe, {"layer_decay": 0.0}, "layer_decay"),
+    (Recipe, {"layer_decay": 1.1}, "layer_decay"),
+    (Recipe, {"fresh_first": 1.0}, "fresh_first"),
 ]
 
 

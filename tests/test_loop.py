@@ -351,6 +351,26 @@ def test_scores_of_more_images_than_one_pass_takes() -> None:
     assert found.loss == pytest.approx(float(loss), rel=1e-12)
 
 
+def test_what_is_not_to_be_tested_never_sees_a_test_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = dataclasses.replace(training(), tested=False)
+    assert one.id != training().id
+    score = Learner.score
+
+    def refusing(self: Learner, subset: str) -> Score:
+        assert subset == "validation"
+        return score(self, subset)
+
+    monkeypatch.setattr(Learner, "score", refusing)
+    untested = result(one)
+    monkeypatch.undo()
+    tested = result(training())
+    assert untested.test is None
+    assert (untested.validation, points(untested.curve)) == (
+        tested.validation,
+        points(tested.curve),
+    )
+
+
 def test_the_result_is_the_final_networks() -> None:
     """Its checkpoint, loaded into a new network, gives the scores of the row."""
     one = training()
@@ -421,6 +441,51 @@ def test_a_frozen_part_is_proven_frozen(one: Training, monkeypatch: pytest.Monke
     assert tampered.frozen_hash_start == last.frozen_hash_start != tampered.frozen_hash_end
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "caffe_sgd", "adam", "adamw"])
+def test_while_fresh_layers_learn_first_nothing_touches_the_copied_ones(
+    optimiser: Any, base: Result
+) -> None:
+    """Neither decay nor momentum; afterwards they learn as layers that begin then."""
+    one = training(
+        "transfer", 2, fine_tuned=True, fresh_first=0.5, optimiser=optimiser, weight_decay=0.1
+    )
+    learner = Learner(one, task_data(one, CPU), base.checkpoint, 0)
+    before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    for step in range(10):
+        learner.step(step, 0.05)
+        learner.score("validation")
+    copied = [name for name in before if name.startswith(("layer1.", "layer2."))]
+    assert len(copied) == 4
+    after = learner.network.state_dict()
+    assert [name for name in before if torch.equal(before[name], after[name])] == copied
+    assert len(learner.optimiser.state) == len(before) - 4
+    learner.step(10, 0.05)
+    weights = [name for name in copied if name.endswith("weight")]  # a bias may be of dead units
+    assert not any(torch.equal(before[name], after[name]) for name in weights)
+    assert len(learner.optimiser.state) == len(before)
+
+
+def test_normalisation_of_copied_layers_waits_for_the_fresh_ones() -> None:
+    one = training("transfer", 2, fine_tuned=True, network=BATCH_NORM, fresh_first=0.5)
+    parent = parent_of(one)
+    learner = Learner(one, task_data(one, CPU), parent, 0)
+    seen = learner.network.state_dict()["layer1.1.num_batches_tracked"]
+    start = int(seen)
+    for step in range(12):
+        learner.step(step, 0.05)
+        learner.score("validation")
+        assert int(seen) == start + max(0, step - 9)
+
+
+def test_a_rate_of_nothing_for_copied_layers_is_almost_freezing(base: Result) -> None:
+    tuned, frozen = (
+        result(training("transfer", 2, fine_tuned=fine, copied_rate=1e-12), base.checkpoint)
+        for fine in (True, False)
+    )
+    for mine, its in zip(tuned.curve, frozen.curve, strict=True):
+        assert mine.train_loss == pytest.approx(its.train_loss, rel=1e-4)
+
+
 def test_resuming_proves_from_the_first_start_on(base: Result) -> None:
     """A frozen layer that changed before the snapshot is not taken for its start."""
     one = training("transfer", 2)
@@ -469,6 +534,8 @@ def test_a_training_in_its_last_step_is_not_stopped() -> None:
     assert isinstance(last, Result)
 
 
+PHASES = {"copied_rate": 0.5, "layer_decay": 0.5, "fresh_first": 0.4}
+PHASED = ({"network": BATCH_NORM}, {"optimiser": "adamw", "rate": 0.01})
 DROPS = Schedule(family="step", every=9)
 RESUMED = [
     training(steps=23),
@@ -479,6 +546,7 @@ RESUMED = [
     training(steps=23, dropout=0.2, optimiser="adamw", rate=0.01, precision="float64"),
     training("selffer", 1, steps=23, optimiser="caffe_sgd", schedule=DROPS),
     training("transfer", 1, steps=23, crop=10, mirror=True, pixels="mean_image", dropout=0.2),
+    *(training("transfer", 2, steps=23, fine_tuned=True, **PHASES, **own) for own in PHASED),
 ]
 
 

@@ -37,6 +37,31 @@ def take_steps(one: Network, update: torch.optim.Optimizer, rates: list[float]) 
         update.step()
 
 
+FACTORS = {"copied_rate": 0.5, "layer_decay": 0.1}
+
+
+@pytest.mark.parametrize("name", ["sgd", "caffe_sgd", "adam", "adamw"])
+def test_copied_layers_have_rates_of_their_own(name: str) -> None:
+    one = Network.of([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])
+    named = dict(one.named_parameters())
+    copied = [name for name in named if not name.startswith("layer3.")]
+    update = optimiser(Recipe(optimiser=name, **FACTORS), named, copied)  # type: ignore[arg-type]
+    set_rate(update, 8.0)
+    rates = {id(p): group["lr"] for group in update.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in named.items() if name.endswith("weight")}
+    assert found == {"layer1.weight": 0.4, "layer2.weight": 4.0, "layer3.weight": 8.0}
+    assert len(rates) == len(named)
+
+
+def test_without_copied_layers_there_is_one_rate() -> None:
+    named = dict(network().named_parameters())
+    first = [name for name in named if name.startswith("layer1.")]
+    for recipe, copied in ((Recipe(**FACTORS), []), (Recipe(), first)):
+        assert len(optimiser(recipe, named, copied).param_groups) == 1
+    apart = optimiser(Recipe(fresh_first=0.5), named, first)  # their momenta begin at other steps
+    assert [len(group["params"]) for group in apart.param_groups] == [2, 2]
+
+
 def test_two_steps_of_sgd() -> None:
     """v ← 0.9 v + (g + 0.1 w), w ← w − rate × v: the rate outside the momentum."""
     one, before = network(), list(network().parameters())

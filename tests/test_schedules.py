@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainers.config import Schedule
-from trainers.schedules import factor
+from trainers.config import Recipe, Schedule
+from trainers.schedules import factor, fresh_steps, layer_factors
 
 # Half cosines at tenths and fifths, to seven digits.
 FAMILIES: list[tuple[dict[str, Any], list[float]]] = [
@@ -105,3 +105,38 @@ def test_caffes_iterations_are_counted_from_1() -> None:
     iterations = (1, 99_999, 100_000, 100_001, 199_999, 200_000, 399_999, 400_000, 450_000)
     found = [factor(schedule, iteration - 1, 450_000) for iteration in iterations]
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01, 1e-3, 1e-4, 1e-4], rel=1e-12)
+
+
+CYCLES: list[tuple[dict[str, Any], int, list[float]]] = [
+    ({"restarts": 1}, 8, [1, 0.8535534, 0.5, 0.1464466] * 2),
+    ({"restarts": 2}, 6, [1, 0.5] * 3),
+    (  # cycles of 2, 4 and 8 steps
+        {"restarts": 2, "growth": 2.0},
+        14,
+        [
+            *(1, 0.5),
+            *(1, 0.8535534, 0.5, 0.1464466),
+            *(1, 0.9619398, 0.8535534, 0.6913417, 0.5, 0.3086583, 0.1464466, 0.0380602),
+        ],
+    ),
+    ({"restarts": 1, "floor": 0.2, "warmup": 0.2}, 5, [1, 1, 0.6, 1, 0.6]),
+]
+
+
+@pytest.mark.parametrize(("fields", "total", "factors"), CYCLES)
+def test_cosine_starts_again(fields: dict[str, Any], total: int, factors: list[float]) -> None:
+    schedule = Schedule(family="cosine", **fields)
+    found = [factor(schedule, step, total) for step in range(total)]
+    assert found == pytest.approx(factors, abs=1e-7)
+
+
+def test_the_rate_of_copied_layers_decays_towards_the_input() -> None:
+    assert layer_factors(Recipe(), 3) == [1, 1, 1]
+    assert layer_factors(Recipe(copied_rate=0.5, layer_decay=0.5), 3) == [0.125, 0.25, 0.5]
+    assert layer_factors(Recipe(copied_rate=0.1), 1) == [0.1]
+    assert layer_factors(Recipe(copied_rate=0.1), 0) == []
+
+
+def test_how_long_only_fresh_layers_learn() -> None:
+    found = [fresh_steps(Recipe(steps=10, fresh_first=part)) for part in (0.0, 0.25, 0.3, 0.96)]
+    assert found == [0, 2, 3, 10]

@@ -25,6 +25,7 @@ Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycl
 
 STRICT = {"extra": "forbid", "strict": True}
 ID_LENGTH = 16
+MOST_RESTARTS, MOST_GROWTH = 100, 10
 MOST = 10**9  # steps, epochs, images: more is a slip of the pen
 
 
@@ -153,6 +154,11 @@ class Treatment:
         return self.n if self.frozen else 0
 
     @property
+    def tuned_layers(self) -> int:
+        """How many first layers are copied and learn with the others."""
+        return self.n if self.fine_tuned and self.has_parent else 0
+
+    @property
     def has_parent(self) -> bool:
         return self.kind in ("selffer", "transfer")
 
@@ -164,6 +170,7 @@ class Schedule:
     `warmup` and `milestones` are fractions of the training, so that a longer training stretches
     them; `every` counts steps, as Caffe's `stepsize` does. The first step is 0, or 1 where
     `count_from` says so: Caffe counts from 1, so that its rate drops one step earlier.
+    Cosine starts again `restarts` times, each cycle `growth` times as long as the one before.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -174,6 +181,8 @@ class Schedule:
     milestones: tuple[float, ...] = ()
     floor: float = 0.0
     count_from: int = 0
+    restarts: int = 0
+    growth: float = 1.0
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "warmup", "expected a fraction of the training, 0 ≤ x < 1")
@@ -201,6 +210,16 @@ class Schedule:
             "milestones",
             "expected rising fractions of the training, each 0 < x < 1",
         )
+        require(
+            0 <= self.restarts <= MOST_RESTARTS and (not self.restarts or self.family == "cosine"),
+            "restarts",
+            f"expected a number of restarts, 0 ≤ x ≤ {MOST_RESTARTS}, with family 'cosine' only",
+        )
+        require(
+            1 <= self.growth <= MOST_GROWTH and (self.growth == 1 or self.restarts > 0),
+            "growth",
+            f"expected a factor, 1 ≤ x ≤ {MOST_GROWTH}, with restarts only",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +233,10 @@ class Recipe:
     `precision: float32` is exact on a GPU too; `tf32` is what its tensor cores make of it.
     In frozen layers `frozen_statistics` and `frozen_affine` hold what normalisation measures of its
     inputs, and its weights and biases.
+
+    The last three are of fine-tuned layers, the copied ones that learn: the highest of them learns
+    at `copied_rate` times the rate, each one below at `layer_decay` times that of the one above,
+    and for the first `fresh_first` of the training they are held fixed while the fresh ones learn.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -236,6 +259,9 @@ class Recipe:
     pixels: Literal["standard", "mean_image"] = "standard"
     frozen_statistics: bool = True
     frozen_affine: bool = True
+    copied_rate: float = 1.0
+    layer_decay: float = 1.0
+    fresh_first: float = 0.0
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -251,6 +277,11 @@ class Recipe:
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")
         expected = "expected the side of a square in pixels, x > 0"
         require(self.crop is None or 0 < self.crop <= MOST, "crop", expected)
+        require(0 < self.copied_rate <= MOST, "copied_rate", "expected a factor, x > 0")
+        require(0 < self.layer_decay <= 1, "layer_decay", "expected a factor, 0 < x ≤ 1")
+        require(
+            0 <= self.fresh_first < 1, "fresh_first", "expected a fraction of the steps, 0 ≤ x < 1"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +341,11 @@ def _covered(name: str, declared: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One network trained once. Its id is its content: equal trainings are one trial."""
+    """One network trained once. Its id is its content: equal trainings are one trial.
+
+    `schedule_from` names the study whose best schedule replaces the recipe's; `tested` is false
+    for what chooses and so must never see a test image.
+    """
 
     target: Task
     network: NetworkRef
@@ -320,6 +355,8 @@ class Training:
     source: Task | None = None
     parent: str | None = None
     adapt: Adaptation = Adaptation()
+    schedule_from: str | None = None
+    tested: bool = True
 
     def __post_init__(self) -> None:
         copies = self.treatment.has_parent or self.adapt == Adaptation()
@@ -395,9 +432,6 @@ def from_json(text: str) -> Training:
         return cls(**{**value, "options": freeze_options(dict(value.get("options", ())))})
 
     value = json.loads(text)
-    recipe = dict(value["recipe"])
-    schedule = dict(recipe.pop("schedule", {}))
-    schedule["milestones"] = tuple(schedule.get("milestones", ()))
     adapt = value.get("adapt", {})
     target = task(value["target"])
     assert target is not None
@@ -406,8 +440,17 @@ def from_json(text: str) -> Training:
         source=task(value.get("source")),
         network=reference(NetworkRef, value["network"]),
         treatment=Treatment(**value["treatment"]),
-        recipe=Recipe(**recipe, schedule=Schedule(**schedule)),
+        recipe=recipe_from(value["recipe"]),
         seed=value.get("seed", 0),
         parent=value.get("parent"),
         adapt=Adaptation(**{field: tuple(names) for field, names in adapt.items()}),
+        schedule_from=value.get("schedule_from"),
+        tested=value.get("tested", True),
     )
+
+
+def recipe_from(value: Mapping[str, Any]) -> Recipe:
+    """The recipe whose `to_json` is `value`."""
+    schedule = dict(value.get("schedule", {}))
+    schedule["milestones"] = tuple(schedule.get("milestones", ()))
+    return Recipe(**{**value, "schedule": Schedule(**schedule)})

@@ -14,7 +14,9 @@ from trainers.config import Training, digest, key
 from trainers.evaluation import Score, evaluate, features
 from trainers.networks import is_random
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
+from trainers.schedules import fresh_steps
 from trainers.transfer import (
+    copied_parameters,
     fingerprint,
     freeze,
     held,
@@ -49,7 +51,11 @@ class Learner:
         self.held = held(self.network, training, training.treatment.frozen_layers)
         # Only layers that are held as a whole: below one that learns in part, gradients are needed.
         self.frozen = held_layers(self.network, self.held)
-        self.optimiser = optimiser(training.recipe, freeze(self.network, self.held))
+        copied = copied_parameters(self.network, training)
+        self.optimiser = optimiser(training.recipe, freeze(self.network, self.held), copied)
+        self.fresh_steps = fresh_steps(training.recipe) if copied else 0
+        self.early = held(self.network, training, training.treatment.tuned_layers)
+        self.holding = self.held  # what does not learn now: for so many first steps what is early
         self.autocast = _autocast(training.recipe.precision, device)
         self.masks = ("masks", training.seed, digest(training.target))
         self.random = is_random(self.network)
@@ -66,6 +72,7 @@ class Learner:
 
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step; its mean loss, before the update."""
+        self._hold(step)
         set_rate(self.optimiser, rate)
         images, labels = self.batches(step)
         if self.random:
@@ -86,8 +93,19 @@ class Learner:
             labels = getattr(self.batches.data, subset).labels
             chunks = self.batches.chunks(subset)
             score = evaluate(self.network[self.passed :], chunks, labels, self.classes)
-        training_mode(self.network, self.held)
+        training_mode(self.network, self.holding)
         return score
+
+    def _hold(self, step: int) -> None:
+        """Hold copied layers as if they were frozen while only the fresh ones learn.
+
+        Without a gradient the optimiser passes them over: no decay and no momentum touch them.
+        """
+        now = self.early if step < self.fresh_steps else self.held
+        if now is not self.holding:
+            freeze(self.network, now)
+            training_mode(self.network, now)
+            self.holding = now
 
     def frozen_hash(self) -> str:
         """SHA-256 of what is held fixed; empty if nothing is."""

@@ -71,11 +71,14 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A completed training; the test is taken after the last step, `*_best` at `val_best_step`."""
+    """A completed training; the test is taken after the last step, `*_best` at `val_best_step`.
+
+    There is no test of a training that is not to be tested.
+    """
 
     steps: int
     images: int
-    test: Score
+    test: Score | None
     validation: Score
     test_correct_best: int
     val_best: float
@@ -158,7 +161,7 @@ def train(
         else:
             run.restore(resume, learner)
 
-        saved = time.perf_counter()
+        saved, test = time.perf_counter(), None
         for step in range(run.step, steps):
             rate = recipe.rate * factor(recipe.schedule, step, steps)
             run.losses.append(learner.step(step, rate))
@@ -168,11 +171,11 @@ def train(
                 clock.lap("train", learner.batches.waited)
                 validation = learner.score("validation")
                 improved = validation.correct > run.best_correct
-                if improved or last:
+                if training.tested and (improved or last):
                     test = learner.score("test")
                 if improved:
                     run.best_correct, run.best_step = validation.correct, run.step
-                    run.test_correct_best = test.correct
+                    run.test_correct_best = test.correct if test else 0
                 clock.lap("evaluate")
                 if failure := run.failure(validation):
                     yield failure
@@ -283,7 +286,7 @@ class _Clock:
         self.since = now
 
 
-def _result(run: _Progress, learner: Learner, validation: Score, test: Score) -> Result:
+def _result(run: _Progress, learner: Learner, validation: Score, test: Score | None) -> Result:
     weights = checkpoint.pack(learner.network.state_dict(), {"trial": run.trial, "steps": run.step})
     chance = AT_CHANCE * math.log(learner.classes)
     best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from trainers.config import Recipe
 from trainers.networks import Network
+from trainers.schedules import layer_factors
 
 BIAS = {"rate_factor": 2.0, "decay_factor": 0.0}  # the paper's `blobs_lr` and `weight_decay`
 
@@ -50,41 +51,67 @@ class CaffeSGD(torch.optim.Optimizer):
             torch._foreach_sub_(weights, velocities)
 
 
-def optimiser(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimiser of parameters by name; `set_rate` gives it each step's rate."""
-    parameters = list(named.values())
+def optimiser(
+    recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str] = ()
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser of parameters by name; `set_rate` gives it each step's rate.
+
+    Parameters that are `copied` from a base and learn have rates of their own.
+    """
+    groups: list[dict[str, Any]] = []
+    for factor, part in _by_rate(recipe, named, copied):
+        groups += [{**group, "layer_factor": factor} for group in _groups(recipe, part)]
+    rate, decay = recipe.rate, recipe.weight_decay
     match recipe.optimiser:
         case "caffe_sgd":
-            biases = [p for name, p in named.items() if name.rpartition(".")[2] == "bias"]
-            others = [p for name, p in named.items() if name.rpartition(".")[2] != "bias"]
-            groups: list[dict[str, Any]] = [{"params": others}, {"params": biases, **BIAS}]
-            return CaffeSGD(
-                [group for group in groups if group["params"]],
-                lr=recipe.rate,
-                momentum=recipe.momentum,
-                weight_decay=recipe.weight_decay,
-            )
+            return CaffeSGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=decay)
         case "sgd":
             return torch.optim.SGD(
-                parameters,
-                lr=recipe.rate,
-                momentum=recipe.momentum,
-                weight_decay=recipe.weight_decay,
-                fused=True,
+                groups, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True
             )
         case "adam":
-            return torch.optim.Adam(
-                parameters, lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True
-            )
+            return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(
-                parameters, lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True
-            )
+            return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
+
+
+def _by_rate(
+    recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str]
+) -> list[tuple[float, dict[str, nn.Parameter]]]:
+    """Parameters by the factor of their rate.
+
+    Copied ones are never with fresh ones where these learn first: torch's fused SGD wants that a
+    group's momenta begin together.
+    """
+    factors = layer_factors(recipe, max(map(_layer, copied), default=0))
+    if not recipe.fresh_first and set(factors) <= {1.0}:
+        return [(1.0, dict(named))]
+    parts: dict[tuple[bool, float], dict[str, nn.Parameter]] = {}
+    for name, parameter in named.items():
+        factor = factors[_layer(name) - 1] if name in copied else 1.0
+        parts.setdefault((name in copied, factor), {})[name] = parameter
+    return [(factor, part) for (_, factor), part in parts.items()]
+
+
+def _layer(name: str) -> int:
+    """The number of the layer of a parameter such as `layer3.conv.weight`."""
+    return int(name.partition(".")[0].removeprefix("layer"))
+
+
+def _groups(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """The optimiser's groups of parameters that share a rate."""
+    if recipe.optimiser != "caffe_sgd":
+        return [{"params": list(named.values())}]
+    biases = [p for name, p in named.items() if name.rpartition(".")[2] == "bias"]
+    others = [p for name, p in named.items() if name.rpartition(".")[2] != "bias"]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": biases, **BIAS}]
+    return [group for group in groups if group["params"]]
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate of a step, times its layers' factor."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("layer_factor", 1.0)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, network: Network) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-from trainers.config import Schedule
+from trainers.config import Recipe, Schedule
 
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_PEAK = 0.3
@@ -16,7 +16,8 @@ def factor(schedule: Schedule, step: int, total: int) -> float:
 
     Warm-up rises linearly to 1 over the first `warmup` of the steps; the family then runs over the
     steps that are left, except that `step` and `multi_step` drop at steps counted from the start,
-    as Caffe's do. `floor` is the smallest factor of cosine and linear.
+    as Caffe's do. `floor` is the smallest factor of cosine and linear. Cosine with restarts is
+    that of SGDR (Loshchilov and Hutter 2017, equation 5).
     """
     warmup = round(schedule.warmup * total)
     if step < warmup:
@@ -32,7 +33,8 @@ def factor(schedule: Schedule, step: int, total: int) -> float:
             drops = bisect_right([round(m * total) for m in schedule.milestones], step)
             return schedule.gamma**drops
         case "cosine":
-            return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * done)) / 2
+            part = _cycle(done, schedule.restarts, schedule.growth)
+            return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * part)) / 2
         case "linear":
             return schedule.floor + (1 - schedule.floor) * (1 - done)
         case "one_cycle":  # up and down again along half cosines (Smith and Topin 2018)
@@ -41,3 +43,28 @@ def factor(schedule: Schedule, step: int, total: int) -> float:
             else:
                 start, end, part = 1.0, 0.0, (done - ONE_CYCLE_PEAK) / (1 - ONE_CYCLE_PEAK)
             return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+def _cycle(done: float, restarts: int, growth: float) -> float:
+    """How much of its cycle is done when `done` of all `restarts + 1` cycles is."""
+    lengths = [growth**number for number in range(restarts + 1)]
+    left = done * sum(lengths)
+    for length in lengths[:-1]:
+        if left < length:
+            return left / length
+        left -= length
+    return left / lengths[-1]
+
+
+def layer_factors(recipe: Recipe, copied: int) -> list[float]:
+    """What the rate of each of the first `copied` layers is multiplied by, layer 1 first."""
+    return [
+        recipe.copied_rate * recipe.layer_decay ** (copied - number)
+        for number in range(1, copied + 1)
+    ]
+
+
+def fresh_steps(recipe: Recipe) -> int:
+    """For how many first steps only the fresh layers of a fine-tuned network learn."""
+    assert recipe.steps is not None
+    return round(recipe.fresh_first * recipe.steps)

@@ -93,6 +93,13 @@ def held(network: Network, training: Training, n: int) -> frozenset[str]:
     return frozenset(frozen.state_dict()) - learns
 
 
+def copied_parameters(network: Network, training: Training) -> frozenset[str]:
+    """The names of the parameters that are copied and learn: none of what is new beside them."""
+    new, tuned = training.adapt, training.treatment.tuned_layers
+    names = (name for name, _ in network[:tuned].named_parameters())
+    return frozenset(name for name in names if not (new.replaces(name) or new.widens(name)))
+
+
 def held_layers(network: Network, held: Collection[str]) -> int:
     """How many layers, from the first on, are held as a whole: through them no gradient passes."""
     for number, layer in enumerate(network):
