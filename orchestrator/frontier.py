@@ -44,11 +44,15 @@ ENDED = (State.COMPLETE, State.FAILED, State.LOST, State.SKIPPED)
 
 @dataclass(frozen=True)
 class Node:
-    """A trial as the frontier sees it. `cost` is in any unit; long paths start first."""
+    """A trial as the frontier sees it. `cost` is in any unit; long paths start first.
+
+    The children of one that `may_fail` wait for its end only: they run if it failed or was lost.
+    """
 
     parents: tuple[str, ...] = ()
     cost: float = 1.0
     request: Resources = Resources()
+    may_fail: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Frontier:
         for id in reasons:  # all of them first: what failed is not skipped as well
             self._set(id, State.FAILED)
         for id, reason in reasons.items():
-            self._skip_below(id, reason)
+            self._failed(id, reason)
         for id in nodes:
             self._offer(id)
 
@@ -151,13 +155,11 @@ class Frontier:
         match ending:
             case Ending.COMPLETE:
                 self._set(id, State.COMPLETE)
-                for child in self.children[id]:
-                    self.missing[child] -= 1
-                    self._offer(child)
+                self._release_below(id)
                 return
             case Ending.FAILED:
                 self._set(id, State.FAILED)
-                self._skip_below(id, reason)
+                self._failed(id, reason)
                 return
             case Ending.WORKER_DIED:
                 self.deaths[id] += 1
@@ -182,7 +184,19 @@ class Frontier:
     def _lose(self, id: str, reason: str) -> None:
         self._set(id, State.LOST)
         self._given_up.append(GivenUp(id, State.LOST, reason))
-        self._skip_below(id, reason)
+        self._failed(id, reason)
+
+    def _failed(self, id: str, reason: str) -> None:
+        """What becomes of the children of a trial that failed or was lost."""
+        if self.nodes[id].may_fail:
+            self._release_below(id)
+        else:
+            self._skip_below(id, reason)
+
+    def _release_below(self, id: str) -> None:
+        for child in self.children[id]:
+            self.missing[child] -= 1
+            self._offer(child)
 
     def _skip_below(self, id: str, reason: str) -> None:
         """Skip everything that needs `id`, however far down."""

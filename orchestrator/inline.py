@@ -29,6 +29,8 @@ def run_inline(run: Run, watch: Watcher | None = None) -> None:
                 reports[trial] = worker.run(assignment, watch=watch)
             except Exception:
                 reports[trial] = Report(trial, Ending.WORKER_DIED, traceback.format_exc(limit=-1))
+            if run.stops(job, reports[trial]):
+                break
         run.end(job, reports)
 
 

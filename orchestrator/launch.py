@@ -44,7 +44,7 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.exceptions import RayActorError  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from orchestrator import placement, worker  # noqa: E402
@@ -82,7 +82,7 @@ def launch(run: Run, cluster: Cluster) -> None:
     with drain.on_signal(), connect(cluster), scratch_folder as scratch:
         slots = _slots(run)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
-        scheduler = _Scheduler(slots)
+        scheduler = _Scheduler(run, slots)
         searcher = _FrontierSearcher(run, scheduler, drain)
         tuner = tune.Tuner(
             tune.with_resources(Worker, _placement),
@@ -209,11 +209,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Says which pending trial gets a worker that is free, and sees why a trial died."""
+    """Says which pending trial gets a worker that is free, stops what is pruned, sees what died."""
 
-    def __init__(self, slots: int):
+    def __init__(self, run: Run, slots: int):
         super().__init__()
-        self.slots = slots
+        self.run, self.slots = run, slots
+        self.jobs: dict[str, Job] = {}  # of Tune's trials
         self.suggested: dict[str, int] = {}  # Tune's trial ids in the frontier's order
         self.workers: set[tuple[str, int]] = set()
         self.endings: dict[str, tuple[Ending, str]] = {}
@@ -229,10 +230,11 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         choose = min if len(self.workers) >= self.slots else max
         return choose(pending, key=lambda trial: self.suggested[trial.trial_id], default=None)
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
+        """Stop what its study prunes."""
         self.workers.add((result["node_ip"], result["pid"]))
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return decision
+        stops = self.run.stops(self.jobs[trial.trial_id], result["report"])
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self.workers.add((result["node_ip"], result["pid"]))
@@ -261,14 +263,16 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
     def __init__(self, run: Run, scheduler: _Scheduler, drain: Drain):
         super().__init__()
         self.run, self.scheduler, self.drain = run, scheduler, drain
-        self.jobs: dict[str, Job] = {}
+        self.jobs = scheduler.jobs
         self.reports: dict[str, dict[str, Report]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.run.done or self.drain.asked:
+        if self.drain.asked:
             return str(Searcher.FINISHED)
         taken = self.run.take()
         if taken is None:
+            if self.run.done:
+                return str(Searcher.FINISHED)
             assert self.jobs, "nothing runs, nothing is ready and the run is not done"
             return None
         self.jobs[trial_id], assignments = taken

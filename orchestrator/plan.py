@@ -8,7 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.experiment import Experiment
@@ -30,6 +30,9 @@ from trainers.config import (
 from trainers.splits import Split
 from trainers.tasks import training_images
 
+if TYPE_CHECKING:
+    from orchestrator.search.study import Study
+
 OTHER = {"A": "B", "B": "A"}
 
 
@@ -37,7 +40,8 @@ OTHER = {"A": "B", "B": "A"}
 class Trial:
     """One network of a sweep: what it is, what the sweep calls it, and what it asks for.
 
-    `argument` is what the user called the sweep on the command line.
+    `argument` is what the user called the sweep on the command line. `tuning_unequal` says that its
+    schedule was searched and that of `base_long`, its control, was not, or the reverse.
     Two trials with the same id are one training.
     """
 
@@ -53,6 +57,7 @@ class Trial:
     target: str
     request: Resources
     keep_checkpoint: bool
+    tuning_unequal: bool = False
 
     @property
     def id(self) -> str:
@@ -80,6 +85,7 @@ class Trial:
             "frozen": treatment.frozen,
             "seed": self.training.seed,
             "parent": self.parent,
+            "tuning_unequal": self.tuning_unequal,
         }
 
 
@@ -92,12 +98,14 @@ class Plan:
     networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
     data: DatasetInfo
+    studies: tuple[Study, ...] = ()
+    extra: tuple[Trial, ...] = ()  # trained for a search, and no part of what is reported
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
         """The trials by id: cells that are the same training are one."""
         found: dict[str, Trial] = {}
-        for trial in self.members:
+        for trial in (*self.members, *self.extra):
             found.setdefault(trial.id, trial)
         return found
 
@@ -121,14 +129,13 @@ def plan(experiment: Experiment) -> Plan:
 
     What two grids share is one member.
     """
-    members = [
-        trial
+    from orchestrator.search.planning import searched  # which plans with this module
+
+    parts = [
+        searched(experiment, grid, trials_of(experiment, grid, splits))
         for grid, splits in experiment.parts
-        for split in splits
-        for seed in grid.seeds
-        for images_per_class in grid.images_per_class
-        for trial in _Pair(experiment, grid, split, seed, images_per_class).trials()
     ]
+    members = [trial for part in parts for trial in part.trials]
     distinct = {tuple(trial.labels().values()): trial for trial in reversed(members)}
     kept = {id(trial) for trial in distinct.values()}
     return Plan(
@@ -137,7 +144,20 @@ def plan(experiment: Experiment) -> Plan:
         experiment.networks,
         experiment.source,
         experiment.data,
+        tuple({study.id: study for part in parts for study in part.studies}.values()),
+        tuple({trial.id: trial for part in parts for trial in part.extra}.values()),
     )
+
+
+def trials_of(experiment: Experiment, grid: Grid, splits: Iterable[Split]) -> list[Trial]:
+    """The trials of one grid, parents before children."""
+    return [
+        trial
+        for split in splits
+        for seed in grid.seeds
+        for images_per_class in grid.images_per_class
+        for trial in _Pair(experiment, grid, split, seed, images_per_class).trials()
+    ]
 
 
 class _Pair:
@@ -268,8 +288,11 @@ def _name(treatment: Treatment, source: str | None, target: str) -> str:
 def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
     """The recipe of a trial with its length in steps, which epochs are turned into."""
     images = training_images(target, experiment.data)
-    own = _in_steps(grid.recipe, images, treatment.kind == "random", treatment.frozen)
-    fine_tune = _in_steps(grid.fine_tune.recipe or grid.recipe, images)
+    own = _in_steps(
+        grid.recipe, images, random=treatment.kind == "random", frozen=treatment.frozen
+    )
+    tuned = treatment.tuned_layers > 0
+    fine_tune = _in_steps(grid.fine_tune.recipe or grid.recipe, images, tuned=tuned)
     if treatment.kind == "base_long":
         assert own.steps is not None
         assert fine_tune.steps is not None
@@ -278,7 +301,14 @@ def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Ta
 
 
 @functools.lru_cache(maxsize=256)
-def _in_steps(recipe: Recipe, images: int, random: bool = False, frozen: bool = False) -> Recipe:
+def _in_steps(
+    recipe: Recipe,
+    images: int,
+    *,
+    random: bool = False,
+    frozen: bool = False,
+    tuned: bool = False,
+) -> Recipe:
     """The recipe with `steps` for `epochs`, and without settings that change nothing."""
     if recipe.epochs is not None:
         steps = max(1, round(recipe.epochs * (images // recipe.batch)))
@@ -292,6 +322,8 @@ def _in_steps(recipe: Recipe, images: int, random: bool = False, frozen: bool = 
         recipe = dataclasses.replace(recipe, init_random=None)
     if not frozen:
         recipe = dataclasses.replace(recipe, frozen_statistics=True, frozen_affine=True)
+    if not tuned:
+        recipe = dataclasses.replace(recipe, copied_rate=1.0, layer_decay=1.0, fresh_first=0.0)
     return recipe
 
 
@@ -315,7 +347,7 @@ def select(plan: Plan, condition: str) -> set[str]:
     Raises `LayerwiseError`.
     """
     tests: list[Callable[[Mapping[str, Any]], bool]] = []
-    keys = list(plan.members[0].labels())
+    keys = [key for key in plan.members[0].labels() if key != "tuning_unequal"]
     for part in re.split(r"(?i)\s+and\s+", condition.strip()):
         match = CONDITION.fullmatch(part)
         if not match or match[1] not in keys:

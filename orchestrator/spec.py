@@ -16,6 +16,7 @@ from pydantic import (
     ValidationInfo,
 )
 
+from orchestrator.search.declaration import Search
 from orchestrator.yaml_source import shown
 from trainers.config import (
     TORCHVISION,
@@ -214,9 +215,13 @@ class Resources(_Model):
 
 
 class FineTune(_Model):
-    """What is different for fine-tuned trials: keys of `recipe` that replace the sweep's own."""
+    """What is different for fine-tuned trials: keys of `recipe` that replace the sweep's own.
+
+    With `search` their schedule is the best that a study finds, which begins with this recipe.
+    """
 
     recipe: Recipe | None = None
+    search: Search | None = None
 
 
 class Grid(_Model):

@@ -6,6 +6,7 @@ classes/<id>-<attempt>.parquet              counts of each class
 checkpoints/<id>/<sha256>.safetensors       final weights, named by their content
 progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted after the row
 sweeps/<name>.parquet                       which trials a sweep consists of
+studies/<series>-<number>.parquet           one row a trial of a search
 
 It is a folder or a prefix of an object store (`files.py`). Nothing rests on renaming, locks or
 conditional writes: names say what is in a file, and the row, written last, says which files count.
@@ -108,9 +109,24 @@ class Store:
         """Write the curve or the classes of one attempt, before its row."""
         self.write(table, self.path(table, f"{trial}-{attempt}.parquet"), rows)
 
-    def write_sweep(self, name: str, members: Sequence[Mapping[str, Any]], text: str) -> None:
-        """Record which trials a sweep consists of, and its file's text."""
-        self.write("sweeps", self.path("sweeps", f"{name}.parquet"), members, sweep=text)
+    def write_sweep(
+        self, name: str, members: Sequence[Mapping[str, Any]], text: str, **meta: str
+    ) -> None:
+        """Record which trials a sweep consists of, its file's text, and its studies in `meta`."""
+        self.write("sweeps", self.path("sweeps", f"{name}.parquet"), members, sweep=text, **meta)
+
+    def write_study_trial(self, row: Mapping[str, Any]) -> None:
+        """Write how a trial of a study ended."""
+        self.write(
+            "studies", self.path("studies", f"{row['series']}-{row['number']}.parquet"), [row]
+        )
+
+    def study_trials(self, series: str) -> list[dict[str, Any]]:
+        """The rows of a study, by number."""
+        names = [n for n in self.names("studies") if n.rpartition("-")[0] == series]
+        arrow = self._read("studies", [self.path("studies", name) for name in names])
+        rows: list[dict[str, Any]] = arrow.to_pylist()
+        return sorted(rows, key=lambda row: int(row["number"]))
 
     def outcomes(self) -> dict[str, str]:
         """The outcome of every trial that has a row: a listing, no file is opened."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import inheritance, yaml_source
 from orchestrator.contradictions import contradictions
 from orchestrator.errors import SweepError
+from orchestrator.search.declaration import Search, Space
 from orchestrator.spec import A_NAME, FineTune, Grid, Halves, Resources, Splits, Sweep
 from orchestrator.yaml_source import Path as KeyPath
 from orchestrator.yaml_source import Source, hint, shown
@@ -153,6 +154,8 @@ def _known_keys(path: KeyPath) -> list[str]:
         (): Sweep,
         ("splits",): Splits,
         ("fine_tune",): FineTune,
+        ("fine_tune", "search"): Search,
+        ("fine_tune", "search", "space"): Space,
     }
     inner: dict[str, type[BaseModel]] = {"resources": Resources, "splits": Halves}
     model = models.get(path) or inner[str(path[0])]

@@ -38,6 +38,7 @@ IDENTITY: list[Column] = [
     ("frozen", YES, "whether the first n layers are held fixed"),
     ("seed", INT, "seed of the training"),
     ("parent", TEXT, "id of the base whose layers were copied"),
+    ("tuning_unequal", YES, "the schedules of this treatment and of base_long differ in tuning"),
 ]
 
 RESULTS: list[Column] = [
@@ -59,6 +60,8 @@ RESULTS: list[Column] = [
     ("normalise", TEXT, "recipe: whose mean and deviation normalise the images"),
     ("recipe", TEXT, "recipe as JSON, fields at their default left out"),
     ("training", TEXT, "all that the id is the hash of, as JSON"),
+    ("study", TEXT, "id of the study that the schedule comes from"),
+    ("study_trial", INT, "number of the trial of that study"),
     ("correct", INT, "test images classified correctly after the last step"),
     ("total", INT, "test images"),
     ("top1", REAL, "test top-1 accuracy after the last step: the primary metric"),
@@ -142,14 +145,47 @@ def _schema(results: Iterable[Column], others: Iterable[Column]) -> pa.Schema:
     return pa.schema(fields, metadata={"layerwise_schema": SCHEMA_VERSION})
 
 
+STUDY: list[Column] = [
+    ("series", TEXT, "hash of the search without its number of trials: larger ones go on from it"),
+    ("number", INT, "number of the study trial, from 0: the sweep's own schedule"),
+    ("role", TEXT, "whose schedule: fine_tune is of BnB+ and AnB+ together, or base_long"),
+    ("state", TEXT, "complete, pruned or failed"),
+    ("value", REAL, "mean validation top-1 of the cells that were trained; null where failed"),
+    ("values", pa.list_(REAL), "validation top-1 of each cell, in the order of training"),
+    ("pruned_at", INT, "cells that were trained when it was pruned"),
+    ("planned", INT, "cells of a trial that is not pruned"),
+    ("cells", pa.list_(TEXT), "ids of the networks that were trained"),
+    ("parameters", TEXT, "what was tried, as JSON; {} for a schedule outside of the space"),
+    ("distributions", TEXT, "what each was drawn from, as JSON of Optuna's JSON"),
+    ("pruner_state", TEXT, "what Optuna's pruner keeps of the trial, as JSON"),
+    ("recipe", TEXT, "recipe of the first cell as JSON, fields at their default left out"),
+    ("search", TEXT, "what the suggestions depend on beside earlier rows, as JSON"),
+    ("error_message", TEXT, "why it failed"),
+]
+
+STUDY_RUN: list[Column] = [
+    ("sweep", TEXT, "the sweep that ran it first"),
+    ("seconds", REAL, "wall time of its cells"),
+    ("host", TEXT, "name of the machine of the driver"),
+    ("versions", TEXT, "versions of Python and the libraries, as JSON"),
+    ("ended", UTC, "when the row was written"),
+]
+
 OF_TRIAL: list[Column] = [IDENTITY[0], ("attempt", TEXT, "attempt that wrote the row")]
 
 TRIALS = _schema(IDENTITY + RESULTS, RUN)
 CURVES = _schema([OF_TRIAL[0], *CURVE], [OF_TRIAL[1], ("seconds", REAL, "training time so far")])
 PER_CLASS = _schema([OF_TRIAL[0], *CLASSES], [OF_TRIAL[1]])
 MEMBERS = _schema(IDENTITY, [])
+STUDIES = _schema(STUDY, STUDY_RUN)
 
-SCHEMAS = {"trials": TRIALS, "curves": CURVES, "classes": PER_CLASS, "sweeps": MEMBERS}
+SCHEMAS = {
+    "trials": TRIALS,
+    "curves": CURVES,
+    "classes": PER_CLASS,
+    "sweeps": MEMBERS,
+    "studies": STUDIES,
+}
 
 
 def result_columns(table: str) -> list[str]:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -27,7 +27,15 @@ from orchestrator.plan import Trial
 from orchestrator.spec import Resources, Sweep
 from orchestrator.store import Store
 from orchestrator.tables import CLASSES, CURVE, TRIALS
-from trainers.config import ConfigError, Training, canonical, from_json, to_json
+from trainers.config import (
+    ConfigError,
+    Recipe,
+    Training,
+    canonical,
+    from_json,
+    recipe_from,
+    to_json,
+)
 from trainers.datasets.places import portable
 
 EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
@@ -35,7 +43,11 @@ EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """A trial as it is sent to a worker: JSON values only."""
+    """A trial as it is sent to a worker: JSON values only.
+
+    `schedule` is the recipe that a study chose in place of the training's own, and the number of
+    the study trial that it comes from.
+    """
 
     training: str
     labels: dict[str, Any]
@@ -49,6 +61,7 @@ class Assignment:
     store: str
     git_commit: str | None
     data_root: str | None = None
+    schedule: tuple[dict[str, Any], int] | None = None
 
     @classmethod
     def of(
@@ -59,6 +72,7 @@ class Assignment:
         *,
         parent_checkpoint: str | None,
         job: Job | None = None,
+        schedule: tuple[Recipe, int] | None = None,
     ) -> Assignment:
         """An attempt at a trial: as `job` says, or the first, with what the sweep asks for."""
         job = job or Job((trial.id,), trial.request)
@@ -75,7 +89,16 @@ class Assignment:
             store=store.root,
             git_commit=git_commit(),
             data_root=portable(sweep.dataset.root),
+            schedule=(to_json(schedule[0]), schedule[1]) if schedule else None,
         )
+
+    def trained(self) -> Training:
+        """The training with the recipe that it is carried out with."""
+        training = from_json(self.training)
+        if self.schedule is None:
+            assert training.schedule_from is None
+            return training
+        return replace(training, recipe=recipe_from(self.schedule[0]))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -95,6 +118,7 @@ class Report:
     checkpoint: str | None = None
     seconds: float = 0.0
     top1: float | None = None
+    val_top1: float | None = None
 
 
 Watcher = Callable[[Any], None]
@@ -128,6 +152,7 @@ def run(
 
     started, clock = datetime.now(UTC), time.perf_counter()
     store, training = Store(assignment.store), from_json(assignment.training)
+    trained = assignment.trained()
     attempt, request = secrets.token_hex(4), assignment.request
     runtime = Runtime(
         device="cuda" if request["gpu"] else "cpu",
@@ -138,7 +163,8 @@ def run(
     row = (
         EMPTY_ROW
         | assignment.labels
-        | _recipe_columns(training)
+        | _recipe_columns(training, trained.recipe)
+        | _study_columns(assignment, training)
         | _run_columns(assignment, runtime)
     )
     row |= {"attempt": attempt, "started": started}
@@ -148,22 +174,29 @@ def run(
         row["seconds_total"] = time.perf_counter() - clock
         if record:
             store.write_row(row)
-            store.drop_progress(training.id)
-        message, checkpoint = row["error_message"] or "", row["checkpoint"]
-        return Report(training.id, ending, message, checkpoint, row["seconds_total"], row["top1"])
+            store.drop_progress(trained.id)
+        return Report(
+            training.id,
+            ending,
+            row["error_message"] or "",
+            row["checkpoint"],
+            row["seconds_total"],
+            row["top1"],
+            row["val_top1"],
+        )
 
     try:
         parent = _parent(assignment, training, store)
-        resume = next(store.progress(training.id), None) if record else None
+        resume = next(store.progress(trained.id), None) if record else None
         with contextlib.closing(
-            train(training, parent=parent, resume=resume, runtime=runtime, stop=stop)
+            train(trained, parent=parent, resume=resume, runtime=runtime, stop=stop)
         ) as rows:
             for item in rows:
                 if watch is not None:
                     watch(item)
                 match item:
                     case Snapshot():
-                        store.put_progress(training.id, attempt, item.step, item.data)
+                        store.put_progress(trained.id, attempt, item.step, item.data)
                     case Result() if record:
                         _write_result(store, assignment, training, attempt, item)
                         return finish(Ending.COMPLETE, **_result_columns(training, item))
@@ -221,8 +254,8 @@ def _write_curve(store: Store, trial: str, attempt: str, curve: Sequence[Any]) -
     store.write_attempt("curves", trial, attempt, rows)
 
 
-def _recipe_columns(training: Training) -> dict[str, Any]:
-    recipe = training.recipe
+def _recipe_columns(training: Training, recipe: Recipe) -> dict[str, Any]:
+    """What a network is trained on and with; `recipe` is the one that is used."""
     names = ("optimiser", "rate", "momentum", "weight_decay", "batch", "steps", "dropout")
     return {name: getattr(recipe, name) for name in names} | {
         "schedule": recipe.schedule.family,
@@ -235,6 +268,12 @@ def _recipe_columns(training: Training) -> dict[str, Any]:
         "network": training.network.name,
         "classes": len(training.target.labels),
     }
+
+
+def _study_columns(assignment: Assignment, training: Training) -> dict[str, Any]:
+    if assignment.schedule is None:
+        return {}
+    return {"study": training.schedule_from, "study_trial": assignment.schedule[1]}
 
 
 def _run_columns(assignment: Assignment, runtime: Any) -> dict[str, Any]:
@@ -292,11 +331,12 @@ def _test_columns(result: Any) -> dict[str, Any]:
 
 
 def _failure_columns(assignment: Assignment, training: Training, failure: Any) -> dict[str, Any]:
+    message = f"trial {training.id} ({assignment.labels['name']}) failed: {failure.message}"
+    if training.tested:  # a study's own networks are known to no command
+        message += f"; run it alone with: layerwise debug {assignment.argument} {training.id[:8]}"
     return {
         "error_type": failure.error_type,
-        "error_message": f"trial {training.id} ({assignment.labels['name']}) failed: "
-        f"{failure.message}; run it alone with: "
-        f"layerwise debug {assignment.argument} {training.id[:8]}",
+        "error_message": message,
         "error_step": failure.step,
         **_seconds_columns(failure.seconds),
     }
@@ -312,7 +352,7 @@ def driver_row(trial: Trial, outcome: str, reason: str) -> dict[str, Any]:
     return (
         EMPTY_ROW
         | trial.labels()
-        | _recipe_columns(trial.training)
+        | _recipe_columns(trial.training, trial.training.recipe)
         | {"outcome": outcome, "attempt": secrets.token_hex(4), "error_type": outcome}
         | {"error_message": reason, "started": now, "ended": now, "host": socket.gethostname()}
         | {"versions": versions(), "git_commit": git_commit()}
@@ -322,7 +362,16 @@ def driver_row(trial: Trial, outcome: str, reason: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def versions() -> str:
     """Versions that can change a number, as JSON."""
-    names = ("layerwise", "torch", "torchvision", "numpy", "ray", "pyarrow", "scikit-learn")
+    names = (
+        "layerwise",
+        "torch",
+        "torchvision",
+        "numpy",
+        "ray",
+        "pyarrow",
+        "scikit-learn",
+        "optuna",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:

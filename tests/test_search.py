@@ -1,0 +1,482 @@
+"""Searches carried out: what is tried, in which order, after crashes, and what waits for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import SEARCHED
+from test_run import Told
+
+from orchestrator import worker
+from orchestrator.frontier import Ending, Job, State
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan
+from orchestrator.query import run_query
+from orchestrator.run import Run
+from orchestrator.store import Store
+from orchestrator.tables import result_columns
+from orchestrator.worker import Assignment, Report
+from trainers.config import from_json
+
+PlanOf = Callable[..., Plan]
+Row = dict[str, Any]
+Value = Callable[[Assignment], float]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def carry_out(plan: Plan, store: Store, **options: Any) -> tuple[Told, dict[str, int]]:
+    told = Told()
+    run = Run(plan, store, told, **options)
+    run_inline(run)
+    return told, {state: count for state, count in run.tally().items() if count}
+
+
+def studies(store: Store) -> list[Row]:
+    """The rows of all studies, in the columns that are results."""
+    found: list[Row] = store.table("studies", result_columns("studies")).to_pylist()
+    return sorted(found, key=lambda row: (row["role"], row["number"]))
+
+
+def trials(store: Store) -> dict[str, Row]:
+    rows = store.table("trials", result_columns("trials")).to_pylist()
+    return {row["id"]: row for row in rows}
+
+
+# Without training -------------------------------------------------------------------------------
+
+
+def simulate(run: Run, value: Value, *, slots: int = 1, seed: int = 0) -> None:
+    """Carry out a run whose networks reach what `value` says, in `slots` places, at any speed."""
+    generator = random.Random(seed)
+    jobs: list[tuple[Job, list[Assignment], dict[str, Report]]] = []
+    while True:
+        while len(jobs) < slots and (taken := run.take()) is not None:
+            run.started(taken[0])
+            jobs.append((*taken, {}))
+        if not jobs:
+            break
+        job, left, reports = jobs.pop(generator.randrange(len(jobs)))
+        assignment = left.pop(0)
+        reached = value(assignment)
+        id = assignment.labels["id"]
+        ending = Ending.COMPLETE if math.isfinite(reached) else Ending.FAILED
+        message = "" if ending is Ending.COMPLETE else f"{assignment.labels['name']}: loss is nan"
+        reports[id] = Report(id, ending, message, "0" * 64, val_top1=reached)
+        if run.stops(job, reports[id]) or not left:
+            run.end(job, reports)
+        else:
+            jobs.append((job, left, reports))
+    assert run.done
+
+
+def by_rate(assignment: Assignment) -> float:
+    """The nearer the rate is to 0.01, the better; cells differ a little."""
+    training = assignment.trained()
+    cell = {"selffer": 0.02, "transfer": 0.0}.get(training.treatment.kind, 0.0)
+    return 0.9 - abs(training.recipe.rate - 0.01) + cell + training.treatment.n / 1000
+
+
+PARALLEL = ("fine_tune.search.trials=9", "fine_tune.search.startup=3", "layers=[1, 2, 3]")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
+def test_what_is_tried_depends_on_no_ones_speed(
+    sampler: str, pruner: str, plan_of: PlanOf, tmp_path: Path
+) -> None:
+    """Three at once: one after the other in one place, or in seven at any speed."""
+    planned = plan_of(
+        SEARCHED,
+        *PARALLEL,
+        "fine_tune.search.at_once=3",
+        f"fine_tune.search.sampler={sampler}",
+        f"fine_tune.search.pruner={pruner}",
+    )
+    found = []
+    for number, slots in enumerate((1, 7)):
+        store = Store(tmp_path / f"{number}")
+        simulate(Run(planned, store, Told()), by_rate, slots=slots, seed=number)
+        found.append(studies(store))
+    assert len(found[0]) == 18
+    assert found[0] == found[1]
+    states = {row["state"] for row in found[0] if row["role"] == "fine_tune"}
+    assert ("pruned" in states) == (pruner == "median" or (sampler, pruner) == ("tpe", "hyperband"))
+
+
+def test_a_study_trial_starts_when_those_it_learns_from_have_ended(plan_of: PlanOf) -> None:
+    study = plan_of(SEARCHED, "fine_tune.search.at_once=2").studies[0]
+    assert [list(study.after(number)) for number in range(5)] == [[], [], [0], [0, 1], [1, 2]]
+    study = plan_of(SEARCHED).studies[0]
+    assert [list(study.after(number)) for number in range(3)] == [[], [0], [1]]
+
+
+def test_a_larger_budget_starts_from_the_rows_of_a_smaller(
+    plan_of: PlanOf, store: Store, tmp_path: Path
+) -> None:
+    small, large = (plan_of(SEARCHED, f"fine_tune.search.trials={n}") for n in (4, 7))
+    assert [s.series for s in small.studies] == [s.series for s in large.studies]
+    assert not {s.id for s in small.studies} & {s.id for s in large.studies}
+    simulate(Run(small, store, Told()), by_rate)
+    told = Told()
+    simulate(Run(large, store, told), by_rate)
+    searched = [name for name in told.begun if name.startswith("search of fine_tune")]
+    assert searched == [f"search of fine_tune, trial {number}" for number in (4, 5, 6)]
+    whole = Store(tmp_path / "whole")
+    simulate(Run(large, whole, Told()), by_rate)
+    assert studies(store) == studies(whole)
+    run = Run(small, store, Told())  # and the smaller one still knows its own
+    assert [len(carried.rows) for carried in run.studies] == [4, 4]
+
+
+def test_the_best_is_chosen_and_the_first_of_equals(plan_of: PlanOf, store: Store) -> None:
+    planned = plan_of(SEARCHED)
+    run = Run(planned, store, Told())
+    simulate(run, lambda _: 0.5)
+    assert [carried.choice()["number"] for carried in run.studies] == [0, 0]  # type: ignore[index]
+    assert [row["state"] for row in studies(store)] == ["complete"] * 10
+
+
+def test_a_trial_that_failed_is_told_so_and_does_not_end_the_study(
+    plan_of: PlanOf, store: Store
+) -> None:
+    planned = plan_of(SEARCHED)
+
+    def value(assignment: Assignment) -> float:
+        of_two = assignment.labels["name"] == "B1A+ s1000"
+        return float("nan") if of_two and assignment.trained().recipe.rate > 0.04 else 0.5
+
+    told = Told()
+    simulate(Run(planned, store, told), value)
+    rows = [row for row in studies(store) if row["role"] == "fine_tune"]
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert 0 < len(failed) < 5
+    assert {len(row["cells"]) for row in failed} == {2}
+    assert {(row["value"], row["error_message"]) for row in failed} == {
+        (None, "B1A+ s1000: loss is nan")
+    }
+    name = f"search of fine_tune, trial {failed[0]['number']}"
+    assert (name, Ending.FAILED) in told.endings
+    again = Told()
+    simulate(Run(planned, store, again, only=(), search=True), value)
+    assert again.begun == []
+
+
+def test_if_all_trials_fail_what_waits_is_skipped_with_that_reason(
+    plan_of: PlanOf, store: Store
+) -> None:
+    planned = plan_of(SEARCHED)
+
+    def value(assignment: Assignment) -> float:
+        searched = not from_json(assignment.training).tested and assignment.labels["n"] > 0
+        return float("nan") if searched else 0.5
+
+    for _ in range(2):
+        told = Told()
+        run = Run(planned, store, told)
+        simulate(run, value)
+        study = planned.studies[0]
+        reason = (
+            f"its parent {study.id} failed: all 5 trials of the search failed; "
+            "the first: A1A+ s1000: loss is nan"
+        )
+        assert run.tally()["skipped"] == 4
+        searched = [t for t in planned.members if t.training.schedule_from == study.id]
+        for trial in searched:
+            row = store.row(trial.id)
+            assert row is not None
+            assert (row["outcome"], row["error_message"]) == ("skipped", reason)
+        others = [t.id for t in planned.members if t not in searched]
+        assert {run.frontier.state[id] for id in others} == {State.COMPLETE}
+    assert told.gave_up == []  # it was told before
+
+
+def test_a_failed_base_of_the_search_skips_the_search_and_what_waits(
+    plan_of: PlanOf, store: Store
+) -> None:
+    planned = plan_of(
+        SEARCHED, "treatments=[base, selffer+, transfer]", "fine_tune.search.pruner=none"
+    )
+
+    def value(assignment: Assignment) -> float:
+        return float("nan") if assignment.labels["name"] == "A s1000" else 0.5
+
+    run = Run(planned, store, Told())
+    simulate(run, value)
+    assert studies(store) == []
+    tally = {state: count for state, count in run.tally().items() if count}
+    assert tally == {"complete": 6, "failed": 1, "skipped": 2}
+    [row] = store.rows([t.id for t in planned.members if t.name == "A1A+ s0"], "skipped")
+    assert row["error_message"].endswith("A s1000: loss is nan")
+
+
+def test_frozen_trials_do_not_wait_for_the_search(plan_of: PlanOf, store: Store) -> None:
+    run = Run(plan_of(SEARCHED), store, Told())
+    waits = {
+        trial.name
+        for trial in run.trials.values()
+        if set(run.frontier.nodes[trial.id].parents) & set(run.nodes_of)
+    }
+    assert waits == {"A-long s0", "B-long s0", "A1A+ s0", "B1A+ s0", "B1B+ s0", "A1B+ s0"}
+    bases = {base.id for base in run.studies[0].bases}
+    assert [run.trials[id].name for id in bases & set(run.trials)]
+    first = run.frontier.nodes[run.studies[0].study.node(0)]
+    assert set(first.parents) == bases
+
+
+def test_only_what_is_asked_for_brings_the_search_along(plan_of: PlanOf, store: Store) -> None:
+    planned = plan_of(SEARCHED)
+    ids = {trial.name: trial.id for trial in planned.members}
+    assert Run(planned, store, Told(), only=[ids["B1A s0"]]).studies == []
+    run = Run(planned, store, Told(), only=[ids["B1A+ s0"]])
+    assert [carried.study.role for carried in run.studies] == ["fine_tune"]
+    names = sorted(trial.name for trial in run.trials.values())
+    assert names == ["A s1000", "B s0", "B s1000", "B1A+ s0"]
+
+
+# Workers that die -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Workers die when given a trial of these names, so many times."""
+    times: dict[str, int] = {}
+    run = worker.run
+
+    def dying_run(assignment: Assignment, **options: Any) -> Report:
+        name = assignment.labels["name"]
+        if times.get(name, 0) > 0:
+            times[name] -= 1
+            raise OSError("the cable was pulled")
+        return run(assignment, **options)
+
+    monkeypatch.setattr(worker, "run", dying_run)
+    return times
+
+
+SHORT = ("fine_tune.search.trials=2", "treatments=[base, selffer+, transfer+]")
+
+
+def test_a_study_trial_is_tried_again_without_the_cells_that_are_done(
+    plan_of: PlanOf, store: Store, dying: dict[str, int]
+) -> None:
+    dying["B1A+ s1000"] = 3
+    told, tally = carry_out(plan_of(SEARCHED, *SHORT), store)
+    assert [name for name in told.begun if "search" in name] == [
+        *["search of fine_tune, trial 0"] * 4,
+        "search of fine_tune, trial 1",
+    ]
+    assert [row["state"] for row in studies(store)] == ["complete", "complete"]
+    assert tally == {"complete": 12}
+
+
+def test_a_study_trial_that_is_lost_failed(
+    plan_of: PlanOf, store: Store, dying: dict[str, int]
+) -> None:
+    dying["B1A+ s1000"] = 4
+    told, tally = carry_out(plan_of(SEARCHED, *SHORT), store)
+    lost, complete = studies(store)
+    assert (lost["state"], complete["state"]) == ("failed", "complete")
+    assert lost["error_message"].startswith("its worker died 4 times; the last time: Traceback")
+    assert [name for name, *_ in told.gave_up] == ["search of fine_tune, trial 0"]
+    assert tally == {"complete": 12}
+    [row] = [row for row in trials(store).values() if row["name"] == "A1A+ s0" and row["study"]]
+    assert row["study_trial"] == 1
+
+
+def test_out_of_memory_a_study_trial_gets_more(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = worker.run, []
+
+    def small(assignment: Assignment, **options: Any) -> Report:
+        if assignment.labels["name"] == "B1A+ s1000":
+            asked.append(assignment.request["memory_gb"])
+            if asked[-1] < 2:
+                return Report(assignment.labels["id"], Ending.OUT_OF_MEMORY, "too much")
+        return run(assignment, **options)
+
+    monkeypatch.setattr(worker, "run", small)
+    carry_out(plan_of(SEARCHED, *SHORT, "resources.default={memory_gb: 1}"), store)
+    assert asked == [1, 2, 1, 2]
+    assert [row["state"] for row in studies(store)] == ["complete", "complete"]
+
+
+# With training ----------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The driver dies here."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store, Told]:
+    """A searched sweep, carried out once."""
+    from orchestrator import experiment, sweep_file
+    from orchestrator.plan import plan
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "sweep.yaml").write_text(SEARCHED)
+    planned = plan(experiment.examine(*sweep_file.load(str(folder / "sweep.yaml"))))
+    store = Store(folder / "store")
+    told, tally = carry_out(planned, store)
+    assert tally == {"complete": 18}
+    return planned, store, told
+
+
+def test_fine_tuned_trials_take_the_best_schedule_and_say_whence(
+    undisturbed: tuple[Plan, Store, Told],
+) -> None:
+    planned, store, _ = undisturbed
+    rows = trials(store)
+    for study in planned.studies:
+        found = [row for row in studies(store) if row["role"] == study.role]
+        best = max(found, key=lambda row: row["value"] if row["state"] == "complete" else 0)
+        assert best["number"] > 0, "or this test shows nothing"
+        waiting = [trial for trial in planned.members if trial.training.schedule_from == study.id]
+        assert waiting
+        for trial in waiting:
+            row = rows[trial.id]
+            assert (row["study"], row["study_trial"]) == (study.id, best["number"])
+            used, tried = json.loads(row["recipe"]), json.loads(best["recipe"])
+            assert used == tried
+            assert row["rate"] == tried["rate"]
+            declared = from_json(row["training"])
+            assert (declared, declared.recipe.rate) == (trial.training, 0.03)
+    assert {row["study"] for row in rows.values()} - {s.id for s in planned.studies} == {None}
+
+
+def test_the_search_sees_no_test_image_and_no_reported_split(
+    undisturbed: tuple[Plan, Store, Told],
+) -> None:
+    planned, store, _ = undisturbed
+    cells = {id for row in studies(store) for id in row["cells"]}
+    bases = {base.id for study in planned.studies for base in study.bases}
+    of_search = [row for id, row in trials(store).items() if id in cells | bases]
+    assert len(of_search) == len(cells | bases) == 15
+    for row in of_search:
+        assert row["sweep"] == "searched.study"
+        assert (row["split"], row["seed"]) == ("s1000", 1000)
+        assert row["val_top1"] is not None
+        assert [row[name] for name in ("correct", "top1", "loss", "top1_at_best")] == [None] * 4
+    classes = store.table("classes").to_pylist()
+    assert {row["subset"] for row in classes if row["id"] in cells | bases} == {"validation"}
+    members = store.members("searched")["id"].to_pylist()
+    assert not set(members) & (cells | bases)
+
+
+def test_a_cells_value_is_its_validation_top1(undisturbed: tuple[Plan, Store, Told]) -> None:
+    _, store, _ = undisturbed
+    rows = trials(store)
+    for row in studies(store):
+        assert row["values"] == [rows[id]["val_top1"] for id in row["cells"]]
+        assert row["value"] == sum(row["values"]) / len(row["values"])
+        assert (row["pruned_at"] is not None) == (row["state"] == "pruned")
+        assert row["planned"] == {"fine_tune": 2, "base_long": 1}[row["role"]]
+
+
+def test_what_is_reported_is_trained_with_its_own_schedule_too(
+    undisturbed: tuple[Plan, Store, Told],
+) -> None:
+    _, store, _ = undisturbed
+    own = [row for row in trials(store).values() if row["sweep"] == "searched.unsearched"]
+    assert sorted(row["name"] for row in own) == [
+        *("A-long s0", "A1A+ s0", "A1B+ s0", "B-long s0", "B1A+ s0", "B1B+ s0"),
+    ]
+    assert {(row["rate"], row["study"]) for row in own} == {(0.03, None)}
+
+
+def test_reported_effects_are_of_members_only(undisturbed: tuple[Plan, Store, Told]) -> None:
+    _, store, _ = undisturbed
+    found = run_query(store, "SELECT DISTINCT sweep FROM effects").to_pylist()
+    assert found == [{"sweep": "searched"}]
+
+
+def test_a_second_run_finds_everything_there(undisturbed: tuple[Plan, Store, Told]) -> None:
+    planned, store, _ = undisturbed
+    told, tally = carry_out(planned, store)
+    assert (told.begun, tally) == ([], {"complete": 16})  # the bases of the search are not needed
+    told, _ = carry_out(planned, store, only=(), search=True)
+    assert told.begun == []
+
+
+@pytest.mark.parametrize("at", [3, 4, 9])
+def test_killed_in_a_cell_the_search_goes_on_as_if_undisturbed(
+    at: int,
+    undisturbed: tuple[Plan, Store, Told],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver dies when the cell `at` begins; what came before is in the store."""
+    planned, whole, _ = undisturbed
+    run, begun = worker.run, []
+
+    def killing(assignment: Assignment, **options: Any) -> Report:
+        begun.append(assignment.labels["id"])
+        if len(begun) == at:
+            raise Killed
+        return run(assignment, **options)
+
+    monkeypatch.setattr(worker, "run", killing)
+    with pytest.raises(Killed):
+        carry_out(planned, store)
+    assert len(studies(store)) < 10
+    carry_out(planned, store)
+    assert len(begun) == len(set(begun)) + 1, "only what was killed is trained again"
+    assert studies(store) == studies(whole)
+    assert trials(store) == trials(whole)
+
+
+def test_killed_between_the_last_cell_and_the_row_of_a_study_trial(
+    undisturbed: tuple[Plan, Store, Told], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, whole, _ = undisturbed
+    write, written = Store.write_study_trial, []
+
+    def killing(self: Store, row: Row) -> None:
+        written.append(row["number"])
+        if len(written) == 3:
+            raise Killed
+        write(self, row)
+
+    monkeypatch.setattr(Store, "write_study_trial", killing)
+    with pytest.raises(Killed):
+        carry_out(planned, store)
+    carry_out(planned, store)
+    assert studies(store) == studies(whole)
+    assert trials(store) == trials(whole)
+
+
+def test_two_drivers_write_each_row_once(
+    undisturbed: tuple[Plan, Store, Told], store: Store
+) -> None:
+    """What another driver has written while a trial ran is adopted, not replaced."""
+    planned, whole, _ = undisturbed
+    first, second = (Run(planned, store, Told(), only=(), search=True) for _ in range(2))
+    run_inline(first)
+    before = store.table("studies").to_pylist()
+    run_inline(second)
+    assert store.table("studies").to_pylist() == before
+    assert studies(store) == studies(whole)
+
+
+def test_a_loss_that_is_no_number_fails_the_trial(plan_of: PlanOf, store: Store) -> None:
+    """At a rate of a million; so the sweep's own schedule is chosen."""
+    wild = ("recipe.steps=9", "fine_tune.search.enqueue=[{rate: 1e6}]")
+    planned = plan_of(SEARCHED, *SHORT, "fine_tune.search.space.rate=[0.001, 1e6]", *wild)
+    carry_out(planned, store)
+    own, other = studies(store)
+    assert (own["state"], other["state"], other["value"]) == ("complete", "failed", None)
+    assert " failed: loss is " in other["error_message"]
+    assert "layerwise debug" not in other["error_message"]
+    used = {row["study_trial"] for row in trials(store).values() if row["study"]}
+    assert used == {0}
