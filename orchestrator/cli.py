@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.experiment import Experiment
     from orchestrator.plan import Plan
+    from orchestrator.progress import RunProgress
     from orchestrator.run import Run
     from orchestrator.store import Store
 
@@ -51,6 +52,14 @@ OnlyOption = Annotated[
     str | None,
     typer.Option("--only", help="These trials and their bases: 'treatment=transfer and n=3'."),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs; without, a local one."),
+]
+CpusOption = Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster.")]
+GpusOption = Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")]
+DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")]
+InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 RESULTS = "results"
 SHOWN = ["directory", "name", "division", "val_mean10", "top1", "outcome"]  # of the paper's rows
@@ -137,16 +146,11 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train failed ones again.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster that runs; without, a local one."),
-    ] = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")] = None,
-    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")] = False,
-    inline: Annotated[
-        bool, typer.Option("--inline", help="Train in this process, without Ray.")
-    ] = False,
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    dashboard: DashboardOption = False,
+    inline: InlineOption = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
 ) -> None:
     """Train what the store lacks, and show the answer. After a stop, the same command goes on."""
@@ -158,29 +162,87 @@ def run(
     carried = Run(
         planned, opened, progress, only=_selected(planned, only), retry_failed=retry_failed
     )
-    missing = [carried.trials[id] for id in carried.open_trials()]
     say(out, f"{sweep}: {len(carried.trials)} trials, {carried.already} complete in {store}")
-    if missing and not address:
-        _find_data(planned)
-    if missing:
-        progress.begin(missing)
-        try:
-            if inline:
-                from orchestrator.inline import run_inline
+    if carried.studies:
+        from orchestrator.search.showing import print_studies, studies_summary
 
-                run_inline(carried)
-            else:
-                _launch(carried, address, cpus, gpus, dashboard)
-        except KeyboardInterrupt:
-            progress.close()
-            _say_stopped(carried, out)
-            raise typer.Exit(INTERRUPTED) from None
-        finally:
-            progress.close()
-        if carried.open_trials():
-            _say_stopped(carried, out)
-            raise typer.Exit(DRAINED)
+        print_studies(studies_summary(planned, opened), out)
+    _train(carried, progress, out, None if inline else (address, cpus, gpus, dashboard))
     _conclude(carried, opened, out, report)
+
+
+@app.command(
+    epilog="Examples: layerwise search digits_search; "
+    "layerwise search digits_search --export study.db; optuna-dashboard sqlite:///study.db"
+)
+def search(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    dashboard: DashboardOption = False,
+    inline: InlineOption = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write an Optuna storage, for optuna-dashboard.")
+    ] = None,
+) -> None:
+    """Search the schedule of fine-tuned trials, and train nothing else. `run` goes on from it."""
+    planned, opened, out = _plan(sweep, changes), _store(store), _console()
+    if not planned.studies:
+        raise LayerwiseError(f"{sweep} searches nothing; fine_tune: {{search: {{}}}} would")
+    if export is not None and export.exists():
+        raise LayerwiseError(f"{export} exists; give another name")
+    from orchestrator.progress import RunProgress
+    from orchestrator.run import Run
+    from orchestrator.search.sampling import export as write_storage
+    from orchestrator.search.showing import print_studies, print_study, rows_of, studies_summary
+
+    progress = RunProgress(out, planned.flops)
+    carried = Run(planned, opened, progress, only=(), search=True)
+    print_studies(studies_summary(planned, opened), out)
+    _train(carried, progress, out, None if inline else (address, cpus, gpus, dashboard))
+    found = {study.id: rows_of(study, opened) for study in planned.studies}
+    for study in planned.studies:
+        print_study(study, found[study.id], out)
+    if export is not None:
+        names = {study.id: f"{study.sweep} {study.role} {study.id}" for study in planned.studies}
+        write_storage(export, {names[id]: rows for id, rows in found.items()})
+        say(out, f"wrote {export}; look at it with: optuna-dashboard sqlite:///{export}")
+    if not all(one.choice() for one in carried.studies):
+        say(out, f"not every search has a choice; why: layerwise status {sweep}")
+        raise typer.Exit(1)
+
+
+Places = tuple[str | None, int | None, int | None, bool]  # address, cpus, gpus, dashboard
+
+
+def _train(carried: Run, progress: RunProgress, out: Console, places: Places | None) -> None:
+    """Train what is open, on Ray or, without places, in this process."""
+    progress.work = carried.flops
+    missing = [carried.trials[id] for id in carried.open_trials()] + carried.open_study_trials()
+    if not missing:
+        return
+    if not (places and places[0]):  # a cluster's own machines have the data
+        _find_data(carried.plan)
+    progress.begin(missing)
+    try:
+        if places is None:
+            from orchestrator.inline import run_inline
+
+            run_inline(carried)
+        else:
+            _launch(carried, *places)
+    except KeyboardInterrupt:
+        progress.close()
+        _say_stopped(carried, out)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        progress.close()
+    if carried.open_trials() or carried.open_study_trials():
+        _say_stopped(carried, out)
+        raise typer.Exit(DRAINED)
 
 
 def _say_stopped(carried: Run, out: Console) -> None:

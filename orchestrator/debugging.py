@@ -11,10 +11,12 @@ from orchestrator.errors import LayerwiseError
 from orchestrator.frontier import Ending
 from orchestrator.inline import require_gpu
 from orchestrator.plan import Plan, Trial
+from orchestrator.search.carrying import CarriedStudy
 from orchestrator.status import find
 from orchestrator.store import Store
 from orchestrator.worker import Assignment, Report
 from trainers.checkpoint import CheckpointError
+from trainers.config import Recipe
 from trainers.loop import Evaluation
 
 Echo = Callable[[str], Any]
@@ -43,7 +45,24 @@ def debug_trial(plan: Plan, text: str, store: Store, *, record: bool, echo: Echo
                         f"its base {base.name} {report.ending.value}: {report.message}"
                     )
                 parent = report.checkpoint
-        return _train(plan, trial, source, parent, record=record, echo=echo)
+        schedule = _schedule(plan, trial, store)
+        return _train(
+            plan, trial, source, parent, record=record, echo=echo, schedule=schedule
+        )
+
+
+def _schedule(plan: Plan, trial: Trial, store: Store) -> tuple[Recipe, int] | None:
+    """The schedule that a search chose for a trial, if one does."""
+    for study in plan.studies:
+        if study.id == trial.training.schedule_from:
+            carried = CarriedStudy(study, plan, store)
+            if carried.choice() is None:
+                raise LayerwiseError(
+                    f"the schedule of {trial.name} is searched, and the search has not chosen "
+                    f"one; run it with: layerwise search {trial.argument}"
+                )
+            return carried.schedule(trial.training.recipe)
+    return None
 
 
 def _checkpoint(base: str, store: Store) -> str | None:
@@ -59,7 +78,14 @@ def _checkpoint(base: str, store: Store) -> str | None:
 
 
 def _train(
-    plan: Plan, trial: Trial, store: Store, parent: str | None, *, record: bool, echo: Echo
+    plan: Plan,
+    trial: Trial,
+    store: Store,
+    parent: str | None,
+    *,
+    record: bool,
+    echo: Echo,
+    schedule: tuple[Recipe, int] | None = None,
 ) -> Report:
     echo(f"trial {trial.id} ({trial.name}): {trial.training.recipe.steps} steps")
 
@@ -70,7 +96,9 @@ def _train(
                 f"validation loss {row.val_loss:.4f}  top-1 {row.val_top1:.4f}"
             )
 
-    assignment = Assignment.of(trial, plan.sweep, store, parent_checkpoint=parent)
+    assignment = Assignment.of(
+        trial, plan.sweep, store, parent_checkpoint=parent, schedule=schedule
+    )
     report = worker.run(assignment, record=record, watch=watch)
     if report.top1 is not None:
         echo(f"  test top-1 {report.top1:.4f} in {report.seconds:.1f} s")

@@ -219,6 +219,10 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         self.workers: set[tuple[str, int]] = set()
         self.endings: dict[str, tuple[Ending, str]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as of the searcher."""
+        return {}
+
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The pending trial that was suggested first, once every slot has a worker.
 

@@ -65,6 +65,7 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Read], pa.Table]]] = {
     "table1": (TABLE1, lambda read: table1(read("sweeps"), read("trials"))),
     "speed": (SPEED, lambda read: speed(read("sweeps"), read("trials"), read("curves"))),
     "speeds": (SPEEDS, lambda read: speeds(VIEWS["speed"][1](read))),
+    "studies": (SCHEMAS["studies"], lambda read: read("studies")),
     "paper": (reference.PAPER, lambda _read: reference.paper()),
     "paper_curves": (CURVES, lambda _read: reference.tables().curves),
 }

@@ -15,6 +15,7 @@ from orchestrator.plan import Plan, Trial, cost
 from orchestrator.power import power_summary
 from orchestrator.progress import duration
 from orchestrator.reference import published
+from orchestrator.search.showing import print_studies, studies_summary
 from orchestrator.store import Store
 
 if TYPE_CHECKING:
@@ -57,9 +58,14 @@ class Status:
 
 
 def treatment_name(trial: Trial) -> str:
-    """`transfer` or `transfer+`, as a sweep file writes it."""
+    """`transfer` or `transfer+`, as a sweep file writes it.
+
+    `base (study)` is trained for a search, `transfer+ (unsearched)` to compare with its outcome.
+    """
     treatment = trial.training.treatment
-    return treatment.kind + "+" * treatment.fine_tuned
+    name = treatment.kind + "+" * treatment.fine_tuned
+    part = trial.sweep.partition(".")[2]
+    return f"{name} ({part})" if part else name
 
 
 def plan_summary(
@@ -111,6 +117,7 @@ def plan_summary(
         "detectable": power_summary(labels) if plan.sweep.reference else None,
         "published": sum(map(bool, known.values())) if known else None,
         "unpublished": sum(x is False for x in known.values()) if known else None,
+        "studies": studies_summary(plan, store),
         "list": [
             {"id": id, "name": trial.name, "parent": trial.parent, "state": status.states[id]}
             | ({"published": known[id]} if known else {})
@@ -143,6 +150,7 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
             cells.append(_hours(device["treatments"].get(name, device["hours"])))
         table.add_row(name, row.get("needs") or "", *cells)
     console.print(table)
+    print_studies(summary["studies"], console)
     if summary["seconds"] is None:
         console.print("no rates in the store yet: times appear once some trials are complete")
     console.print(
@@ -203,6 +211,7 @@ def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
         "trials": len(plan.trials),
         **{state: counts[state] for state in STATES},
         "treatments": {name: dict(counts) for name, counts in status.by_treatment().items()},
+        "studies": studies_summary(plan, store),
         "reasons": status.reasons(store),
     }
 
@@ -217,6 +226,7 @@ def print_status(summary: dict[str, Any], console: Console) -> None:
     for name, counts in (*summary["treatments"].items(), ("all", summary)):
         table.add_row(name, *(str(counts.get(state, 0)) for state in STATES))
     console.print(table)
+    print_studies(summary["studies"], console)
     for row in summary["reasons"]:
         where = f" at step {row['error_step']}" if row["error_step"] is not None else ""
         console.print(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from searches import SEARCHED
 
 from orchestrator import experiment, sweep_file
 from orchestrator.inline import run_inline
@@ -43,6 +44,7 @@ COMMANDS = (
     "plan",
     "splits",
     "run",
+    "search",
     "status",
     "query",
     "reference",
@@ -292,6 +294,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
         },
         "flops": 2 * (whole + 2 * frozen) * images,
         "seconds": None,
+        "studies": [],
         "keep": "bases",
         "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
         "device": None,
@@ -443,6 +446,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
             "selffer": {"complete": 2},
             "transfer": {"skipped": 1, "missing": 1},
         },
+        "studies": [],
         "reasons": [
             {
                 "id": lost,
@@ -665,3 +669,71 @@ def test_data_that_is_missing_is_said_once_and_no_trial_fails(
     [line] = ended.err.splitlines()
     assert re.match(r"small.yaml:\d+: dataset: mnist is missing or damaged at .*/nowhere: ", line)
     assert not list(folder.glob("results/trials/*/*"))
+
+
+# Searches ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A sweep with a search of two trials, and a store; the command line's arguments."""
+    folder = tmp_path_factory.mktemp("searched")
+    short = SEARCHED.replace("trials: 5", "trials: 2").replace("base_long, ", "")
+    (folder / "searched.yaml").write_text(short)
+    return [str(folder / "searched.yaml"), "--store", str(folder / "store")]
+
+
+def test_search_shows_what_it_found_and_exports_it(
+    searched: list[str], tmp_path: Path, layerwise: Layerwise
+) -> None:
+    database = tmp_path / "study.db"
+    code, out, err = layerwise("search", *searched, "--inline", "--export", str(database))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith(
+        "search for fine-tuned trials: 2 trials of 2 networks on s1000 (tpe, median): 2 missing; "
+        "at most "
+    )
+    assert "0 (the sweep's own)" in out
+    assert "family cosine, copied_rate 0.1, floor 0, restarts 0" in out
+    assert lines[-1] == f"wrote {database}; look at it with: optuna-dashboard sqlite:///{database}"
+    assert database.stat().st_size > 10_000
+    code, _, err = layerwise("search", *searched, "--inline", "--export", str(database))
+    assert (code, err) == (2, f"layerwise: {database} exists; give another name\n")
+
+
+def test_status_and_plan_say_how_far_a_search_is(searched: list[str], layerwise: Layerwise) -> None:
+    layerwise("search", *searched, "--inline")
+    for name in ("plan", "status"):
+        code, out, err = layerwise(name, *searched)
+        assert (code, err) == (0, "")
+        assert (
+            "search for fine-tuned trials: 2 trials of 2 networks on s1000 (tpe, median): " in out
+        )
+        assert "2 complete; best validation top-1 " in out
+        [study] = json.loads(layerwise(name, *searched, "--json")[1])["studies"]
+        assert (study["role"], study["complete"], study["missing"]) == ("fine_tune", 2, 0)
+        assert study["best"] >= study["own"]
+
+
+def test_debug_takes_the_schedule_that_was_chosen(
+    searched: list[str], tmp_path: Path, layerwise: Layerwise
+) -> None:
+    code, _, err = layerwise("debug", searched[0], "B1A+ s0", "--store", str(tmp_path / "none"))
+    assert (code, err) == (
+        2,
+        "layerwise: the schedule of B1A+ s0 is searched, and the search has not chosen one; "
+        f"run it with: layerwise search {searched[0]}\n",
+    )
+    layerwise("search", *searched, "--inline")
+    code, out, _ = layerwise("debug", searched[0], "B1A+ s0", *searched[1:])
+    assert code == 0
+    assert "test top-1" in out
+
+
+def test_search_of_a_sweep_without_one(layerwise: Layerwise) -> None:
+    code, _, err = layerwise("search", "digits")
+    assert (code, err) == (
+        2,
+        "layerwise: digits searches nothing; fine_tune: {search: {}} would\n",
+    )

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = ["--set", "splits.random=[2]", "--set", "recipe.steps=4", "--set", "layers=[3]"]
 SMALL += ["--set", "recipe.evaluate_every=2"]
+FEW = ["--set", "fine_tune.search.trials=2", "--set", "fine_tune.search.splits=[100]"]
+FEW += ["--set", "fine_tune.search.layers=[3]"]
 
 
 def commands() -> list[str]:
@@ -55,9 +57,11 @@ def test_every_command_runs(
             words += ["--only", "split=whole" if words[1].startswith("reduced") else "n=0"]
         elif words[0] == "run" and words[1] not in ("digits", "mine.yaml", "sweep.yaml"):
             words = ["plan", words[1]]
-        elif words[0] in ("run", "plan", "status", "check", "debug"):
+        elif words[0] in ("run", "plan", "status", "check", "debug", "search"):
             words += SMALL
-        if words[0] == "run":
+        if words[:2] == ["search", "digits_search"]:
+            words += FEW
+        if words[0] in ("run", "search"):
             words.append("--inline")
         if words[0] == "clean":
             continue  # its own tests remove things

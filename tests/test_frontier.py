@@ -348,6 +348,45 @@ def test_parents_must_come_first() -> None:
         Frontier({"copy": Node(("base",))})
 
 
+OPTIONAL = {
+    "a": Node(may_fail=True),
+    "b": Node(("a",), may_fail=True),
+    "c": Node(("b",)),
+    "d": Node(("c",)),
+}
+
+
+def test_what_may_fail_holds_nobody_up() -> None:
+    frontier = Frontier(OPTIONAL)
+    assert take(frontier) == "a"
+    job = Job(("a",), Resources())
+    assert frontier.finish(job, {"a": (Ending.FAILED, "why")}) == []
+    assert end(frontier, Ending.FAILED) == []
+    assert [given.trial for given in end(frontier, Ending.FAILED)] == ["d"]
+    assert frontier.done
+
+
+def test_what_may_fail_and_is_lost_holds_nobody_up() -> None:
+    frontier = Frontier(OPTIONAL)
+    for _ in range(WORKER_DEATHS):
+        assert end(frontier, Ending.WORKER_DIED) == []
+    [lost] = end(frontier, Ending.WORKER_DIED)
+    assert (lost.trial, lost.state) == ("a", State.LOST)
+    assert take(frontier) == "b"
+
+
+def test_what_may_fail_and_failed_before_holds_nobody_up() -> None:
+    frontier = Frontier(OPTIONAL, complete=["b"], failed={"a": "why"})
+    assert frontier.take_given_up() == []
+    assert take(frontier) == "c"
+
+
+def test_what_may_fail_is_skipped_with_all_below_if_a_parent_failed() -> None:
+    frontier = Frontier({"base": Node(), "a": Node(("base",), may_fail=True), "b": Node(("a",))})
+    assert [given.trial for given in end(frontier, Ending.FAILED)] == ["a", "b"]
+    assert frontier.done
+
+
 def test_a_job_ends_once() -> None:
     frontier = Frontier({"a": Node()})
     job = frontier.take()

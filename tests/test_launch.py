@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from s3_server import S3Server
+from searches import SEARCHED
 
 from orchestrator.store import Store
 from orchestrator.tables import result_columns
@@ -366,6 +367,29 @@ def test_a_local_cluster_refuses_clients_without_its_token_and_serves_those_with
         row["id"]: row["checkpoint"] for row in Store(undisturbed).table("trials").to_pylist()
     }
     assert all(expected[row["id"]] == row["checkpoint"] for row in bases)
+
+
+def test_a_search_on_two_workers_is_that_of_one(tmp_path: Path) -> None:
+    """Its trials are pruned while Tune runs, and it suggests what it does without Ray."""
+    (tmp_path / "searched.yaml").write_text(SEARCHED)
+    more = ("fine_tune.search.trials=9", "fine_tune.search.at_once=2", "fine_tune.search.seed=1")
+    changes = [part for change in more for part in ("--set", change)]
+    module = [sys.executable, "-m", "orchestrator", "search", str(tmp_path / "searched.yaml")]
+    found = []
+    for name, how in (("ray", ["--cpus", "2"]), ("inline", ["--inline"])):
+        done = subprocess.run(
+            [*module, "--store", str(tmp_path / name), *changes, *how],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(),
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        table = Store(tmp_path / name).table("studies", result_columns("studies"))
+        found.append(table.sort_by([("role", "ascending"), ("number", "ascending")]))
+    assert found[0] == found[1]
+    assert "pruned" in found[0]["state"].to_pylist()
 
 
 def test_a_request_that_no_node_can_meet_is_one_line(tmp_path: Path) -> None:
