@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from orchestrator import reference
 from orchestrator.errors import LayerwiseError
+from orchestrator.search.evidence import HELD_OUT, held_out
 from orchestrator.speed import SPEED, SPEEDS, speed, speeds
 from orchestrator.stats import (
     EFFECTS,
@@ -66,6 +67,7 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Read], pa.Table]]] = {
     "speed": (SPEED, lambda read: speed(read("sweeps"), read("trials"), read("curves"))),
     "speeds": (SPEEDS, lambda read: speeds(VIEWS["speed"][1](read))),
     "studies": (SCHEMAS["studies"], lambda read: read("studies")),
+    "held_out": (HELD_OUT, lambda read: held_out(read("sweeps"), read("trials"))),
     "paper": (reference.PAPER, lambda _read: reference.paper()),
     "paper_curves": (CURVES, lambda _read: reference.tables().curves),
 }

@@ -15,6 +15,7 @@ conditional writes: names say what is in a file, and the row, written last, says
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -163,6 +164,16 @@ class Store:
             known = ", ".join(name.removesuffix(".parquet") for name in self.names("sweeps"))
             raise StoreError(f"no sweep {sweep!r} in {self.root}; there: {known or 'none'}")
         return self._read("sweeps", [self.path("sweeps", f"{sweep}.parquet")])
+
+    def studies(self, sweep: str) -> list[dict[str, Any]]:
+        """The studies of a sweep: `id`, `series`, `role` and `trials` of each."""
+        try:
+            data = self.get(self.path("sweeps", f"{sweep}.parquet"))
+        except FileNotFoundError:
+            return []
+        metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+        found: list[dict[str, Any]] = json.loads(metadata.get(b"studies", b"[]"))
+        return found
 
     def row(self, trial: str) -> dict[str, Any] | None:
         """The row of one trial."""

@@ -53,6 +53,7 @@ class Frame:
     across_label: str = ""  # of an axis that is neither layers nor steps; it is logarithmic
     up_ticks: Sequence[float] = ()
     up_label: str = "datum.label"  # a Vega expression
+    across_title: str = "training step"
 
     def xy(self, x: str, y: str) -> dict[str, Any]:
         """Encodings of two columns."""
@@ -63,7 +64,7 @@ class Frame:
                 title="layers copied, n", values=values, labelExpr=name, format="d", grid=False
             )
         else:
-            name = self.across_label or "training step"
+            name = self.across_label or self.across_title
             axis = alt.Axis(title=name, format=",d", tickCount=6, grid=False)
         kind = "log" if self.across_label else "linear"
         up = alt.Axis(values=self.up_ticks or alt.Undefined, labelExpr=self.up_label)

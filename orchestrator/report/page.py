@@ -19,7 +19,7 @@ from orchestrator import yaml_source
 from orchestrator.comparisons import ARMS, DIFFERENCES, METRICS
 from orchestrator.errors import SweepError
 from orchestrator.intervals import CLASS_AND_SEED
-from orchestrator.report import charts
+from orchestrator.report import charts, study
 from orchestrator.report.findings import count, findings, half_width, interval_note, points
 from orchestrator.report.groups import Findings, findings_of
 from orchestrator.stats import needs_classes
@@ -38,6 +38,8 @@ PNG = {
     "decomposition": (2, 420),
     "speed": (2, 420),
     "curves": (4, 240),
+    "search_fine_tune": (3, 320),
+    "search_base_long": (2, 320),
 }
 MOST_FAILURES = 100
 
@@ -67,6 +69,12 @@ def write_report(
                 columns, width = PNG[name]
                 image = charts.png(panels, columns=columns, width=width)
                 (folder / f"{name}{group.suffix}.png").write_bytes(image)
+    searches = study.sections(store, sweep, members)
+    for search in searches:
+        if search.panels:
+            columns, width = PNG[search.name]
+            image = charts.png(search.panels, columns=columns, width=width)
+            (folder / f"{search.name}.png").write_bytes(image)
     page = _context(sweep, members, tables["trials"], groups) | {"sweep": sweep, "text": text}
     page["figures"] = {
         f"{name}{group.suffix}": [
@@ -76,6 +84,14 @@ def write_report(
         for name, panels in group.figures.items()
         if name != "curves"
     }
+    page["figures"] |= {
+        search.name: [
+            {"title": panel.title, "spec": charts.spec(panel)} for panel in search.panels
+        ]
+        for search in searches
+    }
+    page["searches"] = searches
+    page["notes"] += study.notes(members)
     path = folder / "index.html"
     path.write_text(_render(page), encoding="utf-8")
     return path

@@ -6,5 +6,6 @@ study        a study: what its trials train on, in which order; its id
 sampling     what to try next, whom to prune: the only module that imports Optuna
 planning     the studies of a sweep
 carrying     a study being carried out: its rows, its trials, its choice
+evidence     what the choice of a study is worth on cells that it never saw
 showing      how far a study is and what it found, for a reader
 """
