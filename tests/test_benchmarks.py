@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import caffenet, paper_cost, plain_tune, versus_tune
+from benchmarks import caffenet, paper_cost, plain_tune, search, versus_tune
 from benchmarks import input as images_in
 from benchmarks.paper_cost import CONDITIONS, Rates, hours
 from benchmarks.versus_tune import Figures, Row, figures
@@ -23,6 +23,7 @@ from orchestrator.store import Store
 from orchestrator.worker import EMPTY_ROW
 from trainers.batches import task_data
 from trainers.schedules import factor
+from trainers.splits import random_split
 
 
 def digits_plan(splits: int) -> Plan:
@@ -326,3 +327,46 @@ def test_wrong_options_of_input(arguments: list[str], capsys: pytest.CaptureFixt
         images_in.options(arguments)
     assert stopped.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+# Searches ---------------------------------------------------------------------------------------
+
+
+def small(sampler: str, repeat: int) -> Plan:
+    loaded = sweep_file.load("digits_search", search.changes(sampler, repeat))
+    return planning.plan(experiment.examine(*loaded))
+
+
+def test_a_pair_of_small_searches_differs_in_the_sampler_only() -> None:
+    [tpe], [random] = (small(sampler, 3).studies for sampler in search.SAMPLERS)
+    assert [cell.id for cell in tpe.cells] == [cell.id for cell in random.cells]
+    assert (tpe.first, tpe.trials, tpe.tree) == (random.first, random.trials, random.tree)
+    assert (tpe.sampler, random.sampler) == ("tpe", "random")
+    assert tpe.pruner == random.pruner == "none"  # or they would not take equally many steps
+
+
+def test_no_two_searches_have_a_split_in_common() -> None:
+    seeds = [seed for repeat in range(40) for seed in search.distinct(repeat)]
+    halves = {frozenset((random_split(seed, 10).a, random_split(seed, 10).b)) for seed in seeds}
+    assert len(seeds) == len(halves) == 80
+
+
+def test_a_ratio_and_its_interval_by_hand() -> None:
+    """Logarithms 0 and 2 ln 2: mean ln 2, standard error ln 2, t of one degree of freedom."""
+    found = search.ratio([(0.5, 0.5), (0.8, 0.2)])
+    assert found["ratio"] == pytest.approx(2)
+    assert found["high"] == pytest.approx(2 * 2**12.7062, rel=1e-4)
+    assert found["low"] == pytest.approx(2 / 2**12.7062, rel=1e-4)
+
+
+def test_the_reported_splits_of_the_large_search_are_ten_that_it_does_not_search() -> None:
+    planned = planning.plan(
+        experiment.examine(*sweep_file.load("digits_search", list(search.HELD_OUT)))
+    )
+    [study] = planned.studies
+    reported = {trial.split for trial in planned.members}
+    assert len(reported) == 10
+    assert not reported & {cell.split for cell in study.cells}
+    waiting = [trial for trial in planned.members if trial.training.schedule_from == study.id]
+    assert len(waiting) == 10 * 2 * 2 * 7
+    assert len([trial for trial in planned.extra if trial.training.tested]) == len(waiting)

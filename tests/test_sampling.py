@@ -188,7 +188,7 @@ def test_qmc_fills_the_space_evenly(plan_of: PlanOf) -> None:
     assert study.first == ({},)  # cosine, which is the sweep's own, is not in the space
     points = [suggest(study, {}, number) for number in range(1, 9)]
     assert set(points[0]) == {"rate", "weight_decay", "copied_rate", "layer_decay", "linear.floor"}
-    for name, low, high, log in (("layer_decay", 0.3, 1.0, False), ("copied_rate", 0.01, 1, True)):
+    for name, low, high, log in (("layer_decay", 0.5, 1.0, False), ("copied_rate", 0.03, 3, True)):
         places = [float(point[name]) for point in points]
         if log:
             places = [math.log(x / low) / math.log(high / low) for x in places]

@@ -63,8 +63,8 @@ class Space(_Model):
     family: Annotated[tuple[Family, ...], AfterValidator(_families)] = FAMILIES
     rate: Range | None = None
     weight_decay: Range | None = None
-    copied_rate: Range = (0.01, 1.0)
-    layer_decay: Range = (0.3, 1.0)
+    copied_rate: Range = (0.03, 3.0)
+    layer_decay: Range = (0.5, 1.0)
     fresh_first: Range = (0.05, 0.5)
     warmup: Range = (0.01, 0.3)
     gamma: Range = (0.05, 0.7)

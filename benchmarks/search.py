@@ -1,0 +1,218 @@
+"""Does searching the schedule of fine-tuning pay? Measured on digits.
+
+    python -m benchmarks.search --store FOLDER [--cpus N] [--repeats K] [--only held-out|samplers]
+
+Two claims, each from networks in the store below FOLDER; the same command goes on after a stop.
+
+held-out   One search on two splits, then every fine-tuned network of ten other splits with the
+           schedule that it chose and with the sweep's own: the paired difference of test top-1.
+samplers   K small searches by TPE and K by random sampling, pairs of equal splits, first trials and
+           training steps: the ratio of the error (1 − top-1) that their choices end with, on what
+           was searched (validation) and on a split that was not (test).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy.special import stdtrit
+
+HELD_OUT = (
+    "splits.random=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]",
+    "layers=1..7",
+    "treatments=[base, selffer+, transfer+]",
+)
+SMALL = (  # 32 trials of two networks of 150 steps, from a schedule that leaves room
+    "network={name: conv8, conv: [8, 16, 16], pool: [1, 3], fc: [32]}",
+    "layers=[2]",
+    "treatments=[base, selffer+, transfer+]",
+    "dataset.train=20",
+    "dataset.renderings=2",
+    "recipe.steps=150",
+    "recipe.evaluate_every=75",
+    "fine_tune.recipe={rate: 0.003, schedule: {family: constant}}",
+    "keep=none",
+    "fine_tune.search.trials=32",
+    "fine_tune.search.layers=[2]",
+    "fine_tune.search.targets=[A]",
+    "fine_tune.search.startup=8",
+    "fine_tune.search.space.rate=[0.0003, 0.3]",
+    "fine_tune.search.at_once=1",
+    "fine_tune.search.pruner=none",
+    "fine_tune.search.compare=false",
+)
+SAMPLERS = ("tpe", "random")
+SEEDS = 1000  # of random splits, which give most of the 126 divisions of ten digits into halves
+
+
+@dataclass(frozen=True)
+class Small:
+    """How one small search ended: errors of its choice, and the training steps that it took."""
+
+    sampler: str
+    repeat: int
+    searched: float
+    held_out: float
+    steps: int
+
+
+def changes(sampler: str, repeat: int) -> list[str]:
+    """What makes the sweep `digits_search` the small search of a repetition.
+
+    A pair has the splits, the networks and the first trials in common; only the sampler differs.
+    """
+    searched, reported = distinct(repeat)
+    return [
+        *SMALL,
+        f"name=small-{sampler}-{repeat}",
+        f"splits.random=[{reported}]",
+        f"fine_tune.search.splits=[{searched}]",
+        f"fine_tune.search.sampler={sampler}",
+        f"fine_tune.search.seed={repeat}",
+    ]
+
+
+def distinct(repeat: int) -> tuple[int, int]:
+    """Seeds of two splits with other halves, which no other repetition has."""
+    from trainers.splits import random_split
+
+    seen: dict[frozenset[tuple[int, ...]], int] = {}
+    for seed in range(SEEDS):
+        split = random_split(seed, 10)
+        seen.setdefault(frozenset((split.a, split.b)), seed)
+    seeds = sorted(seen.values())
+    return seeds[2 * repeat], seeds[2 * repeat + 1]
+
+
+def small_search(sampler: str, repeat: int, folder: str) -> Small:
+    """Carry out one small search and what waits for it, in this process."""
+    from orchestrator import experiment, sweep_file
+    from orchestrator.inline import run_inline
+    from orchestrator.plan import plan
+    from orchestrator.run import Run
+    from orchestrator.search.showing import rows_of
+    from orchestrator.search.study import best
+    from orchestrator.store import Store
+
+    loaded = sweep_file.load("digits_search", changes(sampler, repeat))
+    planned = plan(experiment.examine(*loaded))
+    store = Store(Path(folder) / f"{sampler}-{repeat}")
+    run = Run(planned, store, Quiet())
+    run_inline(run)
+    assert run.tally()["complete"] == len(run.trials), run.tally()
+    [study] = planned.studies
+    rows = rows_of(study, store)
+    chosen = best(rows)
+    assert chosen is not None
+    tuned = [trial.id for trial in planned.members if trial.training.schedule_from]
+    tested = [row["top1"] for row in store.rows(tuned)]
+    steps = study.cells[0].training.recipe.steps or 0
+    return Small(
+        sampler=sampler,
+        repeat=repeat,
+        searched=1 - chosen["value"],
+        held_out=1 - statistics.mean(tested),
+        steps=steps * sum(len(row["cells"]) for row in rows),
+    )
+
+
+class Quiet:
+    """Progress that says nothing."""
+
+    def started(self, trial: Any) -> None: ...
+
+    def ended(self, trial: Any, ending: Any, message: str) -> None: ...
+
+    def given_up(self, trial: Any, state: Any, reason: str) -> None: ...
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """The geometric mean of first by second, with Student's t interval (95 %) of its logarithm."""
+    logs = [math.log(first / second) for first, second in pairs]
+    mean, count = statistics.mean(logs), len(logs)
+    half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(count)
+    return {
+        "ratio": math.exp(mean),
+        "low": math.exp(mean - half),
+        "high": math.exp(mean + half),
+        "pairs": count,
+    }
+
+
+def samplers(folder: Path, repeats: int, cpus: int) -> dict[str, Any]:
+    """The small searches; the errors of TPE's choices by those of random sampling."""
+    jobs = [(sampler, repeat) for repeat in range(repeats) for sampler in SAMPLERS]
+    context = multiprocessing.get_context("spawn")
+    found: dict[tuple[str, int], Small] = {}
+    with ProcessPoolExecutor(cpus, mp_context=context) as pool:
+        running = [pool.submit(small_search, *job, str(folder)) for job in jobs]
+        for job, future in zip(jobs, running, strict=True):
+            found[job] = future.result()
+            one = found[job]
+            print(
+                f"{job[0]} {job[1]}: error {100 * one.searched:.1f} % where it searched, "
+                f"{100 * one.held_out:.1f} % held out, {one.steps} steps",
+                flush=True,
+            )
+    pairs = [tuple(found[sampler, repeat] for sampler in SAMPLERS) for repeat in range(repeats)]
+    assert all(tpe.steps == random.steps for tpe, random in pairs)
+    return {
+        "steps of a search": pairs[0][0].steps,
+        "searched": ratio([(tpe.searched, random.searched) for tpe, random in pairs]),
+        "held out": ratio([(tpe.held_out, random.held_out) for tpe, random in pairs]),
+    }
+
+
+def held_out(folder: Path, cpus: int) -> dict[str, Any]:
+    """One search, and what its choice is worth on ten splits that it never saw."""
+    from orchestrator.query import run_query
+    from orchestrator.store import Store
+
+    store = folder / "held-out"
+    sets = [part for change in HELD_OUT for part in ("--set", change)]
+    command = [sys.executable, "-m", "orchestrator", "run", "digits_search", "--store", str(store)]
+    subprocess.run([*command, "--cpus", str(cpus), "--no-report", *sets], check=True)
+    opened = Store(store)
+    columns = "arm, n, estimate, low, high, n_pairs, n_splits"
+    rows = run_query(opened, f"SELECT {columns} FROM held_out ORDER BY arm, n").to_pylist()
+    studies = "SELECT number, state, value, planned, parameters FROM studies ORDER BY number"
+    trials = run_query(opened, studies).to_pylist()
+    return {"differences": rows, "trials": trials}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", type=Path, required=True, help="folder; kept, to go on from")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=20, help="pairs of small searches")
+    parser.add_argument("--only", choices=["held-out", "samplers"])
+    asked = parser.parse_args()
+    found: dict[str, Any] = {}
+    if asked.only != "samplers":
+        found["held-out"] = held_out(asked.store, asked.cpus)
+    if asked.only != "held-out":
+        found["samplers"] = samplers(asked.store, asked.repeats, asked.cpus)
+    (asked.store / "search.json").write_text(json.dumps(found, indent=1))
+    print(json.dumps(found.get("samplers"), indent=1))
+    for row in found.get("held-out", {}).get("differences", []):
+        points = {name: 100 * row[name] for name in ("estimate", "low", "high")}
+        print(
+            f"{row['arm']} n={row['n'] or 'all'}: {points['estimate']:+.2f} points "
+            f"[{points['low']:+.2f}, {points['high']:+.2f}] over {row['n_pairs']} pairs, "
+            f"{row['n_splits']} splits"
+        )
+
+
+if __name__ == "__main__":
+    main()
