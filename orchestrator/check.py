@@ -51,6 +51,7 @@ def check_sweep(name: str, changes: Sequence[str], console: Console) -> None:
         )
     console.print(table)
 
+    planning.plan(experiment)  # a search may not fit, and what is shortened has none
     shortened = shorten(sweep, STEPS)
     plan = planning.plan(examine(shortened, source))
     first: dict[tuple[object, ...], str] = {}

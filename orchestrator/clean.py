@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from orchestrator.errors import LayerwiseError
+from orchestrator.search.evidence import unsearched
 from orchestrator.store import HASH, Store
 
 
@@ -67,15 +68,54 @@ def failed(store: Store) -> list[Waste]:
 
 
 def of_sweep(store: Store, name: str) -> list[Waste]:
-    """A sweep and the files of those of its trials that no other sweep in the store has."""
+    """A sweep and the files of those of its trials that no other sweep in the store has.
+
+    The same of its studies, and of what was trained for these.
+    """
     members = store.table("sweeps").select(["sweep", "id"]).to_pylist()
     own = {row["id"] for row in members if row["sweep"] == name}
     others = {row["id"] for row in members if row["sweep"] != name}
     if not own:
         known = sorted({row["sweep"] for row in members}) or ["none"]
         raise LayerwiseError(f"no sweep {name!r} in {store.root}; there: {', '.join(known)}")
-    record = Waste(store.path("sweeps", f"{name}.parquet"), f"sweep {name}")
-    return [record, *of_trials(store, own - others, f"sweep {name}")]
+    reason = f"sweep {name}"
+    mine = {study["series"] for study in store.studies(name)}
+    kept = {
+        study["series"]
+        for other in {row["sweep"] for row in members} - {name}
+        for study in store.studies(other)
+    }
+    if mine:
+        own |= _labelled(store, f"{name}.") | _of_searches(store, mine, own)
+        others |= _of_searches(store, kept, others)
+    record = Waste(store.path("sweeps", f"{name}.parquet"), reason)
+    studies = [
+        Waste(store.path("studies", file), reason)
+        for file in store.names("studies")
+        if file.rpartition("-")[0] in mine - kept
+    ]
+    return [record, *studies, *of_trials(store, own - others, reason)]
+
+
+def _labelled(store: Store, beginning: str) -> set[str]:
+    """Trials that were first run for a part of a sweep that is not reported."""
+    rows = store.table("trials", ["id", "sweep"]).to_pylist()
+    return {row["id"] for row in rows if row["sweep"].startswith(beginning)}
+
+
+def _of_searches(store: Store, series: Collection[str], members: Collection[str]) -> set[str]:
+    """What was trained for these searches, and to compare with these members that they tuned."""
+    rows = store.table("trials", ["id", "parent", "study", "training"]).to_pylist()
+    found = {
+        id
+        for row in store.table("studies", ["series", "cells"]).to_pylist()
+        if row["series"] in series
+        for id in row["cells"]
+    }
+    found |= {row["parent"] for row in rows if row["id"] in found}
+    return found | {
+        unsearched(row["training"]) for row in rows if row["study"] and row["id"] in members
+    }
 
 
 def remove(store: Store, waste: Iterable[Waste]) -> None:

@@ -122,9 +122,11 @@ class Store:
             "studies", self.path("studies", f"{row['series']}-{row['number']}.parquet"), [row]
         )
 
-    def study_trials(self, series: str) -> list[dict[str, Any]]:
-        """The rows of a study, by number."""
+    def study_trials(self, series: str, number: int | None = None) -> list[dict[str, Any]]:
+        """The rows of a study, by number; with `number` only this one, if it is there."""
         names = [n for n in self.names("studies") if n.rpartition("-")[0] == series]
+        if number is not None:
+            names = [name for name in names if name == f"{series}-{number}.parquet"]
         arrow = self._read("studies", [self.path("studies", name) for name in names])
         rows: list[dict[str, Any]] = arrow.to_pylist()
         return sorted(rows, key=lambda row: int(row["number"]))

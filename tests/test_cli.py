@@ -737,3 +737,28 @@ def test_search_of_a_sweep_without_one(layerwise: Layerwise) -> None:
         2,
         "layerwise: digits searches nothing; fine_tune: {search: {}} would\n",
     )
+
+
+def test_clean_a_sweep_with_a_search(tmp_path: Path, layerwise: Layerwise) -> None:
+    """What another sweep searched with the same rows stays, until that goes, too."""
+    sweep, store = str(tmp_path / "searched.yaml"), tmp_path / "store"
+    Path(sweep).write_text(SEARCHED.replace("trials: 5", "trials: 2"))
+    where = ["--store", str(store)]
+    other = ["--set", "name=other", "--set", "treatments=[base, selffer+, transfer+]"]
+    for changes in ([], other):
+        assert layerwise("run", sweep, *where, *changes, "--inline", "--no-report").code == 0
+    assert len(list(store.glob("studies/*"))) == 4
+    assert layerwise("clean", "--sweep", "searched", "--yes", *where).code == 0
+    assert len(list(store.glob("studies/*"))) == 2
+    code, out, _ = layerwise("run", sweep, *where, *other, "--inline", "--no-report")
+    assert (code, out.splitlines()[0]) == (0, f"{sweep}: 10 trials, 10 complete in {store}")
+    assert layerwise("clean", "--sweep", "other", "--yes", *where).code == 0
+    assert files(store) == []
+
+
+def test_check_tells_a_mistake_of_the_search(tmp_path: Path, layerwise: Layerwise) -> None:
+    path = tmp_path / "searched.yaml"
+    path.write_text(SEARCHED.replace("startup: 2", "startup: 2, splits: [0]"))
+    code, _, err = layerwise("check", str(path))
+    assert code == 2
+    assert err.startswith(f"{path}:9: fine_tune.search.splits[0]: s0 has the halves of s0, which")

@@ -123,10 +123,12 @@ class CarriedStudy:
             for recipe in [self.study.recipe(number, parameters, cell.training.recipe)]
         )
         running = self.running[number] = _Running(parameters, cells)
+        outcomes = self.store.outcomes()
         for cell in cells:
-            row = self.store.row(cell.id)
-            if not running.left or row is None or row["outcome"] not in ("complete", "failed"):
+            outcome = outcomes.get(cell.id)
+            if not running.left or outcome not in ("complete", "failed"):
                 break
+            [row] = self.store.rows([cell.id], outcome)
             seconds = row["seconds_total"] or 0.0
             self._add(number, row["val_top1"], row["error_message"] or "", seconds)
         if not running.left:
@@ -184,10 +186,9 @@ class CarriedStudy:
         running = self.running.pop(number)
         failure = running.failure or failure
         state = "failed" if failure else "pruned" if running.pruned else "complete"
-        for row in self.store.study_trials(self.study.series):
-            if row["number"] == number:
-                self.rows[number] = row
-                return row
+        for row in self.store.study_trials(self.study.series, number):
+            self.rows[number] = row
+            return row
         values = running.values
         self.rows[number] = {
             "series": self.study.series,

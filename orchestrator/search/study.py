@@ -7,14 +7,13 @@ same suggestions again however often it was interrupted, and however many worker
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.search.space import Parameters, Tree, recipe_of
-from trainers.config import ID_LENGTH, Recipe, digest
+from trainers.config import ID_LENGTH, Recipe, digest, to_json
 
 if TYPE_CHECKING:
     from orchestrator.plan import Trial
@@ -54,7 +53,7 @@ class Study:
         names = ("role", "objective", "sampler", "pruner", "startup", "at_once", "seed")
         return {name: getattr(self, name) for name in names} | {
             "cells": [cell.id for cell in self.cells],
-            "space": [dataclasses.asdict(parameter) for parameter in self.tree],
+            "space": to_json(self.tree),
             "first": [dict(parameters) for parameters in self.first],
         }
 
