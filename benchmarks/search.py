@@ -14,6 +14,7 @@ samplers   K small searches by TPE and K by random sampling, pairs of equal spli
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import multiprocessing
@@ -85,14 +86,20 @@ def changes(sampler: str, repeat: int) -> list[str]:
 
 def distinct(repeat: int) -> tuple[int, int]:
     """Seeds of two splits with other halves, which no other repetition has."""
+    seeds = divisions()
+    return seeds[2 * repeat], seeds[2 * repeat + 1]
+
+
+@functools.lru_cache(maxsize=1)
+def divisions() -> list[int]:
+    """Seeds of random splits of ten digits, one of each division."""
     from trainers.splits import random_split
 
     seen: dict[frozenset[tuple[int, ...]], int] = {}
     for seed in range(SEEDS):
         split = random_split(seed, 10)
         seen.setdefault(frozenset((split.a, split.b)), seed)
-    seeds = sorted(seen.values())
-    return seeds[2 * repeat], seeds[2 * repeat + 1]
+    return sorted(seen.values())
 
 
 def small_search(sampler: str, repeat: int, folder: str) -> Small:

@@ -104,7 +104,7 @@ NO_SPLITS = "the grid is empty: expected seeds under random, known or named spli
 RECIPE_KEYS = (
     "optimiser, rate, schedule, momentum, weight_decay, batch, steps, epochs, evaluate_every, "
     "dropout, init, precision, normalise, init_random, crop, mirror, pixels, "
-    "frozen_statistics, frozen_affine"
+    "frozen_statistics, frozen_affine, copied_rate, layer_decay, fresh_first"
 )
 TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random"
 A_NAME = "expected up to 64 letters, digits, _ and -, the first a letter or digit"
@@ -912,8 +912,11 @@ def valid(text: str, *changes: str) -> spec.Sweep:
 
 def test_bundled_sweeps() -> None:
     assert ", ".join(sweep_file.bundled()) == BUNDLED
-    digits, template = (sweep_file.load(name)[0] for name in ("digits", "template"))
+    names = ("digits", "digits_search", "template")
+    digits, searched, template = (sweep_file.load(name)[0] for name in names)
     assert (digits.name, template.name) == ("digits", "my-sweep")
+    assert searched.fine_tune.search is not None
+    assert (searched.dataset, searched.network) == (digits.dataset, digits.network)
     assert digits.treatments == template.treatments == spec.ALL_TREATMENTS
     assert digits.layers == (1, 2, 3, 4, 5, 6, 7)
     assert template.layers == (1, 3, 5, 7)
