@@ -314,7 +314,7 @@ def status(
 @app.command(
     epilog='Example: layerwise query "SELECT treatment, n, avg(top1) FROM trials GROUP BY ALL '
     'ORDER BY ALL"; tables: trials, curves, classes, sweeps, effects, levels, speed, speeds, '
-    "table1, paper, paper_curves",
+    "table1, studies, held_out, paper, paper_curves",
 )
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over the tables.")],

@@ -375,3 +375,11 @@ def test_a_network_is_described_as_it_sees_cropped_images(plan_of: PlanOf) -> No
     assert first(whole).macs[0] == 12 * 12 * 9 * first(whole).shapes[0][0]
     assert first(cropped).macs[0] == 8 * 8 * 9 * first(cropped).shapes[0][0]
     assert not set(whole.trials) & set(cropped.trials)
+
+
+def test_rates_of_copied_layers_change_only_those_that_learn_at_them(plan_of: PlanOf) -> None:
+    own, other = (plan_of(SMALL, change) for change in ("seeds=[0]", "recipe.copied_rate=0.1"))
+    pairs = zip(own.members, other.members, strict=True)
+    assert {one.name for one, two in pairs if one.id != two.id} == {
+        *("B1A+ s0", "B3A+ s0", "A1B+ s0", "A3B+ s0"),
+    }

@@ -138,6 +138,30 @@ def test_a_larger_budget_starts_from_the_rows_of_a_smaller(
     assert [len(carried.rows) for carried in run.studies] == [4, 4]
 
 
+def test_a_row_that_is_gone_is_found_again(plan_of: PlanOf, store: Store) -> None:
+    """Whatever is suggested after it waits for it."""
+    small, large = (plan_of(SEARCHED, f"fine_tune.search.trials={n}") for n in (5, 7))
+    simulate(Run(small, store, Told()), by_rate)
+    before = studies(store)
+    study = small.studies[0]
+    store.delete(store.path("studies", f"{study.series}-2.parquet"))
+    told = Told()
+    simulate(Run(large, store, told), by_rate)
+    begun = [name.rpartition(" ")[2] for name in told.begun if "of fine_tune" in name]
+    assert begun == ["2", "5", "6"]
+    assert [row for row in studies(store) if row["number"] < 5] == before
+
+
+def test_a_study_trial_asks_for_what_its_largest_cell_asks_for(
+    plan_of: PlanOf, store: Store
+) -> None:
+    planned = plan_of(SEARCHED, "resources={default: {cpu: 1}, transfer+: {cpu: 2}}")
+    run = Run(planned, store, Told())
+    requests = {carried.study.role: next(iter(carried.nodes().values())) for carried in run.studies}
+    assert requests["fine_tune"].request.cpu == 2
+    assert requests["base_long"].request.cpu == 1
+
+
 def test_the_best_is_chosen_and_the_first_of_equals(plan_of: PlanOf, store: Store) -> None:
     planned = plan_of(SEARCHED)
     run = Run(planned, store, Told())

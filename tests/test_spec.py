@@ -844,7 +844,9 @@ def test_the_command_line_prints_mistakes_and_exits_with_2(
     assert not (folder / "results").exists()
 
 
-BUNDLED = "balanced, cifar100, digits, natural_manmade, paper, reduced, template, unequal"
+BUNDLED = (
+    "balanced, cifar100, digits, digits_search, natural_manmade, paper, reduced, template, unequal"
+)
 A_SWEEP = "expected a YAML file or a bundled sweep"
 NOT_SWEEPS = {
     "missing.yaml": "missing.yaml: cannot read the sweep file: No such file or directory",

@@ -19,6 +19,7 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.search.sampling import distributions_json, suggest, verdict
 from orchestrator.search.space import Value
 from orchestrator.search.study import Study, best
+from orchestrator.spec import Resources
 from orchestrator.worker import versions
 from trainers.config import Recipe, to_json
 
@@ -77,10 +78,13 @@ class CarriedStudy:
         """The study trials, then the study, which ends with them and on which others wait."""
         study = self.study
         bases = tuple(base.id for base in self.bases)
-        request = study.cells[0].request
+        request = max((cell.request for cell in study.cells), key=_size)
+        gaps = [n for n in range(max(self.rows, default=0)) if n not in self.rows]
         nodes = {}
         for node, number in self.numbers.items():
-            parents = (*bases, *map(study.node, study.after(number)))
+            missing = [gap for gap in gaps if gap <= number - study.at_once]
+            waits_for = sorted({*study.after(number), *missing})
+            parents = (*bases, *map(study.node, waits_for))
             nodes[node] = Node(parents, self.flops, request, may_fail=True)
         nodes[study.id] = Node(tuple(self.numbers), 0.0)
         return nodes
@@ -234,6 +238,10 @@ class CarriedStudy:
         """Why there is no choice."""
         first = self.rows[0]["error_message"]
         return f"all {self.study.trials} trials of the search failed; the first: {first}"
+
+
+def _size(request: Resources) -> tuple[float, float, float]:
+    return request.gpu, request.cpu, request.memory_gb or 0.0
 
 
 def needed(studies: Iterable[Study], trials: Iterable[Trial]) -> list[Study]:

@@ -64,7 +64,8 @@ def print_studies(summaries: Sequence[Mapping[str, Any]], console: Console) -> N
             f"{', '.join(states)}"
         )
         if study["missing"]:
-            text += f"; at most {study['flops'] / 1e9:,.3g} × 10⁹ FLOP to go"
+            work = study["flops"] / 1e9
+            text += f"; at most {work:,.0f} × 10⁹ FLOP to go" if work >= 1 else "; little to go"
         if study["best"] is not None:
             text += f"; best validation top-1 {100 * study['best']:.1f} % (trial "
             text += f"{study['best_trial']}), the sweep's own {_percent(study['own'])}"
