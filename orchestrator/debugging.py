@@ -46,9 +46,7 @@ def debug_trial(plan: Plan, text: str, store: Store, *, record: bool, echo: Echo
                     )
                 parent = report.checkpoint
         schedule = _schedule(plan, trial, store)
-        return _train(
-            plan, trial, source, parent, record=record, echo=echo, schedule=schedule
-        )
+        return _train(plan, trial, source, parent, record=record, echo=echo, schedule=schedule)
 
 
 def _schedule(plan: Plan, trial: Trial, store: Store) -> tuple[Recipe, int] | None:

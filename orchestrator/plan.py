@@ -288,9 +288,7 @@ def _name(treatment: Treatment, source: str | None, target: str) -> str:
 def _recipe(experiment: Experiment, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
     """The recipe of a trial with its length in steps, which epochs are turned into."""
     images = training_images(target, experiment.data)
-    own = _in_steps(
-        grid.recipe, images, random=treatment.kind == "random", frozen=treatment.frozen
-    )
+    own = _in_steps(grid.recipe, images, random=treatment.kind == "random", frozen=treatment.frozen)
     tuned = treatment.tuned_layers > 0
     fine_tune = _in_steps(grid.fine_tune.recipe or grid.recipe, images, tuned=tuned)
     if treatment.kind == "base_long":

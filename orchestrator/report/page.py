@@ -85,9 +85,7 @@ def write_report(
         if name != "curves"
     }
     page["figures"] |= {
-        search.name: [
-            {"title": panel.title, "spec": charts.spec(panel)} for panel in search.panels
-        ]
+        search.name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in search.panels]
         for search in searches
     }
     page["searches"] = searches
