@@ -12,7 +12,7 @@ from conftest import Ended
 from rich.console import Console
 from s3_server import S3Server
 
-from orchestrator import cli
+from orchestrator.cli import asking
 from orchestrator.follow import EVERY, Follower, follow
 from orchestrator.store import Store
 from orchestrator.tables import SCHEMAS

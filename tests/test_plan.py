@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator import experiment, sweep_file
 from orchestrator.errors import LayerwiseError
-from orchestrator.plan import Plan, cost, plan, rate_key, select
+from orchestrator.plan import Plan, cost, plan, rate_key
+from orchestrator.selection import select
 from orchestrator.status import find, treatment_name
 from trainers.config import NetworkInfo, training_macs
 

@@ -59,7 +59,7 @@ def complete(store: Path) -> int:
 def test_the_project_was_shipped(cluster: str, machines: Machines) -> None:
     assert cluster
     shipped = machines.home / "layerwise"
-    assert (shipped / "orchestrator/cli.py").exists()
+    assert (shipped / "orchestrator/cli/running.py").exists()
     assert not (shipped / ".venv").exists()
     assert not (shipped / ".git").exists()
 
