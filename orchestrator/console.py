@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from orchestrator.comparisons import METRICS
-from orchestrator.report.findings import half_width, interval_note, points, population
+from orchestrator.report.findings import count, half_width, interval_note, points, population
 from orchestrator.stats import effects, group_of, levels
 
 Rows = Sequence[Mapping[str, Any]]
@@ -37,6 +37,7 @@ def summary_table(members: pa.Table, trials: pa.Table, classes: pa.Table | None 
     cell without a pair of networks is a dot.
     """
     from rich.console import Group
+    from rich.text import Text
 
     rows = effects(members, trials, classes).to_pylist()
     by_level = levels(members, trials, classes).to_pylist()
@@ -51,7 +52,20 @@ def summary_table(members: pa.Table, trials: pa.Table, classes: pa.Table | None 
         parts += _summary(_capital(heading), compared, of_group, members, len(groups) > 1)
     if not groups:
         parts = _summary(_capital(METRICS["top1"]), [], [], members, several=False)
-    return Group(*parts)
+    return Group(*parts, *map(Text, _at_chance(members, trials)))
+
+
+def _at_chance(members: pa.Table, trials: pa.Table) -> list[str]:
+    """A warning, if networks of the sweep have learned nothing."""
+    own = set(members["id"].to_pylist())
+    rows = trials.select(["id", "outcome", "at_chance"]).to_pylist()
+    learned = [
+        not row["at_chance"] for row in rows if row["id"] in own and row["outcome"] == "complete"
+    ]
+    chance = len(learned) - sum(learned)
+    if not chance:
+        return []
+    return [f"{chance} of {count(len(learned), 'network')} never left chance: see the report"]
 
 
 def _summary(
@@ -208,7 +222,7 @@ def _notes(levels: Sequence[Mapping[str, Any]], longer: Mapping[str, Any] | None
     base = next((row for row in levels if row["arm"] == "base"), None)
     if base is None:
         return ["no base is complete yet"]
-    text = f"base {points(base['value'], sign=False)} % ({base['n_networks']} networks)"
+    text = f"base {points(base['value'], sign=False)} % ({count(base['n_networks'], 'network')})"
     if longer:  # the control that tells transfer from mere extra training
         text += f"; base_long, trained longer: {_estimate(longer, ' ')} points"
     if base["low"] is None:

@@ -10,10 +10,25 @@ from typing import Any
 
 from orchestrator import yaml_source
 from orchestrator.errors import SweepError
-from orchestrator.yaml_source import Path, Source, hint
+from orchestrator.yaml_source import Path, Source, hint, shown
 
 LENGTHS = {"steps", "epochs"}
 COMPONENTS = ("dataset", "network")
+
+
+def check_forms(data: dict[str, Any], source: Source) -> None:
+    """Raise `SweepError` unless `forms` are mappings by name, each of keys of the sweep."""
+    forms = data.get("forms", {})
+    if not isinstance(forms, dict):
+        message = f"expected a name and a mapping for each form, found {shown(forms)}"
+        raise SweepError([source.mistake(("forms",), message)])
+    wrong = [
+        source.mistake(("forms", name), f"expected a mapping, found {shown(form)}")
+        for name, form in forms.items()
+        if not isinstance(form, dict)
+    ]
+    if wrong:
+        raise SweepError(wrong)
 
 
 def apply_form(data: dict[str, Any], form: str, source: Source) -> None:

@@ -114,7 +114,7 @@ def plan_summary(
         "keep": plan.sweep.keep,
         "checkpoint_bytes": whole.checkpoint_bytes,
         "device": budget(plan, of_treatment, open_ids, device) if device else None,
-        "detectable": power_summary(labels) if plan.sweep.reference else None,
+        "detectable": power_summary(labels) if _like_the_paper(plan) else None,
         "published": sum(map(bool, known.values())) if known else None,
         "unpublished": sum(x is False for x in known.values()) if known else None,
         "studies": studies_summary(plan, store),
@@ -125,6 +125,11 @@ def plan_summary(
             if id in wanted
         ],
     }
+
+
+def _like_the_paper(plan: Plan) -> bool:
+    """Whether the spread between the paper's networks says something of these."""
+    return bool(plan.sweep.reference) and plan.sweep.dataset.name == "imagenet"
 
 
 def _needs(trial: Trial) -> str | None:
@@ -167,7 +172,8 @@ def _plan_notes(summary: dict[str, Any]) -> list[str]:
     if summary["published"] is not None:
         notes.append(
             f"{summary['published']} trials have a published result beside theirs, "
-            f"{summary['unpublished']} were planned then and have none"
+            f"{summary['unpublished']} were planned then and have none; "
+            f"{summary['trials'] - summary['published'] - summary['unpublished']} are others"
         )
     if device := summary["device"]:
         notes.append(

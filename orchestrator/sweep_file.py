@@ -78,6 +78,7 @@ def _forms(argument: str) -> tuple[str, list[str]]:
 
 def validate(data: dict[str, Any], source: Source) -> Sweep:
     """Check the data of a sweep file. Raises `SweepError` with a line for each mistake."""
+    inheritance.check_forms(data, source)
     data = {key: value for key, value in data.items() if key != "forms"}
     data = inheritance.complete(data, tuple(Grid.model_fields))
     try:

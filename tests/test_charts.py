@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.comparisons import ARMS
 from orchestrator.report import charts
 from orchestrator.report.charts import COLOURS, Panel, layer_frame, span, spread, stack, style
-from orchestrator.report.figures import _ticks
+from orchestrator.report.figures import _ticks, images_figure
 
 WIDE = (-1e9, 1e9)
 
@@ -52,3 +53,13 @@ def test_a_chart_of_nothing_is_a_chart() -> None:
     frame = layer_frame([], span([]))
     marks = [charts.points([], frame, {}), charts.curves([], frame), charts.labels([], frame)]
     assert charts.spec(Panel("", stack(*marks, *charts.bands([], frame))))["width"] == "container"
+
+
+def test_published_sizes_beyond_ours_lie_within_the_frame() -> None:
+    def base(images: int, value: float) -> dict[str, object]:
+        none = dict.fromkeys(("low", "high"))
+        found = {"arm": "base", "n": 0, "images_per_class": images, "value": value}
+        return found | none | {"metric": "top1"}
+
+    (panel,) = images_figure([base(1, 0.1), base(10, 0.2)], [base(1, 0.1), base(1300, 0.5)])
+    assert '"domain": [0.6666666666666666, 1950.0]' in json.dumps(panel.chart.to_dict())

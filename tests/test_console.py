@@ -85,8 +85,8 @@ AnB  −25.0
       ±0.0
 base 62.5 % (2 networks)
 ± pointwise 95 % bootstrap interval over classes and seeds (1 seed) of one split
-All classes, first 10 images of each class: test top-1: base 50.0 % (1 networks)
-All classes, first 250 images of each class: test top-1: base 50.0 % (1 networks)
+All classes, first 10 images of each class: test top-1: base 50.0 % (1 network)
+All classes, first 250 images of each class: test top-1: base 50.0 % (1 network)
 """
     )
 

@@ -12,7 +12,7 @@ from conftest import Ended
 from rich.console import Console
 from s3_server import S3Server
 
-from orchestrator.cli import asking
+from orchestrator.cli.running import INTERRUPTED
 from orchestrator.follow import EVERY, Follower, follow
 from orchestrator.store import Store
 from orchestrator.tables import SCHEMAS
@@ -97,4 +97,4 @@ def test_the_command(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("orchestrator.follow.follow", interrupted)
-    assert layerwise("status", "mine", "--follow").code == cli.INTERRUPTED
+    assert layerwise("status", "mine", "--follow").code == INTERRUPTED

@@ -222,3 +222,18 @@ def test_a_division_that_the_classes_do_not_have(known: str, message: str, plan_
     with pytest.raises(SweepError) as found:
         plan_of(GRIDS, f"grids.halves.splits.known=[{known}]")
     assert found.value.mistakes[0].endswith(f"splits.known[0]: {message}")
+
+
+@pytest.mark.parametrize(
+    ("forms", "message"),
+    [
+        ("[a]", 'forms: expected a name and a mapping for each form, found ["a"]'),
+        ("{short: 3}", "forms.short: expected a mapping, found 3"),
+    ],
+)
+def test_forms_are_checked_whether_they_are_asked_for_or_not(
+    forms: str, message: str, plan_of: PlanOf
+) -> None:
+    with pytest.raises(SweepError) as found:
+        plan_of(ONE + f"forms: {forms}\n")
+    assert [m.partition(": ")[2] for m in found.value.mistakes] == [message]

@@ -123,7 +123,7 @@ def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
         ]
 
     rows, others = heights(levels), heights(published)
-    limits = [row["n"] for row in rows]
+    limits = [row["n"] for row in [*rows, *others]]
     up = span(y for row in [*rows, *others] for y in (row["y"], row["low"], row["high"]))
     frame = Frame((min(limits) / 1.5, max(limits) * 1.5), up, across_label="images of each class")
     chart = stack(

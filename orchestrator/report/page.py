@@ -131,6 +131,8 @@ def _of_group(group: Findings, *, several: bool) -> dict[str, Any]:
         "effects": with_chance,
         "differing": [row for row in without_chance if row not in with_chance],
         "speeds": _matrix(group.speeds, "arm", group.layers, _steps, ARMS),
+        "all": len(group.included),
+        "left": len(group.excluded),
         "all_effects": group.included + group.excluded,
         "interval": interval_note(bounded[0]) if bounded else "",
         "overlaid": group.overlaid,

@@ -123,7 +123,10 @@ class Files:
         try:
             return decode(data, self.form)
         except DataError as error:
-            raise DataError(f"image {path} is damaged or no image: {error}") from error
+            raise DataError(
+                f"image {path} is damaged or no image: {error}; "
+                "`layerwise pack --allow-corrupt` makes a pack without such images"
+            ) from error
 
 
 class Picked:
