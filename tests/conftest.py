@@ -16,6 +16,9 @@ from orchestrator.plan import Plan, plan
 if TYPE_CHECKING:
     from s3_server import S3Server
 
+# What a shell starts in the background ignores SIGINT, and hands that on to what it starts itself.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("layerwise", deadline=None)  # machines are busy
 settings.load_profile("layerwise")
 
