@@ -128,7 +128,11 @@ class Frontier:
     def _offer(self, id: str) -> None:
         if self.state[id] is State.WAITING and not self.missing[id]:
             self._set(id, State.READY)
-            heapq.heappush(self._ready, (-self.path[id], self._order[id], id))
+            heapq.heappush(self._ready, (*self.rank(id), id))
+
+    def rank(self, id: str) -> tuple[float, int]:
+        """What is smaller starts first: the longest path below, then the order of the plan."""
+        return -self.path[id], self._order[id]
 
     def take(self) -> Job | None:
         """The next job, or none until another one ends."""
@@ -208,6 +212,11 @@ class Frontier:
                 why = f"its parent {parent} {self.state[parent].value}: {reason}"
                 self._given_up.append(GivenUp(child, State.SKIPPED, why))
                 below += [(grandchild, child) for grandchild in self.children[child]]
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether nothing is left to hand out, unless what runs is to be tried again."""
+        return not self.tally[State.WAITING] and not self.tally[State.READY]
 
     @property
     def done(self) -> bool:

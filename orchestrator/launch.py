@@ -46,6 +46,7 @@ from ray.exceptions import RayActorError  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.tune.search.search_generator import SearchGenerator  # noqa: E402
 
 from orchestrator import placement, worker  # noqa: E402
 from orchestrator.errors import LayerwiseError  # noqa: E402
@@ -80,14 +81,14 @@ def launch(run: Run, cluster: Cluster) -> None:
     drain = Drain()
     scratch_folder = tempfile.TemporaryDirectory(prefix="layerwise-")
     with drain.on_signal(), connect(cluster), scratch_folder as scratch:
-        slots = _slots(run)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
-        scheduler = _Scheduler(run, slots)
+        # So many wait at once: the autoscaler starts nodes for what waits, and for nothing else.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(run) + 1)
+        scheduler = _Scheduler(run)
         searcher = _FrontierSearcher(run, scheduler, drain)
         tuner = tune.Tuner(
             tune.with_resources(Worker, _placement),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
+                search_alg=_Search(searcher),
                 scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
@@ -211,12 +212,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     """Says which pending trial gets a worker that is free, stops what is pruned, sees what died."""
 
-    def __init__(self, run: Run, slots: int):
+    def __init__(self, run: Run):
         super().__init__()
-        self.run, self.slots = run, slots
+        self.run = run
         self.jobs: dict[str, Job] = {}  # of Tune's trials
-        self.suggested: dict[str, int] = {}  # Tune's trial ids in the frontier's order
-        self.workers: set[tuple[str, int]] = set()
         self.endings: dict[str, tuple[Ending, str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -224,28 +223,33 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         return {}
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The pending trial that was suggested first, once every slot has a worker.
+        """For a worker that is free, the pending trial of its request with the longest path below.
 
-        Until then the last one: the first ones wait for workers of their own, which are starting.
-        Tune would give them the free worker, throw the starting one away, and with trials shorter
-        than a worker's start never have more than one.
+        Not one whose own worker is starting: Tune would throw that away, and with trials shorter
+        than a worker's start never have more than one. Tune tells only itself which those are.
         """
-        pending = [t for t in tune_controller.get_live_trials() if t.status == t.PENDING]
-        choose = min if len(self.workers) >= self.slots else max
-        return choose(pending, key=lambda trial: self.suggested[trial.trial_id], default=None)
+        free, actors = tune_controller._actor_cache, tune_controller._actor_manager
+        if not free.num_cached_objects:
+            return None  # new workers take trials in the order in which those were suggested
+        own = tune_controller._trial_to_actor
+        waiting = (
+            trial
+            for trial in tune_controller.get_live_trials()
+            if trial.status == trial.PENDING
+            and free.has_cached_object(trial.placement_group_factory)
+            and not (trial in own and actors.is_actor_started(own[trial]))
+        )
+        return min(waiting, key=self._rank, default=None)
+
+    def _rank(self, trial: Any) -> tuple[float, int]:
+        return self.run.frontier.rank(self.jobs[trial.trial_id].trials[0])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Stop what its study prunes."""
-        self.workers.add((result["node_ip"], result["pid"]))
         stops = self.run.stops(self.jobs[trial.trial_id], result["report"])
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self.workers.add((result["node_ip"], result["pid"]))
-        super().on_trial_complete(tune_controller, trial, result)
-
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        self.workers.clear()  # one is gone, and Tune does not say which
         self.endings[trial.trial_id] = classify(trial.get_pickled_error())
 
 
@@ -271,16 +275,12 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
         self.reports: dict[str, dict[str, Report]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.drain.asked:
-            return str(Searcher.FINISHED)
         taken = self.run.take()
         if taken is None:
-            if self.run.done:
-                return str(Searcher.FINISHED)
-            assert self.jobs, "nothing runs, nothing is ready and the run is not done"
+            stuck = not (self.jobs or self.run.done)
+            assert not stuck, "nothing runs, nothing is ready and the run is not done"
             return None
         self.jobs[trial_id], assignments = taken
-        self.scheduler.suggested[trial_id] = len(self.scheduler.suggested)
         self.reports[trial_id] = {}
         request = self.jobs[trial_id].request.model_dump_json()
         trials = [assignment.to_json() for assignment in assignments]
@@ -313,6 +313,17 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
         """See `__getstate__`."""
 
 
+class _Search(SearchGenerator):  # type: ignore[misc]
+    """Tells Tune that nothing more comes, for as long as that is so: it then keeps no idle worker.
+
+    Tune keeps one for the next trial, and with it a node that an autoscaler would let go. If what
+    runs is lost and to be tried again, there is something to come once more.
+    """
+
+    def is_finished(self) -> bool:
+        return bool(self.searcher.drain.asked or self.searcher.run.frontier.all_taken)
+
+
 class _Starts(tune.Callback):  # type: ignore[misc]
     """Tells the run when a worker begins with a job, and the workers when to stop."""
 
@@ -332,12 +343,12 @@ def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
 
 
 def _slots(run: Run) -> int:
-    """How many trials the cluster holds at once. Raises `LayerwiseError` if it can never hold one.
+    """How many trials the cluster can come to hold. Raises `LayerwiseError` if it never holds one.
 
     A cluster of our own grows by nothing; of others, what `ray up` wrote on the head says it.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    types: Any = []
+    growth: placement.Growth | None = placement.Growth()
     if os.environ.get("RAY_ADDRESS"):
-        types = placement.startable(Path.home() / "ray_bootstrap_config.yaml", os.environ)
-    return placement.slots(run.trials.values(), nodes, types)
+        growth = placement.startable(Path.home() / "ray_bootstrap_config.yaml", os.environ)
+    return placement.slots(run.trials.values(), nodes, growth)

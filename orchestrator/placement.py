@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from orchestrator.spec import Resources
 
 Bundle = Mapping[str, float]  # resource by Ray's name: amount
 A_BIT = 0.001  # of an accelerator type: what Ray itself asks for by it
+AHEAD = 200  # trials that wait where the limits are not known: as many as Tune's own searchers let
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The nodes that an autoscaler may start: of each kind so many at most, `nodes` in all."""
+
+    kinds: tuple[tuple[Bundle, int], ...] = ()
+    nodes: int = 0
 
 
 def bundle(request: Resources) -> dict[str, float]:
@@ -36,11 +46,11 @@ def resources_json(request: Resources) -> str:
     return json.dumps(beyond, sort_keys=True)
 
 
-def slots(trials: Iterable[Trial], nodes: Sequence[Bundle], types: Sequence[Bundle] | None) -> int:
-    """How many of the smallest trials the cluster holds at once, at least one.
+def slots(trials: Iterable[Trial], nodes: Sequence[Bundle], growth: Growth | None) -> int:
+    """How many of the smallest trials the cluster holds at once when it has grown, at least one.
 
-    `types` are the nodes that could be started, none where that is not known. Raises
-    `LayerwiseError` if neither one of those nor a node of the cluster, empty, could hold a trial.
+    `nodes` are those that are there; without `growth` only the autoscaler knows what may come.
+    Raises `LayerwiseError` if neither a node nor one that could be started, empty, holds a trial.
     """
     most = 1
     requests: dict[str, Trial] = {}
@@ -48,15 +58,27 @@ def slots(trials: Iterable[Trial], nodes: Sequence[Bundle], types: Sequence[Bund
         requests.setdefault(trial.request.model_dump_json(), trial)
     for trial in requests.values():
         asked = bundle(trial.request)
-        held = [_held(node, asked) for node in nodes]
-        if types is not None and not any(held) and not any(_held(kind, asked) for kind in types):
-            raise LayerwiseError(_refusal(trial.name, asked, [*nodes, *types]))
-        most = max(most, sum(held))
+        held = sum(_held(node, asked) for node in nodes)
+        grown = AHEAD if growth is None else _grown(growth, asked)
+        if not held and not grown:
+            kinds = [kind for kind, _ in growth.kinds] if growth else []
+            raise LayerwiseError(_refusal(trial.name, asked, [*nodes, *kinds]))
+        most = max(most, held, grown)
     return most
 
 
 def _held(node: Bundle, asked: Bundle) -> int:
     return int(min(node.get(name, 0) / amount for name, amount in asked.items() if amount))
+
+
+def _grown(growth: Growth, asked: Bundle) -> int:
+    """How many of a request are held by the nodes that hold the most of them."""
+    left, total = growth.nodes, 0
+    held = [(_held(kind, asked), most) for kind, most in growth.kinds]
+    for each, most in sorted(held, reverse=True):
+        count = min(most, left)
+        left, total = left - count, total + each * count
+    return total
 
 
 def _refusal(trial: str, asked: Bundle, nodes: Sequence[Bundle]) -> str:
@@ -68,7 +90,7 @@ def _refusal(trial: str, asked: Bundle, nodes: Sequence[Bundle]) -> str:
     )
 
 
-def startable(config: Path, environment: Mapping[str, str]) -> list[Bundle] | None:
+def startable(config: Path, environment: Mapping[str, str]) -> Growth | None:
     """The nodes that the cluster's autoscaler could start; none where only the autoscaler knows.
 
     `config` is the file that `ray up` leaves on the head. In a pod of KubeRay's the operator
@@ -78,7 +100,11 @@ def startable(config: Path, environment: Mapping[str, str]) -> list[Bundle] | No
         return None
     try:
         read: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
-        types = read["available_node_types"].values()
-        return [kind.get("resources", {}) for kind in types if kind.get("max_workers", 1)]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return []
+        nodes = int(read.get("max_workers", 0))
+        kinds = [
+            (kind.get("resources", {}), int(kind.get("max_workers", nodes)))
+            for kind in read["available_node_types"].values()
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return Growth()
+    return Growth(tuple((kind, most) for kind, most in kinds if most), nodes)

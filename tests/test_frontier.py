@@ -332,6 +332,25 @@ def test_long_paths_start_first() -> None:
     )
     order = [take(frontier) for _ in range(5)]
     assert order == ["base", "alone", "short", "equal", None]
+    assert sorted(frontier.nodes, key=frontier.rank) == ["base", "copy", "alone", "short", "equal"]
+
+
+def test_everything_is_taken_until_something_is_to_be_tried_again() -> None:
+    frontier = Frontier({"base": Node(), "copy": Node(("base",))})
+    assert not frontier.all_taken
+    base = frontier.take()
+    assert base is not None
+    assert not frontier.all_taken  # its copy waits
+    frontier.finish(base, {"base": (Ending.COMPLETE, "")})
+    copy = frontier.take()
+    assert copy is not None
+    assert frontier.all_taken
+    assert not frontier.done
+    frontier.finish(copy, {"copy": (Ending.NODE_LOST, "")})
+    assert not frontier.all_taken
+    assert end(frontier, Ending.COMPLETE) == []
+    assert frontier.all_taken
+    assert frontier.done
 
 
 def test_a_trial_with_two_parents_waits_for_both() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.placement import bundle, resources_json, slots, startable
+from orchestrator.placement import AHEAD, Growth, bundle, resources_json, slots, startable
 from orchestrator.plan import Plan
 from orchestrator.spec import Resources
 
@@ -23,6 +23,7 @@ recipe: {rate: 0.03, steps: 3, batch: 8}
 resources: {default: {cpu: 2}, base: {cpu: 1, gpu: 1, accelerator: A100}}
 """
 CPU_NODE = {"CPU": 16.0, "memory": 64e9}
+FIXED = Growth()  # a cluster that does not grow
 GPU_NODE = {"CPU": 8.0, "GPU": 4.0, "accelerator_type:A100": 1.0}
 
 
@@ -50,44 +51,82 @@ def test_the_table_says_what_was_asked_beyond_the_usual() -> None:
 
 def test_slots(plan_of: Callable[..., Plan]) -> None:
     trials = plan_of(SWEEP).trials.values()
-    assert slots(trials, [GPU_NODE], []) == 4
-    assert slots(trials, [GPU_NODE, CPU_NODE, CPU_NODE], []) == 4 + 8 + 8
-    assert slots(trials, [GPU_NODE], None) == 4
+    assert slots(trials, [GPU_NODE], FIXED) == 4
+    assert slots(trials, [GPU_NODE, CPU_NODE, CPU_NODE], FIXED) == 4 + 8 + 8
 
 
 def test_what_no_node_can_give(plan_of: Callable[..., Plan]) -> None:
     trials = plan_of(SWEEP).trials.values()
     with pytest.raises(LayerwiseError) as error:
-        slots(trials, [CPU_NODE], [])
+        slots(trials, [CPU_NODE], FIXED)
     assert str(error.value) == (
         "trial A s0 asks for {'CPU': 1.0, 'GPU': 1.0, 'accelerator_type:A100': 0.001}, and no node "
         "of the cluster can give that; the largest has {'CPU': 16.0, 'GPU': 0, "
         "'accelerator_type:A100': 0}: lower `resources` in the sweep, or use a larger cluster"
     )
     with pytest.raises(LayerwiseError, match=r"^trial A s0 .*; the largest has {'CPU': 0, 'GPU'"):
-        slots(trials, [], [])
+        slots(trials, [], FIXED)
 
 
 def test_what_the_cluster_can_scale_up_to(plan_of: Callable[..., Plan]) -> None:
     """A head without CPUs, workers of the right kind yet to come; or only the operator knows."""
     trials = plan_of(SWEEP).trials.values()
-    assert slots(trials, [{"memory": 1e9}], [GPU_NODE]) == 1
-    assert slots(trials, [], None) == 1
+    head = {"memory": 1e9}
+    assert slots(trials, [head], Growth(((GPU_NODE, 1),), 1)) == 4
+    assert slots(trials, [], None) == AHEAD
+    assert slots(trials, [{"CPU": 1000.0}], None) == 500
+    wrong = GPU_NODE | {"accelerator_type:A100": 0.0}
     with pytest.raises(LayerwiseError, match=r"^trial A s0 asks for .* the largest has .*'GPU': 4"):
-        slots(trials, [], [GPU_NODE | {"accelerator_type:A100": 0.0}, CPU_NODE])
+        slots(trials, [], Growth(((wrong, 9), (CPU_NODE, 9)), 9))
+    with pytest.raises(LayerwiseError, match=r"^trial A s0 asks for "):
+        slots(trials, [head], Growth(((GPU_NODE, 4),), 0))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "nodes", "expected"),
+    [
+        ([(GPU_NODE, 16), (GPU_NODE, 4)], 16, 16 * 4),  # spot, and on demand where that is out
+        ([(GPU_NODE, 16), (GPU_NODE, 4)], 40, 20 * 4),
+        ([(GPU_NODE, 3), (CPU_NODE, 2)], 4, 2 * 8 + 2 * 4),  # of two CPUs: the larger nodes first
+        ([(GPU_NODE, 1), ({}, 50)], 40, 4),  # of others only the provider knows what they have
+    ],
+)
+def test_how_far_the_cluster_can_grow(
+    plan_of: Callable[..., Plan],
+    kinds: list[tuple[dict[str, float], int]],
+    nodes: int,
+    expected: int,
+) -> None:
+    trials = plan_of(SWEEP).trials.values()
+    assert slots(trials, [], Growth(tuple(kinds), nodes)) == expected
+    there = [GPU_NODE] * 30
+    assert slots(trials, there, Growth(tuple(kinds), nodes)) == max(expected, 30 * 4)
 
 
 def test_what_ray_up_left_on_the_head(tmp_path: Path) -> None:
     config = tmp_path / "ray_bootstrap_config.yaml"
-    assert startable(config, {}) == []
+    assert startable(config, {}) == FIXED
     config.write_text(
+        "max_workers: 7\n"
         "available_node_types:\n"
         "  head: {resources: {CPU: 0}, max_workers: 0}\n"
         "  gpu: {resources: {CPU: 8, GPU: 1}, max_workers: 4}\n"
-        "  more: {max_workers: 1}\n"
+        "  more: {}\n"
     )
-    assert startable(config, {}) == [{"CPU": 8, "GPU": 1}, {}]
+    assert startable(config, {}) == Growth((({"CPU": 8, "GPU": 1}, 4), ({}, 7)), 7)
     assert startable(config, {"RAY_USAGE_STATS_KUBERAY_IN_USE": "1"}) is None
-    for broken in ("available_node_types: 3", "- 1", "a: b: c", ""):
+    kinds = "\navailable_node_types: {gpu: {resources: {CPU: 8}}}\n"
+    for broken in ("available_node_types: 3", "- 1", "a: b: c", "", f"max_workers: many{kinds}"):
         config.write_text(broken)
-        assert startable(config, {}) == []
+        assert startable(config, {}) == FIXED
+
+
+def test_the_cluster_for_aws_grows_to_as_many_gpus_as_it_has_workers() -> None:
+    """As `ray up` would leave it, less what only AWS knows."""
+    growth = startable(Path("cluster.yaml"), {})
+    assert growth is not None
+    assert [(kind["GPU"], most) for kind, most in growth.kinds if "GPU" in kind] == [
+        (1, 16),
+        (1, 4),
+    ]
+    assert growth.nodes == 16
