@@ -83,8 +83,8 @@ def launch(run: Run, cluster: Cluster) -> None:
     with drain.on_signal(), connect(cluster), scratch_folder as scratch:
         # So many wait at once: the autoscaler starts nodes for what waits, and for nothing else.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(run) + 1)
-        scheduler = _Scheduler(run)
-        searcher = _FrontierSearcher(run, scheduler, drain)
+        scheduler = _Scheduler(run, drain)
+        searcher = _FrontierSearcher(run, scheduler)
         tuner = tune.Tuner(
             tune.with_resources(Worker, _placement),
             tune_config=tune.TuneConfig(
@@ -212,9 +212,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     """Says which pending trial gets a worker that is free, stops what is pruned, sees what died."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, drain: Drain):
         super().__init__()
-        self.run = run
+        self.run, self.drain = run, drain
         self.jobs: dict[str, Job] = {}  # of Tune's trials
         self.endings: dict[str, tuple[Ending, str]] = {}
 
@@ -228,6 +228,8 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         Not one whose own worker is starting: Tune would throw that away, and with trials shorter
         than a worker's start never have more than one. Tune tells only itself which those are.
         """
+        if self.drain.asked:
+            self._stop_pending(tune_controller)
         free, actors = tune_controller._actor_cache, tune_controller._actor_manager
         if not free.num_cached_objects:
             return None  # new workers take trials in the order in which those were suggested
@@ -240,6 +242,12 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
             and not (trial in own and actors.is_actor_started(own[trial]))
         )
         return min(waiting, key=self._rank, default=None)
+
+    def _stop_pending(self, tune_controller: Any) -> None:
+        """End what has not begun: on a cluster that grows, its worker may be long in coming."""
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == trial.PENDING:
+                tune_controller.stop_trial(trial)
 
     def _rank(self, trial: Any) -> tuple[float, int]:
         return self.run.frontier.rank(self.jobs[trial.trial_id].trials[0])
@@ -268,9 +276,9 @@ def classify(error: BaseException | None) -> tuple[Ending, str]:
 class _FrontierSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the jobs that are ready, and tells the frontier how they ended."""
 
-    def __init__(self, run: Run, scheduler: _Scheduler, drain: Drain):
+    def __init__(self, run: Run, scheduler: _Scheduler):
         super().__init__()
-        self.run, self.scheduler, self.drain = run, scheduler, drain
+        self.run, self.scheduler, self.drain = run, scheduler, scheduler.drain
         self.jobs = scheduler.jobs
         self.reports: dict[str, dict[str, Report]] = {}
 
@@ -300,6 +308,8 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
             ending, reason = self.scheduler.endings.pop(trial_id, classify(None))
             for id in job.trials:
                 reports.setdefault(id, Report(id, ending, reason))
+        elif result is None:  # it was stopped before it began
+            reports |= {id: Report(id, Ending.STOPPED) for id in job.trials}
         self.run.end(job, reports)
 
     def __getstate__(self) -> dict[str, Any]:
