@@ -1,6 +1,6 @@
 # make demo   train the whole grid on real digits and show the answer
 # make test   lint, types, tests
-# make test-system   the ways into a cluster, with sshd and namespaces: Debian, as root
+# make test-system   the ways into a cluster, one that grows: Debian, as root, with namespaces
 # make bench  this program beside plain Ray Tune
 # Each creates .venv if needed; each can be run again at once.
 

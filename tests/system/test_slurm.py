@@ -53,7 +53,7 @@ def test_a_job_whose_time_is_up_queues_again_and_goes_on(
     store = tmp_path / "store"
     command = ["bash", str(ROOT / "clusters/slurm.sbatch"), "digits", "--store", str(store)]
     command += ["--only", "treatment=base", "--set", "splits.random=[0]", "--no-report"]
-    command += ["--set", "recipe.steps=4000", "--set", "checkpoint_seconds=1"]
+    command += ["--set", "recipe.steps=2000", "--set", "checkpoint_seconds=0.2"]
     with subprocess.Popen(
         command, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
