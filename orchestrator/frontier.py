@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from orchestrator.spec import Resources
@@ -104,6 +104,7 @@ class Frontier:
                     raise ValueError(f"{id} comes before its parent {parent}")
                 self.children[parent].append(id)
                 self.missing[id] += self.state[parent] is not State.COMPLETE
+        self.can_be_met: Callable[[Resources], bool] = lambda _: True  # whoever has nodes knows
         self.path = self._longest_paths()
         self._given_up: list[GivenUp] = []
         reasons = {id: reason for id, reason in (failed or {}).items() if id not in complete}
@@ -175,8 +176,11 @@ class Frontier:
             case Ending.OUT_OF_MEMORY:
                 more = with_more_memory(self.requests[id])
                 self.raises[id] += 1
-                if self.raises[id] > MEMORY_RAISES or more == self.requests[id]:
-                    self._lose(id, f"out of memory with {_memory(self.requests[id])}: {reason}")
+                too_much = not self.can_be_met(more)
+                if self.raises[id] > MEMORY_RAISES or more == self.requests[id] or too_much:
+                    had = _memory(self.requests[id])
+                    limit = ", and no node has twice that" if too_much else ""
+                    self._lose(id, f"out of memory with {had}{limit}: {reason}")
                     return
                 self.requests[id] = more
             case Ending.NODE_LOST | Ending.STOPPED:

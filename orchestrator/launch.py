@@ -41,16 +41,18 @@ if not os.environ.get("RAY_ADDRESS"):
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
 
 import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.exceptions import RayActorError  # noqa: E402
+from ray import cloudpickle, tune  # noqa: E402
+from ray.air.execution._internal import RayActorManager  # noqa: E402
+from ray.exceptions import OutOfMemoryError, RayActorError  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
+from ray.tune.execution import tune_controller  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.tune.search.search_generator import SearchGenerator  # noqa: E402
 
 from orchestrator import placement, worker  # noqa: E402
 from orchestrator.errors import LayerwiseError  # noqa: E402
-from orchestrator.frontier import Ending, Job  # noqa: E402
+from orchestrator.frontier import Ending, Job, with_more_memory  # noqa: E402
 from orchestrator.run import Run  # noqa: E402
 from orchestrator.spec import Resources  # noqa: E402
 from orchestrator.worker import Assignment, Report  # noqa: E402
@@ -209,6 +211,28 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return None
 
 
+class WorkerTooLargeError(RayActorError):  # type: ignore[misc]
+    """Ray's memory monitor ended a worker, because its node had no memory left."""
+
+
+class _ActorManager(RayActorManager):  # type: ignore[misc]
+    """Tune's, which takes what the memory monitor raises for no actor's error and ends the run."""
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, self._of_actor(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, self._of_actor(exception))
+
+    @staticmethod
+    def _of_actor(error: Exception) -> Exception:
+        too_large = isinstance(error, OutOfMemoryError)
+        return WorkerTooLargeError(error_msg=str(error)) if too_large else error
+
+
+tune_controller.RayActorManager = _ActorManager
+
+
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     """Says which pending trial gets a worker that is free, stops what is pruned, sees what died."""
 
@@ -258,14 +282,34 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        self.endings[trial.trial_id] = classify(trial.get_pickled_error())
+        request = self.jobs[trial.trial_id].request
+        self.endings[trial.trial_id] = classify(error_of(trial), request)
 
 
-def classify(error: BaseException | None) -> tuple[Ending, str]:
-    """Whose fault it was that a worker's trial ended with an exception: the node's or its own."""
+def error_of(trial: Any) -> BaseException | None:
+    """What Tune has just written that a trial ended with.
+
+    It writes on this machine first; `get_pickled_error` looks where that is copied to, later.
+    """
+    written = trial.pickled_error_file
+    if written is None or not Path(written).exists():
+        return None
+    error: BaseException = cloudpickle.loads(Path(written).read_bytes())
+    return error
+
+
+def classify(error: BaseException | None, request: Resources) -> tuple[Ending, str]:
+    """Whose fault it was that a worker's trial ended with an exception: the node's or its own.
+
+    A worker that Ray's memory monitor ended gets more, if the request can be raised. If not, it
+    may have had to go for another's sake, and is tried again as any that died.
+    """
     if error is None:
         return Ending.WORKER_DIED, "no reason is known"
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, WorkerTooLargeError):
+        more = with_more_memory(request) != request
+        return (Ending.OUT_OF_MEMORY if more else Ending.WORKER_DIED), lines[0]
     if isinstance(error, RayActorError):
         text = " ".join(line.strip() for line in lines)
         node_lost = getattr(error, "preempted", False) or "node has died" in text
@@ -305,7 +349,8 @@ class _FrontierSearcher(Searcher):  # type: ignore[misc]
         if result is not None:
             reports[result["report"].trial] = result["report"]
         if error:
-            ending, reason = self.scheduler.endings.pop(trial_id, classify(None))
+            unknown = classify(None, job.request)
+            ending, reason = self.scheduler.endings.pop(trial_id, unknown)
             for id in job.trials:
                 reports.setdefault(id, Report(id, ending, reason))
         elif result is None:  # it was stopped before it began
@@ -361,4 +406,5 @@ def _slots(run: Run) -> int:
     growth: placement.Growth | None = placement.Growth()
     if os.environ.get("RAY_ADDRESS"):
         growth = placement.startable(Path.home() / "ray_bootstrap_config.yaml", os.environ)
+    run.frontier.can_be_met = lambda request: placement.can_be_met(request, nodes, growth)
     return placement.slots(run.trials.values(), nodes, growth)

@@ -57,14 +57,24 @@ def slots(trials: Iterable[Trial], nodes: Sequence[Bundle], growth: Growth | Non
     for trial in trials:
         requests.setdefault(trial.request.model_dump_json(), trial)
     for trial in requests.values():
-        asked = bundle(trial.request)
-        held = sum(_held(node, asked) for node in nodes)
-        grown = AHEAD if growth is None else _grown(growth, asked)
+        held, grown = _room(trial.request, nodes, growth)
         if not held and not grown:
             kinds = [kind for kind, _ in growth.kinds] if growth else []
-            raise LayerwiseError(_refusal(trial.name, asked, [*nodes, *kinds]))
+            raise LayerwiseError(_refusal(trial.name, bundle(trial.request), [*nodes, *kinds]))
         most = max(most, held, grown)
     return most
+
+
+def can_be_met(request: Resources, nodes: Sequence[Bundle], growth: Growth | None) -> bool:
+    """Whether a node of the cluster, or one that could be started, holds a request when empty."""
+    return any(_room(request, nodes, growth))
+
+
+def _room(request: Resources, nodes: Sequence[Bundle], growth: Growth | None) -> tuple[int, int]:
+    """How many of a request are held by the nodes that are there, and by those that may come."""
+    asked = bundle(request)
+    grown = AHEAD if growth is None else _grown(growth, asked)
+    return sum(_held(node, asked) for node in nodes), grown
 
 
 def _held(node: Bundle, asked: Bundle) -> int:

@@ -206,8 +206,9 @@ def run(
                         if record:
                             _write_curve(store, training.id, attempt, item.curve)
                         return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
-    except torch.cuda.OutOfMemoryError as error:
-        return Report(training.id, Ending.OUT_OF_MEMORY, str(error).splitlines()[0])
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return Report(training.id, Ending.OUT_OF_MEMORY, reason)
     except (NetworkError, DataError, ConfigError) as error:
         return finish(
             Ending.FAILED,

@@ -306,6 +306,17 @@ def test_out_of_memory_with_nothing_to_raise() -> None:
     ]
 
 
+def test_out_of_memory_with_no_larger_node() -> None:
+    frontier = Frontier({"a": Node(request=Resources(memory_gb=6))})
+    frontier.can_be_met = lambda request: request.memory_gb is None or request.memory_gb <= 16
+    assert end(frontier, Ending.OUT_OF_MEMORY, "killed") == []
+    assert end(frontier, Ending.OUT_OF_MEMORY, "killed") == [
+        GivenUp(
+            "a", LOST, "out of memory with no GPU and 12 GB, and no node has twice that: killed"
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -19,6 +19,8 @@ import pytest
 from s3_server import S3Server
 from searches import SEARCHED
 
+from orchestrator.frontier import Ending
+from orchestrator.spec import Resources
 from orchestrator.store import Store
 from orchestrator.tables import result_columns
 
@@ -215,7 +217,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
         output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output + errors
     assert errors == ""
-    assert "worker died, to be tried again" in output
+    assert "worker died, to be tried again: The actor died unexpectedly" in output
     assert results(tmp_path) == results(undisturbed)
     retries = [row["retries"] for row in Store(tmp_path).table("trials").to_pylist()]
     assert sorted(retries)[-2:] == [0, 1]
@@ -305,6 +307,112 @@ def test_own_code_travels_and_a_failed_base_skips_its_children(tmp_path: Path) -
     last = done.stdout.splitlines()[-1]
     assert last.startswith("3 failed, 4 skipped of 10 trials")
     assert "Traceback" not in done.stdout + done.stderr
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+HUNGRY = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from torch import nn
+
+SEEN = Path(__file__).with_name("seen")
+
+def shades(*, of: int = 5):
+    images = np.repeat(np.arange(of, dtype="float32"), 20)[:, None, None, None] * np.ones((1, 2, 2))
+    labels = np.repeat(np.arange(of), 20)
+    classes = [f"shade {number}" for number in range(of)]
+    return dict.fromkeys(("train", "validation", "test"), (images, labels)) | {"classes": classes}
+
+def build(*, classes, shape):
+    if sys.argv[0].endswith("default_worker.py"):
+        if classes == 2 or not SEEN.exists():
+            SEEN.touch()
+            raise torch.cuda.OutOfMemoryError("Tried to allocate 2.00 GiB")
+    return [nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, classes)]
+"""
+
+
+def test_out_of_memory_a_trial_is_tried_again_with_more(tmp_path: Path) -> None:
+    """A's network fits the second time, B's never does."""
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "own.yaml").write_text(
+        textwrap.dedent("""
+        name: own
+        dataset: hungry:shades
+        network: hungry:build
+        splits: {named: {pair: {A: [shade 0, shade 1, shade 2], B: [shade 3, shade 4]}}}
+        treatments: [base]
+        recipe: {batch: 10, steps: 5}
+        resources: {default: {memory_gb: 0.25}}
+        """)
+    )
+    store = tmp_path / "store"
+    line = [sys.executable, "-m", "orchestrator", "run", "own.yaml", "--store", str(store)]
+    done = subprocess.run(
+        [*line, "--no-report", "--cpus", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    fits, never = sorted(Store(store).table("trials").to_pylist(), key=lambda row: row["name"])
+    assert (fits["outcome"], fits["retries"], fits["memory_raises"]) == ("complete", 1, 1)
+    assert fits["memory_bytes"] == 500_000_000
+    assert (never["outcome"], never["error_message"]) == (
+        "lost",
+        "out of memory with no GPU and 2 GB: Tried to allocate 2.00 GiB",
+    )
+
+
+def test_whose_fault_it_was() -> None:
+    from orchestrator.launch import RayActorError, WorkerTooLargeError, classify
+
+    small, full = Resources(gpu=0.5), Resources(gpu=1)
+    lost = RayActorError(error_msg="The actor died.\n\tpid: 7\nIts node has died: no heartbeat")
+    text = "The actor died. pid: 7 Its node has died: no heartbeat"
+    assert classify(lost, full) == (Ending.NODE_LOST, text)
+    taken = RayActorError(error_msg="The actor died.", preempted=True)
+    assert classify(taken, full) == (Ending.NODE_LOST, "The actor died.")
+    died = RayActorError(error_msg="The actor died.")
+    assert classify(died, small) == (Ending.WORKER_DIED, "The actor died.")
+    large = WorkerTooLargeError(error_msg="1 worker(s) were killed\nbecause")
+    assert classify(large, small) == (Ending.OUT_OF_MEMORY, "1 worker(s) were killed")
+    assert classify(large, full) == (Ending.WORKER_DIED, "1 worker(s) were killed")
+    raised = OSError("Traceback\n\nOSError: disk full")
+    assert classify(raised, small) == (Ending.WORKER_DIED, "OSError: disk full")
+    assert classify(OSError(), small) == (Ending.WORKER_DIED, "OSError")
+    assert classify(None, small) == (Ending.WORKER_DIED, "no reason is known")
+
+
+@pytest.mark.parametrize("asked", ["{cpu: 1}", "{cpu: 1, memory_gb: 0.25}"])
+def test_what_rays_memory_monitor_ends_ends_no_run(tmp_path: Path, asked: str) -> None:
+    """Every worker is too much for a threshold of one per cent."""
+    line = command(tmp_path, "--only", "treatment=base", "--cpus", "2")
+    done = subprocess.run(
+        [*line, "--set", f"resources.default={asked}"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100"),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert [row["outcome"] for row in rows] == ["lost", "lost"]
+    how = (
+        "out of memory with no GPU and 2 GB"
+        if "memory_gb" in asked
+        else "its worker died 4 times; the last time"
+    )
+    killed = r"1 worker\(s\) were killed due to the node running low on memory"
+    for row in rows:
+        assert re.match(rf"{re.escape(how)}: {killed}", row["error_message"])
 
 
 CLUSTER = """

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.placement import AHEAD, Growth, bundle, resources_json, slots, startable
+from orchestrator.placement import (
+    AHEAD,
+    Growth,
+    bundle,
+    can_be_met,
+    resources_json,
+    slots,
+    startable,
+)
 from orchestrator.plan import Plan
 from orchestrator.spec import Resources
 
@@ -101,6 +109,21 @@ def test_how_far_the_cluster_can_grow(
     assert slots(trials, [], Growth(tuple(kinds), nodes)) == expected
     there = [GPU_NODE] * 30
     assert slots(trials, there, Growth(tuple(kinds), nodes)) == max(expected, 30 * 4)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (Resources(cpu=16), True),
+        (Resources(cpu=16, gpu=1), False),  # not on one node
+        (Resources(cpu=8, gpu=4, accelerator="A100"), True),  # on one that may be started
+        (Resources(memory_gb=64), True),
+        (Resources(memory_gb=65), False),
+    ],
+)
+def test_a_request_that_was_raised_can_be_met(request_: Resources, expected: bool) -> None:
+    assert can_be_met(request_, [CPU_NODE], Growth(((GPU_NODE, 1),), 1)) is expected
+    assert can_be_met(request_, [CPU_NODE], None)
 
 
 def test_what_ray_up_left_on_the_head(tmp_path: Path) -> None:
