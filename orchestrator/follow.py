@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.store import Store
 
-EVERY = 5.0  # seconds between looks, of five listings each
+EVERY = 5.0  # seconds between looks, of five listings each, six where there is a search
 
 
 class Follower:
@@ -23,6 +23,7 @@ class Follower:
         """Raises `StoreError` if the store does not know the sweep: its run writes it first."""
         self.store, self.clock = store, clock
         self.ids = set(store.members(sweep)["id"].to_pylist())
+        self.studies = {study["series"]: study["trials"] for study in store.studies(sweep)}
         self.begun = clock()
         self.look()
         self.first = self.counts["complete"]
@@ -34,14 +35,24 @@ class Follower:
         self.counts = Counter(ended.values())
         self.under_way = len(self.ids.intersection(self.store.names("progress")) - ended.keys())
 
+        self.searched = self._searched() if self.studies else 0
+
+    def _searched(self) -> int:
+        """How many trials of the sweep's searches have ended; a series may hold those of others."""
+        names = (name.removesuffix(".parquet") for name in self.store.names("studies"))
+        found = (name.rpartition("-") for name in names)
+        return sum(int(number) < self.studies.get(series, 0) for series, _, number in found)
+
     @property
     def done(self) -> bool:
         return self.counts.total() == len(self.ids)
 
     def line(self) -> str:
-        """`12/24 complete · 1 failed · 2 with snapshots · 30 a minute`."""
+        """`12/24 complete · 1 failed · search 3/20 · 2 with snapshots · 30 a minute`."""
         parts = [f"{self.counts['complete']}/{len(self.ids)} complete"]
         parts += [f"{n} {state}" for state, n in sorted(self.counts.items()) if state != "complete"]
+        if self.studies:
+            parts.append(f"search {self.searched}/{sum(self.studies.values())}")
         if self.under_way:
             parts.append(f"{self.under_way} with snapshots")
         minutes = (self.clock() - self.begun) / 60
@@ -54,15 +65,15 @@ def follow(
     follower: Follower, console: Console, sleep: Callable[[float], object] = time.sleep
 ) -> None:
     """Show a sweep's progress until every trial has ended: live, or a line where it changes."""
-    last: Counter[str] | None = None
+    last: tuple[Counter[str], int] | None = None
     shown = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
     with shown as live:
         while True:
             if live is not None:
                 live.update(Text(follower.line()), refresh=True)
-            elif follower.counts != last:
+            elif (now := (follower.counts, follower.searched)) != last:
                 console.print(follower.line(), soft_wrap=True)
-                last = follower.counts
+                last = now
             if follower.done:
                 return
             sleep(EVERY)

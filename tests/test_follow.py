@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ def test_following_to_the_end(terminal: bool, store: Store) -> None:
             "2/4 complete · 1 failed · 1 skipped · 0.4 a minute",
         ]
     assert next(happening, None) is None
+
+
+def test_the_trials_of_its_searches_are_counted(store: Store) -> None:
+    member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": IDS[0]}
+    searches = [
+        {"id": role, "series": f"{role}-series", "role": role, "trials": 2}
+        for role in ("fine_tune", "base_long")
+    ]
+    store.write_sweep("mine", [member, member | {"id": IDS[1]}], "", studies=json.dumps(searches))
+    follower = Follower(store, "mine", clock=lambda: 0.0)
+    assert follower.line() == "1/2 complete · search 0/4"
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["studies"].names)
+    for series, number in (("base_long-series", 1), ("fine_tune-series", 0), ("other", 0)):
+        store.write_study_trial(empty | {"series": series, "number": number})
+    store.write_study_trial(empty | {"series": "fine_tune-series", "number": 2})  # of a larger one
+    follower.look()
+    assert follower.line() == "1/2 complete · search 2/4"
+    assert not follower.done
 
 
 def test_a_look_is_five_listings(s3: S3Server) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import Ended
 from s3_server import SECRET, S3Server
+from searches import SEARCHED
 
 from orchestrator.store import Store
 from orchestrator.tables import SCHEMAS, result_columns
@@ -62,6 +63,30 @@ def test_a_sweep_on_s3_equals_the_one_in_a_folder(
 
     again = layerwise("run", sweep, "--inline", "--no-report", "--store", uri)
     assert f"{TRIALS} trials, {TRIALS} complete in s3://" in again.out
+
+
+def test_a_search_on_s3_equals_the_one_in_a_folder(
+    s3: S3Server, layerwise: Layerwise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAYERWISE_CACHE", str(tmp_path / "cache"))
+    Path("searched.yaml").write_text(SEARCHED)
+    few = ["--set", "fine_tune.search.trials=3", "--set", "treatments=[base, selffer+, transfer+]"]
+    uri = s3.new_bucket()
+    for store in ("here", uri):
+        done = layerwise("run", "searched.yaml", *few, "--inline", "--no-report", "--store", store)
+        assert (done.code, done.err) == (0, "")
+    assert results(uri) == results("here")
+    here, there = (
+        Store(store).table("studies").select(result_columns("studies")).sort_by("number")
+        for store in ("here", uri)
+    )
+    assert there == here
+    assert here["number"].to_pylist() == [0, 1, 2]
+    followed = layerwise("status", "searched.yaml", *few, "--follow", "--store", uri)
+    assert followed.out == "6/6 complete · search 3/3\n"
+    again = layerwise("run", "searched.yaml", *few, "--inline", "--no-report", "--store", uri)
+    assert "10 trials, 10 complete in s3://" in again.out  # its own schedule is trained too
 
 
 def test_every_command_reads_s3(
