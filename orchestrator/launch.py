@@ -42,8 +42,9 @@ if not os.environ.get("RAY_ADDRESS"):
 
 import ray  # noqa: E402
 from ray import cloudpickle, tune  # noqa: E402
+from ray._private.state import state  # noqa: E402
 from ray.air.execution._internal import RayActorManager  # noqa: E402
-from ray.exceptions import OutOfMemoryError, RayActorError  # noqa: E402
+from ray.exceptions import OutOfMemoryError, RayActorError, RpcError  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
 from ray.tune.execution import tune_controller  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
@@ -152,12 +153,15 @@ def connect(cluster: Cluster) -> Iterator[None]:
 class Drain:
     """Whether to stop with snapshots: known to the driver, told to workers through the cluster.
 
-    Actors that train answer no calls, so they look at a key of the head's table once a second.
+    Actors that train answer no calls, so they look at keys of the head's table once a second: one
+    of all workers, and one of those on a node that is about to go.
     """
 
     key: str = field(default_factory=lambda: f"layerwise-drain-{secrets.token_hex(8)}")
+    node: str = ""  # of a worker, which is asked to stop when its node is
     asked: bool = False
-    told: bool = False
+    node_leaves: bool = False
+    told: set[str] = field(default_factory=set)
     look: float = 0.0
 
     @contextlib.contextmanager
@@ -175,16 +179,35 @@ class Drain:
     def tell(self) -> None:
         """In the driver, again and again: tell the workers, once it is asked for."""
         signal.signal(signal.SIGUSR1, self.ask)  # Tune takes it for itself when it starts
-        if self.asked and not self.told:
-            internal_kv._internal_kv_put(self.key, b"yes")
-            self.told = True
+        if self.asked:
+            self._tell(self.key)
+        if time.monotonic() >= self.look:
+            for node in state.get_draining_nodes():
+                self._tell(self.key + node)
+            self.look = time.monotonic() + 1.0
+
+    def _tell(self, key: str) -> None:
+        if key not in self.told:
+            internal_kv._internal_kv_put(key, b"yes")
+            self.told.add(key)
 
     def __call__(self) -> bool:
         """In a worker: whether it was asked for."""
-        if not self.asked and time.monotonic() >= self.look:
-            self.asked = internal_kv._internal_kv_get(self.key) is not None
+        if not (self.asked or self.node_leaves) and time.monotonic() >= self.look:
+            self.asked = self._is_told(self.key)
+            self.node_leaves = self._is_told(self.key + self.node)
             self.look = time.monotonic() + 1.0
-        return self.asked
+        return self.asked or self.node_leaves
+
+    def _is_told(self, key: str) -> bool:
+        try:
+            return internal_kv._internal_kv_get(key) is not None
+        except RpcError:  # the head does not answer: Ray ends this process, or it will again
+            return False
+
+
+class NodeLeavesError(Exception):
+    """A trial was stopped, with a snapshot, because its node is about to be taken away."""
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
@@ -193,7 +216,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         worker.prepare()
         self.assignments = [Assignment.from_json(text) for text in config["trials"]]
-        self.drain = Drain(key=config["drain"])
+        node = ray.get_runtime_context().get_node_id()
+        self.drain = Drain(key=config["drain"], node=node)
 
     def step(self) -> dict[str, Any]:
         assignment = self.assignments.pop(0)
@@ -201,6 +225,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             report = Report(assignment.labels["id"], Ending.STOPPED)
         else:
             report = worker.run(assignment, stop=self.drain)
+        if report.ending is Ending.STOPPED and self.drain.node_leaves:
+            raise NodeLeavesError  # and this process is given no other trial
         return {"report": report, "done": not self.assignments}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -310,6 +336,8 @@ def classify(error: BaseException | None, request: Resources) -> tuple[Ending, s
     if isinstance(error, WorkerTooLargeError):
         more = with_more_memory(request) != request
         return (Ending.OUT_OF_MEMORY if more else Ending.WORKER_DIED), lines[0]
+    if isinstance(error, NodeLeavesError):
+        return Ending.NODE_LOST, "its node is about to be taken away, so it stopped with a snapshot"
     if isinstance(error, RayActorError):
         text = " ".join(line.strip() for line in lines)
         node_lost = getattr(error, "preempted", False) or "node has died" in text

@@ -19,6 +19,8 @@ CREDENTIALS = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
+ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class S3Server:
@@ -30,6 +32,7 @@ class S3Server:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.asked: list[str] = []  # "GET /bucket/key"
         self.refuse: Callable[[str], bool] = lambda _: False  # which requests get a 503
+        self.deny: Callable[[str], bool] = lambda _: False  # and which a 403
         self.buckets = 0
         self.app = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self._serve, threaded=True)
@@ -40,10 +43,14 @@ class S3Server:
         query = "?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else ""
         asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
         self.asked.append(asked)
-        if self.refuse(asked):
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start("503 Slow Down", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"]
+        for asks, status, error in (
+            (self.refuse, "503 Slow Down", SLOW_DOWN),
+            (self.deny, "403 Forbidden", ACCESS_DENIED),
+        ):
+            if asks(asked):
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                start(status, [("Content-Type", "application/xml")])
+                return [error]
         answer: Iterable[bytes] = self.app(environ, start)
         return answer
 
