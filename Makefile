@@ -1,6 +1,7 @@
 # make demo   train the whole grid on real digits and show the answer
 # make test   lint, types, tests
 # make test-system   the ways into a cluster, one that grows: Debian, as root, with namespaces
+# make chaos  kill, freeze and damage a cluster at random moments, for most of an hour
 # make bench  this program beside plain Ray Tune
 # Each creates .venv if needed; each can be run again at once.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: demo test test-system bench clean
+.PHONY: demo test test-system chaos bench clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@echo "installing into $(VENV); the first time that is about 5 GB and some minutes"
@@ -36,6 +37,12 @@ $(VENV)/installed-system: $(VENV)/installed-test
 
 test-system: $(VENV)/installed-system
 	tests/system/run $(BIN)/python
+
+# As root in namespaces of its own: disks that it mounts and processes that it starts end with it.
+APART := $(if $(filter 0,$(shell id -u)),unshare --mount --pid --fork --kill-child --mount-proc)
+
+chaos: $(VENV)/installed-test
+	$(APART) $(BIN)/python -m tests.chaos.suite $(CHAOS)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.versus_tune $(BENCH)

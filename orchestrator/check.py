@@ -83,6 +83,8 @@ class _Troubles:
         if state is State.LOST:
             self.found.append(f"{trial.name}: {reason}")
 
+    def again(self, trial: Trial) -> None: ...
+
 
 def _by(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))

@@ -26,6 +26,7 @@ class Ending(enum.Enum):
     NODE_LOST = "node lost"
     WORKER_DIED = "worker died"
     OUT_OF_MEMORY = "out of memory"
+    BASE_DAMAGED = "base damaged"  # it could not begin: its base is to be trained again
     STOPPED = "stopped"  # with a snapshot, because it was asked to
 
 
@@ -137,11 +138,25 @@ class Frontier:
 
     def take(self) -> Job | None:
         """The next job, or none until another one ends."""
-        if not self._ready:
-            return None
-        _, _, id = heapq.heappop(self._ready)
-        self._set(id, State.RUNNING)
-        return Job((id,), self.requests[id], self.retries[id], self.raises[id])
+        while self._ready:
+            _, _, id = heapq.heappop(self._ready)
+            if self.state[id] is State.READY:  # and has not been taken back since
+                self._set(id, State.RUNNING)
+                return Job((id,), self.requests[id], self.retries[id], self.raises[id])
+        return None
+
+    def redo(self, id: str) -> None:
+        """Hand out once more what was complete, before anything below it that has not begun.
+
+        What runs below it goes on; if it must be tried again, then after this.
+        """
+        assert self.state[id] is State.COMPLETE, f"{id} is {self.state[id].value}"
+        for child in self.children[id]:
+            if self.state[child] is State.READY:
+                self._set(child, State.WAITING)
+            self.missing[child] += 1
+        self._set(id, State.WAITING)
+        self._offer(id)
 
     def finish(self, job: Job, endings: Mapping[str, tuple[Ending, str]]) -> list[GivenUp]:
         """Record how each trial of a job ended and why; the trials given up because of it."""
@@ -166,12 +181,12 @@ class Frontier:
                 self._set(id, State.FAILED)
                 self._failed(id, reason)
                 return
-            case Ending.WORKER_DIED:
+            case Ending.WORKER_DIED | Ending.BASE_DAMAGED:
                 self.deaths[id] += 1
                 if self.deaths[id] > WORKER_DEATHS:
-                    self._lose(
-                        id, f"its worker died {self.deaths[id]} times; the last time: {reason}"
-                    )
+                    what = "worker died" if ending is Ending.WORKER_DIED else "base was damaged"
+                    times = f"its {what} {self.deaths[id]} times"
+                    self._lose(id, f"{times}; the last time: {reason}")
                     return
             case Ending.OUT_OF_MEMORY:
                 more = with_more_memory(self.requests[id])

@@ -13,7 +13,7 @@ from orchestrator.run import Run
 from orchestrator.worker import Report, Watcher
 
 
-def run_inline(run: Run, watch: Watcher | None = None) -> None:
+def run_inline(run: Run, watch: Watcher = lambda _: None) -> None:
     """Train everything that `run` hands out. Errors end a trial as a dead worker would.
 
     Raises `LayerwiseError` if a trial needs a GPU and there is none.

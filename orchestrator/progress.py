@@ -80,6 +80,14 @@ class RunProgress:
             self._say(f"trial {trial.id} ({trial.name}) lost: {reason}")
         self._count(trial)
 
+    def again(self, trial: Trial) -> None:
+        """One that was complete is to be trained once more."""
+        self.total += 1
+        self.left += self.work(trial)
+        if self.bar is not None:
+            self.bar.update(self.task, total=self.total)
+        self._say(f"{trial.name}: its checkpoint is gone or damaged, to be trained again")
+
     def _count(self, trial: Trial) -> None:
         self.done += 1
         self.left -= self.work(trial)

@@ -27,6 +27,8 @@ class Progress(Protocol):
 
     def given_up(self, trial: Trial, state: State, reason: str) -> None: ...
 
+    def again(self, trial: Trial) -> None: ...
+
 
 class Run:
     """The trials of a plan that are wanted and not yet in the store, handed out as jobs."""
@@ -59,6 +61,7 @@ class Run:
             failed = {row["id"]: row["error_message"] for row in store.rows(ids, "failed")}
         complete = {id for id in self.trials if outcomes.get(id) == "complete"}
         self.checkpoints = self._parent_checkpoints(complete, failed)
+        self.begun_from: dict[str, tuple[str, str]] = {}  # trial → its base and that's checkpoint
         self.already = len(complete)
         for carried in self.studies:
             complete |= carried.complete()
@@ -129,6 +132,8 @@ class Run:
             [carried] = [carried for carried in self.studies if carried.study.id == study]
             schedule = carried.schedule(trial.training.recipe)
         parent = self.checkpoints[trial.parent] if trial.parent else None
+        if trial.parent and parent:
+            self.begun_from[trial.id] = (trial.parent, parent)
         return Assignment.of(
             trial,
             self.plan.sweep,
@@ -167,6 +172,9 @@ class Run:
 
     def end(self, job: Job, reports: Mapping[str, Report]) -> None:
         """Record how a job ended; write the rows of what is given up because of it."""
+        for report in reports.values():
+            if report.ending is Ending.BASE_DAMAGED:
+                self._train_again(*self.begun_from[report.trial])
         if carried := self._carried(job):
             self._end_study_trial(carried, job, reports)
             return
@@ -178,6 +186,13 @@ class Run:
         endings = {id: (reports[id].ending, reports[id].message) for id in job.trials}
         self._record(self.frontier.finish(job, endings))
         self._tidy()
+
+    def _train_again(self, base: str, checkpoint: str) -> None:
+        """Train a base whose checkpoint is gone or damaged, unless it is being trained already."""
+        same = self.checkpoints[base] == checkpoint
+        if same and self.frontier.state[base] is State.COMPLETE:
+            self.frontier.redo(base)
+            self.progress.again(self.trials[base])
 
     def _end_study_trial(
         self, carried: CarriedStudy, job: Job, reports: Mapping[str, Report]

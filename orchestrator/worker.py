@@ -27,6 +27,7 @@ from orchestrator.plan import Trial
 from orchestrator.spec import Resources, Sweep
 from orchestrator.store import Store
 from orchestrator.tables import CLASSES, CURVE, TRIALS
+from trainers.checkpoint import CheckpointError
 from trainers.config import (
     ConfigError,
     Recipe,
@@ -135,14 +136,13 @@ def run(
     assignment: Assignment,
     *,
     record: bool = True,
-    watch: Watcher | None = None,
+    watch: Watcher = lambda _: None,
     stop: Stop = lambda: False,
 ) -> Report:
     """Train one trial and write what came out; nothing is written unless `record`.
 
     `watch` sees every row of the training; once `stop` says yes, the last is a snapshot. What
-    would end the same when tried again is a report; what might not (a damaged checkpoint of the
-    parent, a full disk) is raised.
+    would end the same when tried again is a report; what might not (a full disk) is raised.
     """
     import torch
 
@@ -187,13 +187,15 @@ def run(
 
     try:
         parent = _parent(assignment, training, store)
-        resume = next(store.progress(trained.id), None) if record else None
+    except CheckpointError as error:
+        return Report(training.id, Ending.BASE_DAMAGED, str(error))
+    resume = next(store.progress(trained.id), None) if record else None
+    try:
         with contextlib.closing(
             train(trained, parent=parent, resume=resume, runtime=runtime, stop=stop)
         ) as rows:
             for item in rows:
-                if watch is not None:
-                    watch(item)
+                watch(item)
                 match item:
                     case Snapshot():
                         store.put_progress(trained.id, attempt, item.step, item.data)
@@ -209,6 +211,9 @@ def run(
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return Report(training.id, Ending.OUT_OF_MEMORY, reason)
+    except CheckpointError as error:  # whole, and yet no snapshot of this training
+        store.drop_progress(trained.id)
+        return Report(training.id, Ending.WORKER_DIED, f"{error}; it begins anew")
     except (NetworkError, DataError, ConfigError) as error:
         return finish(
             Ending.FAILED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ CREDENTIALS = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
+NUMBERS = itertools.count(1)  # all servers of a process have their buckets in common
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
 ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
@@ -33,7 +35,6 @@ class S3Server:
         self.asked: list[str] = []  # "GET /bucket/key"
         self.refuse: Callable[[str], bool] = lambda _: False  # which requests get a 503
         self.deny: Callable[[str], bool] = lambda _: False  # and which a 403
-        self.buckets = 0
         self.app = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self._serve, threaded=True)
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -61,8 +62,7 @@ class S3Server:
 
     def new_bucket(self) -> str:
         """The URI of an empty store in a bucket of its own."""
-        self.buckets += 1
-        name = f"bucket-{self.buckets}"
+        name = f"bucket-{next(NUMBERS)}"
         urlopen(Request(f"http://127.0.0.1:{self.server.port}/{name}", method="PUT")).close()
         return self.uri(name)
 

@@ -72,8 +72,13 @@ class History:
     given_up: list[GivenUp] = field(default_factory=list)
 
 
-def carry_out(case: Case, watch: Callable[[Frontier, Job], None] = lambda *_: None) -> History:
-    """Run a case to its end; attempts beyond the listed endings complete."""
+def carry_out(
+    case: Case, watch: Callable[[Frontier, Job], None] = lambda *_: None, redo: bool = False
+) -> History:
+    """Run a case to its end; attempts beyond the listed endings complete.
+
+    With `redo` a base that was damaged is handed out again, if it is complete.
+    """
     frontier = Frontier(case.nodes, case.complete, case.failed)
     history = History(frontier, given_up=frontier.take_given_up())
     endings: Iterator[Ending] = iter(case.endings)
@@ -95,6 +100,9 @@ def carry_out(case: Case, watch: Callable[[Frontier, Job], None] = lambda *_: No
         [id] = job.trials
         ending = next(endings, Ending.COMPLETE)
         history.ended.append((id, ending))
+        for parent in case.nodes[id].parents:
+            if redo and ending is Ending.BASE_DAMAGED and frontier.state[parent] is COMPLETE:
+                frontier.redo(parent)
         history.given_up += frontier.finish(job, {id: (ending, "why")})
 
 
@@ -106,6 +114,7 @@ def test_parents_are_complete_before_a_child_is_handed_out(case: Case) -> None:
         assert all(frontier.state[parent] is COMPLETE for parent in case.nodes[id].parents)
 
     carry_out(case, watch)
+    assert carry_out(case, watch, redo=True).frontier.done
 
 
 @given(cases())
@@ -277,6 +286,40 @@ def test_a_worker_that_dies_is_tried_three_times_more() -> None:
         GivenUp("a", LOST, "its worker died 4 times; the last time: signal 9")
     ]
     assert frontier.done
+
+
+def test_a_damaged_base_comes_first_again() -> None:
+    nodes = {"base": Node()} | {name: Node(("base",)) for name in ("one", "two", "three", "four")}
+    frontier = Frontier(nodes, complete=["one"])
+    end(frontier, Ending.COMPLETE)
+    two, three = frontier.take(), frontier.take()
+    assert two is not None
+    assert three is not None
+    frontier.redo("base")
+    frontier.finish(two, {"two": (Ending.BASE_DAMAGED, "its checkpoint is missing")})
+    frontier.finish(three, {"three": (Ending.COMPLETE, "")})
+    again = frontier.take()
+    assert again == Job(("base",), Resources())
+    assert frontier.take() is None  # not four, which was ready, nor two
+    frontier.finish(again, {"base": (Ending.COMPLETE, "")})
+    left = [frontier.take(), frontier.take()]
+    assert [job and job.trials for job in left] == [("two",), ("four",)]
+    assert frontier.take() is None
+    assert left[0] is not None
+    assert left[0].retries == 1
+
+
+def test_a_base_that_is_damaged_again_and_again() -> None:
+    frontier = Frontier(CHAIN, complete=["base"])
+    for _ in range(3):
+        job = frontier.take()
+        assert job is not None
+        assert job.trials == ("copy",)
+        assert frontier.finish(job, {"copy": (Ending.BASE_DAMAGED, "gone")}) == []
+    job = frontier.take()
+    assert job is not None
+    [lost, _] = frontier.finish(job, {"copy": (Ending.BASE_DAMAGED, "gone")})
+    assert lost == GivenUp("copy", LOST, "its base was damaged 4 times; the last time: gone")
 
 
 @pytest.mark.parametrize("ending", [Ending.NODE_LOST, Ending.STOPPED])

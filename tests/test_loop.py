@@ -745,6 +745,18 @@ def test_a_stopped_trial_keeps_its_snapshot_and_has_no_row(tmp_path: Path) -> No
     assert (row["resumes"], row["exact"], store.names("progress")) == (1, True, [])
 
 
+def test_a_snapshot_that_cannot_be_restored_is_dropped(tmp_path: Path) -> None:
+    """It is whole: another trial's, as only a mistake can put it there."""
+    store, one = Store(tmp_path), training()
+    given = assignment(one, store, None)
+    store.put_progress(one.id, "a0b1c2d3", 3, checkpoint.pack({}, {"trial": "another"}))
+    report = worker.run(given)
+    assert report.ending is Ending.WORKER_DIED
+    assert report.message == f"the snapshot is not of trial {one.id}; it begins anew"
+    assert store.names("progress") == []
+    assert worker.run(given).ending is Ending.COMPLETE
+
+
 def run_and_die(given: Assignment, step: int, seconds: float) -> None:
     """Train, and be killed some time after the snapshot of a step, wherever that is.
 

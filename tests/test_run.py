@@ -57,6 +57,7 @@ class Told:
     begun: list[str] = field(default_factory=list)
     endings: list[tuple[str, Ending]] = field(default_factory=list)
     gave_up: list[tuple[str, State, str]] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     def started(self, trial: Trial) -> None:
         self.begun.append(trial.name)
@@ -66,6 +67,9 @@ class Told:
 
     def given_up(self, trial: Trial, state: State, reason: str) -> None:
         self.gave_up.append((trial.name, state, reason))
+
+    def again(self, trial: Trial) -> None:
+        self.repeated.append(trial.name)
 
 
 @pytest.fixture
@@ -231,6 +235,35 @@ def test_a_base_whose_checkpoint_is_gone_is_trained_again(
     assert told.begun == ["A s0", "B1A s0", "B1B s0", "A1B s0"]
     assert tally == {"complete": 6}
     assert path.read_bytes() == weights
+
+
+@pytest.mark.parametrize("harm", [missing, damaged])
+def test_a_base_whose_checkpoint_goes_during_the_run_is_trained_again(
+    harm: Callable[[Path], None],
+    plan_of: PlanOf,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned, harmed = plan_of(SMALL), []
+    write_row = Store.write_row
+
+    def harming(self: Store, row: dict[str, Any]) -> None:
+        write_row(self, row)
+        if row["name"] in ("A s0", "B s0") and row["name"] not in harmed:
+            harmed.append(row["name"])
+            harm(Path(store.checkpoint_path(row["id"], row["checkpoint"])))
+
+    monkeypatch.setattr(Store, "write_row", harming)
+    told, tally = carry_out(planned, store)
+    assert tally == {"complete": 6}
+    assert (harmed, told.repeated) == (["A s0", "B s0"], ["A s0", "B s0"])
+    assert [e for _, e in told.endings].count(Ending.BASE_DAMAGED) == 2
+    assert [told.begun.count(name) for name in ("A s0", "B s0")] == [2, 2]
+    assert store.table("trials").num_rows == 6
+    for id in (ids(planned)["A s0"], ids(planned)["B s0"]):
+        row = store.row(id)
+        assert row is not None
+        store.get_checkpoint(id, row["checkpoint"])
 
 
 def test_a_checkpoint_that_nobody_needs_may_be_gone(plan_of: PlanOf, store: Store) -> None:
