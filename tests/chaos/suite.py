@@ -64,9 +64,9 @@ def each_in_turn(scene: Scene, random: generators.Random) -> bool:
 
 
 KINDS = [
-    Kind(name="worker killed", fault=faults.kill_worker, faults=90, in_one=15, pause=(0.2, 5)),
-    Kind(name="raylet killed", fault=faults.kill_raylet, faults=50, in_one=10, pause=(0.2, 6)),
-    Kind(name="node gone", fault=faults.lose_node, faults=20, in_one=10, pause=(0.2, 6)),
+    Kind(name="worker killed", fault=faults.kill_worker, faults=80, in_one=20, pause=(0.2, 5)),
+    Kind(name="raylet killed", fault=faults.kill_raylet, faults=40, in_one=10, pause=(0.2, 5)),
+    Kind(name="node gone", fault=faults.lose_node, faults=16, in_one=8, pause=(0.2, 5)),
     Kind(name="node frozen", fault=faults.freeze_node, faults=8, in_one=4, pause=(0.2, 8)),
     Kind(name="node drained", fault=faults.drain_node, faults=12, in_one=6, pause=(0.2, 8)),
     Kind(
@@ -76,7 +76,7 @@ KINDS = [
         in_one=10,
         pause=(0.2, 5),
     ),
-    Kind(name="base damaged", fault=faults.damage_base, faults=6, in_one=2, pause=(0.2, 5)),
+    Kind(name="base damaged", fault=faults.damage_base, faults=6, in_one=3, pause=(0.2, 5)),
     Kind(
         name="two drivers, worker killed",
         fault=faults.kill_worker,
@@ -205,7 +205,7 @@ def main() -> None:
     )
     parser.add_argument("--only", action="append", choices=[kind.name for kind in KINDS])
     parser.add_argument("--faults", type=int, help="of each kind, instead of its own number")
-    parser.add_argument("--steps", type=int, default=1000, help="of a training")
+    parser.add_argument("--steps", type=int, default=800, help="of a training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures of every sweep here")
     asked = parser.parse_args()
