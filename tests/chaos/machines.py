@@ -31,6 +31,7 @@ HEALTH = {
     "health_check_timeout_ms": 500,
     "health_check_failure_threshold": 3,
 }
+TOKEN = secrets.token_hex(32)  # a process of Ray's reads it once
 QUIET = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -115,7 +116,7 @@ class Machines:
         """A new head and new nodes."""
         self.folder = tempfile.mkdtemp(prefix="lw")  # short: sockets lie in it
         own = {"RAY_TMPDIR": self.folder, "LAYERWISE_CACHE": f"{self.folder}/cache"}
-        own |= {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        own["RAY_AUTH_TOKEN"] = TOKEN
         os.environ.update(QUIET | CREDENTIALS | own)
         from ray.cluster_utils import Cluster
 
