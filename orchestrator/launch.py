@@ -56,7 +56,7 @@ from orchestrator.errors import LayerwiseError  # noqa: E402
 from orchestrator.frontier import Ending, Job, with_more_memory  # noqa: E402
 from orchestrator.run import Run  # noqa: E402
 from orchestrator.spec import Resources  # noqa: E402
-from orchestrator.worker import Assignment, Report  # noqa: E402
+from orchestrator.worker import Assignment, Report, Stop  # noqa: E402
 
 # Ray replaces 127.0.0.1 by the machine's outside address; elsewhere than on Linux it does not.
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
@@ -75,9 +75,10 @@ class Cluster:
     modules: tuple[str, ...] = ()  # folders and files of the user's own code
 
 
-def launch(run: Run, cluster: Cluster) -> None:
-    """Carry out a run on a cluster. Raises `LayerwiseError` for requests that no node can meet.
+def launch(run: Run, cluster: Cluster, kind: type[Worker] | None = None) -> None:
+    """Carry out a run on a cluster, by workers of a kind: those that train, if none is named.
 
+    Raises `LayerwiseError` for requests that no node can meet.
     SIGUSR1 drains it, as a batch system or a spot notice asks before it takes the machines: every
     trial under way ends with a snapshot, nothing new begins, and this returns with `run` not done.
     """
@@ -89,7 +90,7 @@ def launch(run: Run, cluster: Cluster) -> None:
         scheduler = _Scheduler(run, drain)
         searcher = _FrontierSearcher(run, scheduler)
         tuner = tune.Tuner(
-            tune.with_resources(Worker, _placement),
+            tune.with_resources(kind or Worker, _placement),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(searcher),
                 scheduler=scheduler,
@@ -213,8 +214,15 @@ class NodeLeavesError(Exception):
 class Worker(tune.Trainable):  # type: ignore[misc]
     """An actor that carries out jobs, one trial a step; it is reused for the next job."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def prepare(self) -> None:
+        """Import what trials need, before the first one."""
         worker.prepare()
+
+    def carry_out(self, assignment: Assignment, stop: Stop) -> Report:
+        return worker.run(assignment, stop=stop)
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.prepare()
         self.assignments = [Assignment.from_json(text) for text in config["trials"]]
         node = ray.get_runtime_context().get_node_id()
         self.drain = Drain(key=config["drain"], node=node)
@@ -224,7 +232,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if self.drain():
             report = Report(assignment.labels["id"], Ending.STOPPED)
         else:
-            report = worker.run(assignment, stop=self.drain)
+            report = self.carry_out(assignment, self.drain)
         if report.ending is Ending.STOPPED and self.drain.node_leaves:
             raise NodeLeavesError  # and this process is given no other trial
         return {"report": report, "done": not self.assignments}
