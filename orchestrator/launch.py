@@ -87,7 +87,7 @@ def launch(run: Run, cluster: Cluster, kind: type[Worker] | None = None) -> None
     with drain.on_signal(), connect(cluster), scratch_folder as scratch:
         # So many wait at once: the autoscaler starts nodes for what waits, and for nothing else.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots(run) + 1)
-        scheduler = _Scheduler(run, drain)
+        scheduler = _Scheduler(run, drain, keeps_idle=not os.environ.get("RAY_ADDRESS"))
         searcher = _FrontierSearcher(run, scheduler)
         tuner = tune.Tuner(
             tune.with_resources(kind or Worker, _placement),
@@ -270,15 +270,33 @@ tune_controller.RayActorManager = _ActorManager
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     """Says which pending trial gets a worker that is free, stops what is pruned, sees what died."""
 
-    def __init__(self, run: Run, drain: Drain):
+    def __init__(self, run: Run, drain: Drain, *, keeps_idle: bool):
         super().__init__()
-        self.run, self.drain = run, drain
+        self.run, self.drain, self.keeps_idle = run, drain, keeps_idle
+        self.requests: list[Any] = []  # all that were made so far
         self.jobs: dict[str, Job] = {}  # of Tune's trials
         self.endings: dict[str, tuple[Ending, str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as of the searcher."""
         return {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Keep idle workers on a Ray of our own, for as long as all trials ask for the same.
+
+        Tune stops a worker that no pending trial asks for, and while trials wait for their bases
+        none does. Elsewhere others may want its place, or an autoscaler its node.
+        """
+        super().on_trial_add(tune_controller, trial)
+        request = trial.placement_group_factory
+        if not self.keeps_idle or request in self.requests:
+            return
+        self.requests.append(request)
+        kept, all_of_them = tune_controller._actor_cache, len(self.run.trials)
+        if len(self.requests) == 1:
+            kept.increase_max(request, all_of_them)
+        elif len(self.requests) == 2:
+            kept.decrease_max(self.requests[0], all_of_them)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """For a worker that is free, the pending trial of its request with the longest path below.
