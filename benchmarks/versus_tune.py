@@ -133,32 +133,37 @@ def read_rows(program: str, folder: Path) -> list[Row]:
 
 def measure(program: str, splits: int, slots: int) -> tuple[Figures, list[Row]]:
     """Run a program from start to exit. Raises `SystemExit` with the end of its log if it fails."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     with tempfile.TemporaryDirectory(prefix="versus-tune-") as scratch:
-        folder = Path(scratch)
-        log = folder / "log.txt"
-        begun, clock = time.time(), time.perf_counter()
-        with (
-            log.open("wb") as out,
-            subprocess.Popen(
-                command(program, splits, slots, folder),
-                cwd=ROOT,
-                env=environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            ) as process,
-        ):
-            while process.poll() is None:
-                try:
-                    process.wait(HEARTBEAT)
-                except subprocess.TimeoutExpired:
-                    say(f"  {program}: {time.perf_counter() - clock:.0f} s")
-        wall = time.perf_counter() - clock
-        if process.returncode:
-            end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise SystemExit(f"{program} ended with exit code {process.returncode}:\n{end}")
+        folder, begun = Path(scratch), time.time()
+        line = command(program, splits, slots, folder)
+        wall = attend(program, line, folder / "log.txt")
         rows = read_rows(program, folder)
     return figures(rows, begun=begun, wall=wall, slots=slots), rows
+
+
+def attend(program: str, line: Sequence[str], log: Path) -> float:
+    """Run a command line to its exit, saying now and then that it runs; the seconds that it took.
+
+    No setting of Ray's is handed on. Raises `SystemExit` with the end of its log if it fails.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    clock = time.perf_counter()
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            line, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        while process.poll() is None:
+            try:
+                process.wait(HEARTBEAT)
+            except subprocess.TimeoutExpired:
+                say(f"  {program}: {time.perf_counter() - clock:.0f} s")
+    wall = time.perf_counter() - clock
+    if process.returncode:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise SystemExit(f"{program} ended with exit code {process.returncode}:\n{end}")
+    return wall
 
 
 def run(splits: int, repeat: int, slots: int) -> tuple[list[Round], dict[str, list[Row]]]:

@@ -1,0 +1,323 @@
+"""Scheduling at size: many slots, long trials and short ones. Everything is real but the training.
+
+    python -m benchmarks.cluster                                  all of it: 50 minutes
+    python -m benchmarks.cluster --only simulation                half a minute, without Ray
+    python -m benchmarks.cluster --only makespan --jitter 0 0.3   25 minutes a jitter
+    python -m benchmarks.cluster --only overhead                  6 minutes
+    python -m benchmarks.cluster --only overhead --full           10,000 trials of a second: 45
+
+Trials sleep. Each program runs alone in a process of its own, with a fresh Ray on loopback and a
+fresh folder. README.md in this folder says what is compared and how each figure is defined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scheduling
+from benchmarks.scheduling import BARRIERS, Compared, Durations
+from benchmarks.versus_tune import attend, hardware, positive, say
+from orchestrator import experiment, sweep_file
+from orchestrator.plan import Plan, plan
+
+LAYERWISE = "layerwise"
+GRID, SHORT = "balanced", "digits"
+CPU = 0.01  # of a trial of the grid, beside its GPU: the processor is no resource here
+BOOKKEEPING_SLOTS, SOME, MANY = 16, 1_000, 10_000
+SLOTS, JITTERS, SEEDS = (8, 16, 32, 64, 128), (0.0, 0.1, 0.3), range(20)
+TESTS = {"Ray's own test": True, "Ray's own test, no loggers": False}
+PARTS = ("simulation", "makespan", "overhead")
+
+
+def planned(sweep: str, *changes: str) -> Plan:
+    return plan(experiment.examine(*sweep_file.load(sweep, changes)))
+
+
+def write_settings(folder: Path, **settings: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(settings))
+
+
+def run(name: str, program: str, folder: Path) -> float:
+    """Run a program to its end; its wall time."""
+    say(f"{name}, load {os.getloadavg()[0]:.1f}")
+    line = [sys.executable, "-m", "benchmarks.cluster_programs", program, str(folder)]
+    return attend(name, line, folder / "log.txt")
+
+
+# The grid -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A plan and how long each of its trials sleeps: as a user expects it, and as it comes out."""
+
+    plan: Plan
+    changes: tuple[str, ...]
+    slots: int
+    expected: Durations
+    durations: Durations
+
+    @classmethod
+    def of(
+        cls, *, slots: int, base: float, jitter: float, seed: int, changes: Sequence[str] = ()
+    ) -> Grid:
+        """`base` is what a base is expected to take, in seconds."""
+        of_trial = (f"resources.default={{cpu: {CPU}, gpu: 1}}", *changes)
+        found = planned(GRID, *of_trial)
+        expected = {id: base * value for id, value in scheduling.expected(found).items()}
+        return cls(
+            plan=found,
+            changes=of_trial,
+            slots=slots,
+            expected=expected,
+            durations=scheduling.jittered(expected, jitter, seed),
+        )
+
+    def stages(self, barrier: str) -> scheduling.Stages:
+        return scheduling.stages(self.plan, self.expected, BARRIERS[barrier])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Makespan:
+    """Of one program, in seconds, from when its workers were there; `outside` is the other time.
+
+    `restarts` counts workers that were started while trials ran.
+    """
+
+    seconds: float
+    outside: float
+    restarts: int
+
+
+def makespan(folders: Iterable[Path], wall: float) -> Makespan:
+    """What the experiments of one program left in their folders."""
+    seconds, restarts = 0.0, 0
+    for folder in folders:
+        asked = json.loads((folder / "settings.json").read_text())["seconds"]
+        ended = {it.name: json.loads(it.read_text())[1] for it in (folder / "spans").iterdir()}
+        assert ended.keys() == asked.keys(), f"trials are missing in {folder}"
+        seconds += max(ended.values()) - float((folder / "go").read_text())
+        restarts += len(list((folder / "late").glob("*")))
+    return Makespan(seconds=seconds, outside=wall - seconds, restarts=restarts)
+
+
+def of_layerwise(grid: Grid, folder: Path) -> Makespan:
+    """One experiment, without a barrier."""
+    write_settings(
+        folder,
+        seconds=grid.durations,
+        meet=min(grid.slots, sum(not trial.parent for trial in grid.plan.trials.values())),
+        sweep=GRID,
+        changes=grid.changes,
+        cpus=1,
+        gpus=grid.slots,
+    )
+    return makespan([folder], run(LAYERWISE, "layerwise", folder))
+
+
+def of_barrier(name: str, grid: Grid, folder: Path) -> Makespan:
+    """Two experiments; the time between them is outside."""
+    parts = {f"part{number}": ids for number, ids in enumerate(grid.stages(name))}
+    request = {"CPU": CPU, "GPU": 1}
+    write_settings(folder, parts=list(parts), request=request, cpus=1, gpus=grid.slots)
+    for part, ids in parts.items():
+        seconds = {id: grid.durations[id] for id in ids}
+        write_settings(folder / part, seconds=seconds, meet=min(grid.slots, len(ids)))
+    return makespan([folder / part for part in parts], run(name, "barrier", folder))
+
+
+def measured(grid: Grid) -> dict[str, Makespan]:
+    """Every program with the same durations."""
+    with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
+        found = {LAYERWISE: of_layerwise(grid, Path(scratch) / "layerwise")}
+        for number, name in enumerate(BARRIERS):
+            found[name] = of_barrier(name, grid, Path(scratch) / f"barrier{number}")
+    return found
+
+
+def grid_table(grid: Grid, found: Mapping[str, Makespan]) -> str:
+    """Makespans by what is possible and by each other, as a Markdown table."""
+    nodes = scheduling.nodes_of(grid.plan)
+    least = scheduling.bound(nodes, grid.durations, grid.slots)
+    ideal = {
+        name: scheduling.with_barrier(grid.stages(name), grid.durations, grid.slots)
+        for name in BARRIERS
+    } | {LAYERWISE: scheduling.simulated(nodes, grid.durations, grid.slots)}
+    lines = [
+        f"{len(grid.plan.trials)} trials, {grid.slots} slots; no schedule is shorter than "
+        f"{least.simple:.1f} s (bound), {least.tight:.1f} s (tight bound)\n",
+        "| | makespan s | × bound | × tight bound | × simulated | × layerwise "
+        "| restarts | outside s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        by = (least.simple, least.tight, ideal[name], found[LAYERWISE].seconds)
+        ratios = " | ".join(f"{one.seconds / seconds:.3f}" for seconds in by)
+        lines.append(
+            f"| {name} | {one.seconds:.1f} | {ratios} | {one.restarts} | {one.outside:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def simulation_table(rows: Iterable[Compared]) -> str:
+    """The same on a simulated clock, means over seeds."""
+    lines = [
+        f"| slots | jitter | × bound | × tight bound | {' | '.join(BARRIERS)} |",
+        "|---" * (4 + len(BARRIERS)) + "|",
+    ]
+    for row in rows:
+        cells = (row.simple, row.tight, *row.barriers.values())
+        ratios = " | ".join(f"{cell:.3f}" for cell in cells)
+        lines.append(f"| {row.slots} | {row.jitter:g} | {ratios} |")
+    return "\n".join(lines)
+
+
+# Short trials -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overhead:
+    """Of one driver: seconds until every slot had a trial, from the beginning to the last end.
+
+    `trial` is a slot's time beyond a trial's second, from `warm_up` on.
+    """
+
+    wall: float
+    warm_up: float
+    trial: float
+
+
+def overhead(clock: Mapping[str, Any], slots: int) -> Overhead:
+    """The figures of `clock.json`: when the driver began, and when it saw trials start and end."""
+    begun, starts, ends = clock["begun"], clock["starts"], clock["ends"]
+    assert len(starts) == len(ends), "a trial was started more than once, or is missing"
+    full = filled(starts, ends, slots)
+    after = sum(end > full for end in ends)
+    return Overhead(
+        wall=max(ends) - begun,
+        warm_up=full - begun,
+        trial=(max(ends) - full) * slots / after - 1.0,
+    )
+
+
+def filled(starts: Sequence[float], ends: Sequence[float], slots: int) -> float:
+    """When `slots` trials ran at once for the first time, or else as many as ever did."""
+    events = heapq.merge(((end, -1) for end in sorted(ends)), ((x, 1) for x in sorted(starts)))
+    running, most, moment = 0, 0, min(starts)
+    for when, change in events:
+        running += change
+        if most < running <= slots:
+            most, moment = running, when
+    return moment
+
+
+def first_of(short: Plan, count: int) -> list[str]:
+    """The first trials in canonical order: whatever a trial needs comes before it."""
+    return list(short.trials)[:count]
+
+
+def seeds_for(count: int) -> str:
+    """As many seeds as the grid of digits needs for so many trials."""
+    return f"seeds={list(range(-(-count // 296)))}"
+
+
+def of_short(trials: int, slots: int) -> dict[str, Overhead]:
+    """Ours and Ray's own test of bookkeeping, each with so many trials of a second."""
+    found: dict[str, Overhead] = {}
+    with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
+        for number, (name, loggers) in enumerate(TESTS.items()):
+            folder = Path(scratch) / f"ray{number}"
+            write_settings(folder, trials=trials, cpus=slots, loggers=loggers)
+            run(name, "bookkeeping", folder)
+            found[name] = overhead(json.loads((folder / "clock.json").read_text()), slots)
+        folder = Path(scratch) / "layerwise"
+        ids = first_of(planned(SHORT, seeds_for(trials)), trials)
+        write_settings(
+            folder,
+            seconds=dict.fromkeys(ids, 1.0),
+            meet=0,
+            sweep=SHORT,
+            changes=[seeds_for(trials)],
+            cpus=slots,
+            gpus=0,
+        )
+        run(LAYERWISE, "layerwise", folder)
+        found[LAYERWISE] = overhead(json.loads((folder / "clock.json").read_text()), slots)
+    return found
+
+
+def overhead_table(found: Mapping[str, Overhead], trials: int, slots: int) -> str:
+    """Wall time by what is possible and by that of Ray's own test, as a Markdown table."""
+    ideal, own = trials / slots, found[next(iter(TESTS))]
+    lines = [
+        f"{trials} trials of 1 s, {slots} slots\n",
+        "| | wall s | × ideal | × Ray's own test | warm-up s | overhead a trial, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        lines.append(
+            f"| {name} | {one.wall:.1f} | {one.wall / ideal:.3f} | {one.wall / own.wall:.3f} "
+            f"| {one.warm_up:.1f} | {1000 * one.trial:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+# The command --------------------------------------------------------------------------------------
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts of it")
+    parser.add_argument("--slots", type=positive, default=64, help="GPUs of the grid (default 64)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="what a base of the grid takes (default 60)"
+    )
+    parser.add_argument(
+        "--jitter",
+        type=float,
+        nargs="+",
+        default=[0.1],
+        help="deviation of the logarithm of durations (default 0.1)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the jitter")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--trials", type=positive, default=SOME, help="short ones (default 1000)")
+    size.add_argument(
+        "--full", action="store_const", const=MANY, dest="trials", help="10,000 short trials"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = options(arguments)
+    say(hardware(len(os.sched_getaffinity(0))))
+    if "simulation" in chosen.only:
+        grid = planned(GRID)
+        rows = [scheduling.compared(grid, n, jitter, SEEDS) for n in SLOTS for jitter in JITTERS]
+        say(f"\nsimulated clock, {len(SEEDS)} seeds\n\n{simulation_table(rows)}\n")
+    if "makespan" in chosen.only:
+        for jitter in chosen.jitter:
+            drawn = Grid.of(
+                slots=chosen.slots, base=chosen.seconds, jitter=jitter, seed=chosen.seed
+            )
+            say(f"\n{grid_table(drawn, measured(drawn))}")
+            say(f"(a base takes {chosen.seconds:g} s, jitter {jitter:g}, seed {chosen.seed})\n")
+    if "overhead" in chosen.only:
+        found = of_short(chosen.trials, BOOKKEEPING_SLOTS)
+        say(f"\n{overhead_table(found, chosen.trials, BOOKKEEPING_SLOTS)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""How long a grid takes on a number of slots: durations, lower bounds, a simulated clock.
+
+Pure: no Ray, no disk, no time. `cluster.py` measures the same grid on a real Ray.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from orchestrator.budget import K20, budget
+from orchestrator.frontier import Ending, Frontier, Node
+from orchestrator.plan import Plan
+
+Durations = Mapping[str, float]  # of trials by id, in any unit
+
+
+def expected(plan: Plan) -> dict[str, float]:
+    """What each trial takes on the paper's own GPU, evaluations included, by a base's duration."""
+    hours = budget(plan, {id: [id] for id in plan.trials}, (), K20)["treatments"]
+    bases = [hours[id] for id, t in plan.trials.items() if t.training.treatment.kind == "base"]
+    return {id: hours[id] / (sum(bases) / len(bases)) for id in plan.trials}
+
+
+def jittered(durations: Durations, jitter: float, seed: int) -> dict[str, float]:
+    """The same times log-normal factors of mean 1; `jitter` is their logarithm's deviation.
+
+    The factor of a trial depends on its id and the seed alone, so every program sees the same.
+    """
+    return {
+        id: seconds * math.exp(jitter * random.Random(f"{seed} {id}").gauss() - jitter**2 / 2)
+        for id, seconds in durations.items()
+    }
+
+
+def nodes_of(plan: Plan) -> dict[str, Node]:
+    """The graph as the product sees it: ordered by FLOPs, whatever the durations will be."""
+    return {
+        id: Node((trial.parent,) if trial.parent else (), plan.flops(trial), trial.request)
+        for id, trial in plan.trials.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Why no schedule can be shorter: a path of the graph, all the work, the work behind bases.
+
+    `idle` joins the three: at any moment, only so much work can have been done as was ready.
+    """
+
+    path: float
+    work: float
+    dependent: float
+    idle: float
+
+    @property
+    def simple(self) -> float:
+        return max(self.path, self.work, self.dependent)
+
+    @property
+    def tight(self) -> float:
+        return max(self.simple, self.idle)
+
+
+def bound(nodes: Mapping[str, Node], durations: Durations, slots: int) -> Bound:
+    """Lower bounds of the makespan. `nodes` come parents first."""
+    ready: dict[str, float] = {}  # at the earliest
+    for id, node in nodes.items():
+        ready[id] = max((ready[p] + durations[p] for p in node.parents), default=0.0)
+    ended = {id: ready[id] + durations[id] for id in nodes}
+    behind = [id for id in nodes if nodes[id].parents]
+    work = sum(durations.values())
+
+    def left(moment: float) -> float:
+        possible = sum(min(durations[id], max(0.0, moment - ready[id])) for id in nodes)
+        return work - min(slots * moment, possible)
+
+    return Bound(
+        path=max(ended.values()),
+        work=work / slots,
+        dependent=min((ready[id] for id in behind), default=0.0)
+        + sum(durations[id] for id in behind) / slots,
+        idle=max(moment + left(moment) / slots for moment in {*ready.values(), *ended.values()}),
+    )
+
+
+def simulated(nodes: Mapping[str, Node], durations: Durations, slots: int) -> float:
+    """The makespan of the real frontier on a simulated clock: workers cost nothing to start."""
+    frontier, now = Frontier(nodes), 0.0
+    running: list[tuple[float, int]] = []
+    jobs = []
+    while not frontier.done:
+        while len(running) < slots and (job := frontier.take()) is not None:
+            jobs.append(job)
+            heapq.heappush(running, (now + durations[job.trials[0]], len(jobs) - 1))
+        now, number = heapq.heappop(running)
+        frontier.finish(jobs[number], {jobs[number].trials[0]: (Ending.COMPLETE, "")})
+    return now
+
+
+def listed(durations: Iterable[float], slots: int) -> float:
+    """The makespan of independent trials that start in this order, each on the first free slot."""
+    free = [0.0] * slots
+    for seconds in durations:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+Stages = tuple[list[str], list[str]]
+
+# What a user puts beside the bases, in the first of two experiments; the rest needs none of it.
+BARRIERS: Mapping[str, frozenset[str]] = {
+    "random and base_long beside the bases": frozenset({"base", "base_long", "random"}),
+    "random beside the bases, base_long after": frozenset({"base", "random"}),
+}
+
+
+def stages(plan: Plan, durations: Durations, first: frozenset[str]) -> Stages:
+    """Two experiments with a barrier between them, the longest expected trials first in each."""
+    kinds = {id: trial.training.treatment.kind for id, trial in plan.trials.items()}
+    longest = sorted(plan.trials, key=lambda id: -durations[id])
+    return (
+        [id for id in longest if kinds[id] in first],
+        [id for id in longest if kinds[id] not in first],
+    )
+
+
+def with_barrier(both: Stages, durations: Durations, slots: int) -> float:
+    """The makespan of two experiments one after the other, on a simulated clock."""
+    return sum(listed([durations[id] for id in ids], slots) for ids in both)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """On the simulated clock, means over seeds: ours by both bounds; with each barrier by ours."""
+
+    slots: int
+    jitter: float
+    simple: float
+    tight: float
+    barriers: Mapping[str, float]
+
+
+def compared(plan: Plan, slots: int, jitter: float, seeds: Sequence[int]) -> Compared:
+    """Ours and both barriers on the simulated clock, with the same durations."""
+    nodes, plain = nodes_of(plan), expected(plan)
+    drawn = [jittered(plain, jitter, seed) for seed in seeds]
+    ours = [simulated(nodes, durations, slots) for durations in drawn]
+    bounds = [bound(nodes, durations, slots) for durations in drawn]
+    barriers = {name: stages(plan, plain, first) for name, first in BARRIERS.items()}
+    return Compared(
+        slots=slots,
+        jitter=jitter,
+        simple=fmean(x / least.simple for x, least in zip(ours, bounds, strict=True)),
+        tight=fmean(x / least.tight for x, least in zip(ours, bounds, strict=True)),
+        barriers={
+            name: fmean(
+                with_barrier(both, durations, slots) / x
+                for x, durations in zip(ours, drawn, strict=True)
+            )
+            for name, both in barriers.items()
+        },
+    )

@@ -1,0 +1,73 @@
+"""A worker of layerwise whose trials sleep where others train, and write what others write."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sleeping import settings, span
+from orchestrator.frontier import Ending
+from orchestrator.launch import Worker
+from orchestrator.store import Store
+from orchestrator.worker import EMPTY_ROW, Assignment, Report, Stop, versions
+from trainers.config import Training, from_json
+
+CHECKPOINT = bytes(100_000)  # of a network for digits
+ATTEMPT = "5eebed00"
+
+
+class Sleeper(Worker):
+    """Sleeps for as long as the folder beside the store says. Imports no torch."""
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def carry_out(self, assignment: Assignment, stop: Stop) -> Report:  # noqa: ARG002 - short
+        folder = Path(assignment.store).parent
+        with span(folder, assignment.labels["id"]):
+            return sleep(assignment, settings(folder)["seconds"][assignment.labels["id"]])
+
+
+def sleep(assignment: Assignment, seconds: float) -> Report:
+    """Everything of a trial but training: files are looked for, read, written and dropped alike."""
+    started = datetime.now(UTC)
+    store, training = Store(assignment.store), from_json(assignment.training)
+    if training.parent is not None:
+        assert assignment.parent_checkpoint is not None
+        store.get_checkpoint(training.parent, assignment.parent_checkpoint, cached=True)
+    next(store.progress(training.id), None)
+    time.sleep(seconds)
+    checkpoint = None
+    if assignment.keep_checkpoint:
+        checkpoint = store.put_checkpoint(training.id, CHECKPOINT)
+    store.write_attempt("curves", training.id, ATTEMPT, curve(training))
+    store.write_attempt("classes", training.id, ATTEMPT, classes(training))
+    row = EMPTY_ROW | assignment.labels | {"training": assignment.training, "versions": versions()}
+    row |= {"outcome": "complete", "attempt": ATTEMPT, "checkpoint": checkpoint, "top1": 0.5}
+    row |= {"seconds_total": seconds, "started": started, "ended": datetime.now(UTC)}
+    store.write_row(row)
+    store.drop_progress(training.id)
+    return Report(training.id, Ending.COMPLETE, "", checkpoint, seconds, 0.5, 0.5)
+
+
+def curve(training: Training) -> list[dict[str, Any]]:
+    """As many evaluations as the recipe asks for, ten where it does not."""
+    steps = training.recipe.steps or 0
+    every = training.recipe.evaluate_every or max(1, steps // 10)
+    values = {"rate": 0.1, "train_loss": 1.0, "val_loss": 1.0, "val_top1": 0.5, "val_top5": 0.9}
+    return [
+        {"id": training.id, "attempt": ATTEMPT, "step": step, "images": step, "seconds": 1.0}
+        | values
+        for step in range(every, steps + 1, every)
+    ]
+
+
+def classes(training: Training) -> list[dict[str, Any]]:
+    return [
+        {"id": training.id, "attempt": ATTEMPT, "subset": subset}
+        | {"class_index": index, "correct": 25, "total": 50}
+        for subset in ("validation", "test")
+        for index in training.target.labels
+    ]
