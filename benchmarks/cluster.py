@@ -1,10 +1,10 @@
 """Scheduling at size: many slots, long trials and short ones. Everything is real but the training.
 
-    python -m benchmarks.cluster                                  all of it: 50 minutes
+    python -m benchmarks.cluster                                  all of it: an hour on two cores
     python -m benchmarks.cluster --only simulation                half a minute, without Ray
-    python -m benchmarks.cluster --only makespan --jitter 0 0.3   25 minutes a jitter
-    python -m benchmarks.cluster --only overhead                  6 minutes
-    python -m benchmarks.cluster --only overhead --full           10,000 trials of a second: 45
+    python -m benchmarks.cluster --only makespan --jitter 0 0.3   up to 25 minutes a jitter
+    python -m benchmarks.cluster --only overhead                  5 to 15 minutes
+    python -m benchmarks.cluster --only overhead --full           10,000 trials of a second: hours
 
 Trials sleep. Each program runs alone in a process of its own, with a fresh Ray on loopback and a
 fresh folder. README.md in this folder says what is compared and how each figure is defined.
