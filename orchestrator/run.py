@@ -1,6 +1,6 @@
 """`Run`: a sweep being carried out. It joins the frontier to the store, whoever trains.
 
-`launch.py` (Ray Tune) and `inline.py` (this process) take jobs from it and tell it how they ended.
+`launch/` (Ray Tune) and `inline.py` (this process) take jobs from it and tell it how they ended.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a worker does with a trial: read the parent, train, write checkpoint, curve and row.
 
-The same code runs in a Ray worker (`launch.py`) and in this process (`inline.py`).
+The same code runs in a Ray worker (`launch/`) and in this process (`inline.py`).
 """
 
 from __future__ import annotations

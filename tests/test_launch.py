@@ -371,7 +371,7 @@ def test_out_of_memory_a_trial_is_tried_again_with_more(tmp_path: Path) -> None:
 
 
 def test_whose_fault_it_was() -> None:
-    from orchestrator.launch import RayActorError, WorkerTooLargeError, classify
+    from orchestrator.launch.failures import RayActorError, WorkerTooLargeError, classify
 
     small, full = Resources(gpu=0.5), Resources(gpu=1)
     lost = RayActorError(error_msg="The actor died.\n\tpid: 7\nIts node has died: no heartbeat")
@@ -417,7 +417,8 @@ def test_what_rays_memory_monitor_ends_ends_no_run(tmp_path: Path, asked: str) -
 
 CLUSTER = """
 import os, sys
-from orchestrator.launch import Cluster, connect, ray
+from orchestrator.launch import Cluster, connect
+import ray
 with connect(Cluster(cpus=2)):
     print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
     sys.stdin.read()

@@ -61,7 +61,9 @@ def service() -> Iterator[str]:
 # A node on which nothing runs would be gone at once.
 CLUSTER = """
 import os, subprocess, sys, time
-from orchestrator.launch import Cluster, connect, ray, state
+from orchestrator.launch import Cluster, connect
+import ray
+from ray._private.state import state
 with connect(Cluster(cpus=1)):
     busy = ray.remote(lambda: time.sleep(100)).remote()
     while ray.available_resources().get("CPU"):

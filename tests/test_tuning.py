@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ray.tune.utils.object_cache import _ObjectCache
 
-from orchestrator.launch import Drain, _Scheduler
+from orchestrator.launch.draining import Drain
+from orchestrator.launch.tuning import Scheduler
 
 SMALL, LARGE = "one GPU", "two GPUs"
 
@@ -17,7 +18,7 @@ def kept_after(*requests: str, keeps_idle: bool = True) -> list[str]:
     """Which of two idle workers stay when trials with requests have come."""
     cache: Any = _ObjectCache(may_keep_one=True)
     run: Any = SimpleNamespace(trials=dict.fromkeys(range(9)))
-    scheduler = _Scheduler(run, Drain(), keeps_idle=keeps_idle)
+    scheduler = Scheduler(run, Drain(), keeps_idle=keeps_idle)
     for request in requests:
         scheduler.on_trial_add(
             SimpleNamespace(_actor_cache=cache), SimpleNamespace(placement_group_factory=request)
