@@ -410,7 +410,7 @@ def test_what_rays_memory_monitor_ends_ends_no_run(tmp_path: Path, asked: str) -
         if "memory_gb" in asked
         else "its worker died 4 times; the last time"
     )
-    killed = r"1 worker\(s\) were killed due to the node running low on memory"
+    killed = r"\d worker\(s\) were killed due to the node running low on memory"
     for row in rows:
         assert re.match(rf"{re.escape(how)}: {killed}", row["error_message"])
 
