@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,9 +142,14 @@ def test_an_interrupted_upload_is_whole(size: int, remote: RemoteFiles, s3: S3Se
         return False
 
     s3.refuse = interrupt
+    path = f"{remote.base}/a.bin"
     with pytest.raises(KeyboardInterrupt):
-        remote.put(f"{remote.base}/a.bin", b"x" * size)
-    assert remote.get(f"{remote.base}/a.bin") == b"x" * size
+        remote.put(path, b"x" * size)
+    # Where the interrupt comes before the sending thread is known, only the process waits for it.
+    deadline = time.monotonic() + 60
+    while not remote.present([path]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert remote.get(path) == b"x" * size
 
 
 def test_empty_objects_are_nothing(remote: RemoteFiles) -> None:

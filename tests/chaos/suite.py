@@ -211,16 +211,17 @@ def main() -> None:
     parser.add_argument("--faults", type=int, help="of each kind, instead of its own number")
     parser.add_argument("--steps", type=int, default=800, help="of a training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--untimed", action="store_true", help="leave out sweeps without faults")
     parser.add_argument("--json", type=Path, help="write the figures of every sweep here")
     asked = parser.parse_args()
     kinds = [kind for kind in KINDS if asked.only is None or kind.name in asked.only]
-    laps = run(kinds, asked.faults, asked.seed, asked.steps)
+    laps = run(kinds, asked.faults, asked.seed, asked.steps, not asked.untimed)
     if asked.json:
         asked.json.write_text(json.dumps([asdict(one) for one in laps], indent=1))
     sys.exit(any(one.problems for one in laps))
 
 
-def run(kinds: Sequence[Kind], count: int | None, seed: int, steps: int) -> list[Lap]:
+def run(kinds: Sequence[Kind], count: int | None, seed: int, steps: int, timed: bool) -> list[Lap]:
     """Carry out the suite and say what comes of it."""
     if os.geteuid() and any(kind.store == "disk" for kind in kinds):
         say("disk full: left out, since only root can mount a disk")
@@ -228,7 +229,7 @@ def run(kinds: Sequence[Kind], count: int | None, seed: int, steps: int) -> list
     say("training without Ray, for comparison")
     expected, laps = without_ray(steps), []
     with machines() as on:
-        stores = dict.fromkeys(kind.store for kind in kinds)
+        stores = dict.fromkeys(kind.store for kind in kinds if timed)
 
         def without_faults() -> None:
             for store in stores:
@@ -256,31 +257,26 @@ def tell(one: Lap) -> None:
 
 
 def table(kinds: Sequence[Kind], laps: Sequence[Lap]) -> str:
-    """Kinds with their faults, and the time lost by each beside the undisturbed sweep."""
-    usual = {
-        store: statistics.median(one.seconds for one in laps if one.kind == f"none ({store})")
-        for store in dict.fromkeys(kind.store for kind in kinds)
-    }
-    headings = ("faults", "sweeps", "runs", "s lost", "ratio", "wrong")
+    """Kinds with their faults, and the time lost by each beside sweeps without any."""
+    usual = {}
+    for store in dict.fromkeys(kind.store for kind in kinds):
+        if without := [one.seconds for one in laps if one.kind == f"none ({store})"]:
+            usual[store] = statistics.median(without)
+    headings = ("faults", "sweeps", "runs", "wrong", "s lost", "ratio")
     lines = [f"{'fault':28} " + " ".join(f"{heading:>6}" for heading in headings)]
     for kind in kinds:
         of = [one for one in laps if one.kind == kind.name]
-        if count := sum(one.faults for one in of):
+        count, wrong = sum(one.faults for one in of), sum(bool(one.problems) for one in of)
+        line = f"{kind.name:28} {count:6} {len(of):6} {sum(one.runs for one in of):6} {wrong:6}"
+        if count and kind.store in usual:
             lost = (sum(one.seconds for one in of) - len(of) * usual[kind.store]) / count
-            wrong = sum(bool(one.problems) for one in of)
-            lines.append(
-                f"{kind.name:28} {count:6} {len(of):6} {sum(one.runs for one in of):6} "
-                f"{lost:6.1f} {lost / usual[kind.store]:6.2f} {wrong:6}"
-            )
-    kills = sum(
-        one.faults for kind in kinds for one in laps if kind.kills * (one.kind == kind.name)
-    )
-    minutes = sum(one.seconds for one in laps) / 60
-    lines.append(
-        f"{kills} kills in {minutes:.0f} minutes; ratio: to a sweep without, "
-        + ", ".join(f"{seconds:.1f} s ({store})" for store, seconds in usual.items())
-    )
-    return "\n".join(lines)
+            line += f" {lost:6.1f} {lost / usual[kind.store]:6.2f}"
+        lines.append(line)
+    killing = {kind.name for kind in kinds if kind.kills}
+    kills = sum(one.faults for one in laps if one.kind in killing)
+    lines.append(f"{kills} kills in {sum(one.seconds for one in laps) / 60:.0f} minutes")
+    without = [f"{seconds:.1f} s ({store})" for store, seconds in usual.items()]
+    return "\n".join([*lines, *(f"a sweep without faults: {one}" for one in without)])
 
 
 def say(text: str) -> None:
