@@ -213,8 +213,16 @@ class Run:
         return [self.trials[id] for id in job.trials]
 
     def _tidy(self) -> None:
-        """Drop the checkpoints that only this run needed, once it is done."""
-        if self.frontier.done and self.plan.sweep.keep == "none":
+        """Once this run is done, drop what only it needed, and what came too late.
+
+        A worker that was taken for dead may leave a snapshot of a trial that is complete by then.
+        """
+        if not self.frontier.done:
+            return
+        for id in self.trials.keys() & set(self.store.names("progress")):
+            if self.frontier.state[id] is State.COMPLETE:
+                self.store.drop_progress(id)
+        if self.plan.sweep.keep == "none":
             for id in self.trials:
                 self.store.drop_checkpoints(id)
 

@@ -266,6 +266,17 @@ def test_a_base_whose_checkpoint_goes_during_the_run_is_trained_again(
         store.get_checkpoint(id, row["checkpoint"])
 
 
+def test_a_snapshot_that_comes_after_the_row_goes(plan_of: PlanOf, store: Store) -> None:
+    """As of a worker that was frozen, and wakes when its trial was trained by another."""
+    planned = plan_of(SMALL)
+    carry_out(planned, store)
+    store.put_progress(ids(planned)["A s0"], "a0b1c2d3", 3, b"late")
+    store.put_progress("0123456789abcdef", "a0b1c2d3", 3, b"of another sweep")
+    told, tally = carry_out(planned, store)
+    assert (told.begun, tally) == ([], {"complete": 6})
+    assert store.names("progress") == ["0123456789abcdef"]
+
+
 def test_a_checkpoint_that_nobody_needs_may_be_gone(plan_of: PlanOf, store: Store) -> None:
     planned = plan_of(SMALL)
     carry_out(planned, store)

@@ -37,6 +37,7 @@ if not os.environ.get("RAY_ADDRESS"):
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
 
 import ray  # noqa: E402
+import ray._private.worker  # noqa: E402
 
 from orchestrator.errors import LayerwiseError  # noqa: E402
 
@@ -63,7 +64,10 @@ def connect(cluster: Cluster) -> Iterator[None]:
 
     A local cluster is stopped at the end.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what went wrong is told by us
+    # What went wrong is told by us. Of a node that is lost, Ray prints the log, and offers no way
+    # not to; nothing else comes this way, since workers' logs are not asked for.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if cluster.modules:
         quiet["runtime_env"] = {"py_modules": list(cluster.modules)}
