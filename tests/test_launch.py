@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from processes import descendants
 from s3_server import S3Server
 from searches import SEARCHED
 
@@ -183,22 +184,6 @@ def test_a_sweep_on_s3_through_ray(undisturbed: Path, s3: S3Server, tmp_path: Pa
         assert found[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
     reads = [asked for asked in s3.asked if asked.startswith("GET") and "/checkpoints/" in asked]
     assert len(reads) == 2  # of both bases, once, by all workers of this machine
-
-
-def descendants(process: int) -> dict[int, str]:
-    """Process ids below a process, with their command lines."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (folder / "stat").read_text().rpartition(")")[2].split()
-            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue  # it ended in between
-        parents[int(folder.name)] = int(status[1])
-    below = {process}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    return {child: lines[child] for child in below}
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(

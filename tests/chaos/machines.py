@@ -17,9 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+from tests.processes import descendants
 from tests.s3_server import CREDENTIALS
 
 HEAD = "127.0.0.2"
@@ -47,22 +47,6 @@ def wait_for(happened: Callable[[], object], what: str, patience: float = PATIEN
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {what} in {patience:.0f} s")
         time.sleep(0.05)
-
-
-def descendants(process: int) -> dict[int, str]:
-    """Process ids below a process, with their command lines."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (folder / "stat").read_text().rpartition(")")[2].split()
-            lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue  # it ended in between
-        parents[int(folder.name)] = int(status[1])
-    below = {process}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    return {child: lines[child] for child in below if child != process}
 
 
 def send(pid: int, what: signal.Signals) -> bool:
