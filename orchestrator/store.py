@@ -177,9 +177,9 @@ class Store:
         found: list[dict[str, Any]] = json.loads(metadata.get(b"studies", b"[]"))
         return found
 
-    def row(self, trial: str) -> dict[str, Any] | None:
-        """The row of one trial."""
-        found = self.files.present(self.row_path(outcome, trial) for outcome in OUTCOMES)
+    def row(self, trial: str, outcomes: Iterable[str] = OUTCOMES) -> dict[str, Any] | None:
+        """The row of one trial that has one of these outcomes."""
+        found = self.files.present(self.row_path(outcome, trial) for outcome in outcomes)
         rows: list[dict[str, Any]] = self._read("trials", found[:1]).to_pylist()
         return rows[0] if rows else None
 

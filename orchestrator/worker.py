@@ -14,7 +14,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -169,26 +169,25 @@ def run(
     )
     row |= {"attempt": attempt, "started": started}
 
-    def finish(ending: Ending, **columns: Any) -> Report:
+    def finish(ending: Ending, came: Result | Failure | None = None, **columns: Any) -> Report:
+        if record and came:
+            _write_files(store, assignment, training, attempt, came)
         row.update(columns, outcome=ending.value, ended=datetime.now(UTC))
         row["seconds_total"] = time.perf_counter() - clock
         if record:
             store.write_row(row)
             store.drop_progress(trained.id)
-        return Report(
-            training.id,
-            ending,
-            row["error_message"] or "",
-            row["checkpoint"],
-            row["seconds_total"],
-            row["top1"],
-            row["val_top1"],
-        )
+        return _report(row)
+
+    def completed() -> dict[str, Any]:
+        """The row of whoever completed this trial; one without an attempt if nobody has."""
+        return store.row(training.id, ("complete",)) or EMPTY_ROW
 
     try:
         parent = _parent(assignment, training, store)
     except CheckpointError as error:
         return Report(training.id, Ending.BASE_DAMAGED, str(error))
+    before = completed()["attempt"]  # if its checkpoint is gone, and it is trained again
     resume = next(store.progress(trained.id), None) if record else None
     try:
         with contextlib.closing(
@@ -199,15 +198,15 @@ def run(
                 match item:
                     case Snapshot():
                         store.put_progress(trained.id, attempt, item.step, item.data)
-                    case Result() if record:
-                        _write_result(store, assignment, training, attempt, item)
-                        return finish(Ending.COMPLETE, **_result_columns(training, item))
+                        if (found := completed())["attempt"] != before:
+                            # By a second run, or by others while this process was frozen.
+                            store.drop_progress(trained.id)
+                            return _report(found)
                     case Result():
-                        return finish(Ending.COMPLETE, **_result_columns(training, item))
+                        return finish(Ending.COMPLETE, item, **_result_columns(training, item))
                     case Failure():
-                        if record:
-                            _write_curve(store, training.id, attempt, item.curve)
-                        return finish(Ending.FAILED, **_failure_columns(assignment, training, item))
+                        columns = _failure_columns(assignment, training, item)
+                        return finish(Ending.FAILED, item, **columns)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return Report(training.id, Ending.OUT_OF_MEMORY, reason)
@@ -227,6 +226,19 @@ def run(
     return Report(training.id, Ending.STOPPED)
 
 
+def _report(row: Mapping[str, Any]) -> Report:
+    """What there is to tell of a row."""
+    return Report(
+        row["id"],
+        Ending(row["outcome"]),
+        row["error_message"] or "",
+        row["checkpoint"],
+        row["seconds_total"],
+        row["top1"],
+        row["val_top1"],
+    )
+
+
 def _parent(assignment: Assignment, training: Training, store: Store) -> bytes | None:
     if training.parent is None:
         return None
@@ -234,30 +246,30 @@ def _parent(assignment: Assignment, training: Training, store: Store) -> bytes |
     return store.get_checkpoint(training.parent, assignment.parent_checkpoint, cached=True)
 
 
-def _write_result(
-    store: Store, assignment: Assignment, training: Training, attempt: str, result: Any
+def _write_files(
+    store: Store, assignment: Assignment, training: Training, attempt: str, came: Any
 ) -> None:
-    """Everything that a row refers to, before the row."""
+    """Everything that the row of a `Result` or a `Failure` refers to, before the row."""
+    from trainers.loop import Result
+
+    key: dict[str, Any] = {"id": training.id, "attempt": attempt}
+    curve = [key | asdict(point) for point in came.curve]
+    assert not curve or all(name in curve[0] for name, _, _ in CURVE)
+    store.write_attempt("curves", training.id, attempt, curve)
+    if not isinstance(came, Result):
+        return
     if assignment.keep_checkpoint:
-        store.put_checkpoint(training.id, result.checkpoint)
-    _write_curve(store, training.id, attempt, result.curve)
-    scores = [("validation", result.validation)]
-    if result.test is not None:
-        scores.append(("test", result.test))
+        store.put_checkpoint(training.id, came.checkpoint)
+    scores = [("validation", came.validation)]
+    if came.test is not None:
+        scores.append(("test", came.test))
     rows = [
-        {"id": training.id, "attempt": attempt, "subset": subset}
-        | {"class_index": index, "correct": correct, "total": total}
+        key | {"subset": subset, "class_index": index, "correct": correct, "total": total}
         for subset, score in scores
         for index, (correct, total) in zip(training.target.labels, score.per_class, strict=True)
     ]
     assert all(name in rows[0] for name, _, _ in CLASSES)
     store.write_attempt("classes", training.id, attempt, rows)
-
-
-def _write_curve(store: Store, trial: str, attempt: str, curve: Sequence[Any]) -> None:
-    rows = [{"id": trial, "attempt": attempt, **asdict(point)} for point in curve]
-    assert not rows or all(name in rows[0] for name, _, _ in CURVE)
-    store.write_attempt("curves", trial, attempt, rows)
 
 
 def _recipe_columns(training: Training, recipe: Recipe) -> dict[str, Any]:

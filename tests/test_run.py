@@ -277,6 +277,47 @@ def test_a_snapshot_that_comes_after_the_row_goes(plan_of: PlanOf, store: Store)
     assert store.names("progress") == ["0123456789abcdef"]
 
 
+def test_a_worker_that_was_taken_for_dead_ends_when_it_wakes(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have trained its trial meanwhile: it leaves no snapshot and takes what they wrote."""
+    planned, told = plan_of(f"{SMALL}checkpoint_seconds: 0.000001\n"), []
+    put = Store.put_progress
+
+    def frozen(self: Store, trial: str, attempt: str, step: int, data: bytes) -> None:
+        monkeypatch.setattr(Store, "put_progress", put)
+        told.append(carry_out(planned, store))
+        told.append(store.row(trial))
+        put(self, trial, attempt, step, data)
+
+    monkeypatch.setattr(Store, "put_progress", frozen)
+    waking, tally = carry_out(planned, store)
+    (others, _), row = told
+    assert others.begun[0] == "A s0"
+    assert (waking.endings[0], tally) == (("A s0", Ending.COMPLETE), {"complete": 6})
+    assert store.row(row["id"]) == row  # not trained to the end a second time
+    assert store.names("progress") == []
+
+
+def test_a_trial_that_is_trained_again_is_not_ended_by_its_own_row(
+    plan_of: PlanOf, store: Store
+) -> None:
+    planned = plan_of(f"{SMALL}checkpoint_seconds: 0.000001\n")
+    carry_out(planned, store)
+    base = ids(planned)["A s0"]
+    before = store.row(base)
+    store.drop_checkpoints(base)
+    child = ids(planned)["A1A s0"]
+    store.delete(store.row_path("complete", child))
+    told, tally = carry_out(planned, store)
+    assert (told.begun, tally) == (["A s0", "A1A s0"], {"complete": 6})
+    after = store.row(base)
+    assert before is not None
+    assert after is not None
+    assert after["attempt"] != before["attempt"]
+    assert after["checkpoint"] == before["checkpoint"]
+
+
 def test_a_checkpoint_that_nobody_needs_may_be_gone(plan_of: PlanOf, store: Store) -> None:
     planned = plan_of(SMALL)
     carry_out(planned, store)
