@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 EVERY = 5.0  # seconds, as EC2 recommends
@@ -51,7 +51,8 @@ def drain(seconds: int) -> None:
     """Have the head take this node for one that is gone in so many seconds."""
     import ray
 
-    ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    ray.init(address="auto", ignore_reinit_error=True, **quiet)  # it may not be the first attempt
     here = ray.get_runtime_context()
     command = ["ray", "drain-node", "--address", here.gcs_address, "--node-id", here.get_node_id()]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot notice"]
@@ -71,8 +72,8 @@ def main() -> None:
                 print(f"this node goes at {end}, in {left} s", flush=True)
                 drain(left)
                 return
-        except (URLError, TimeoutError, subprocess.CalledProcessError) as error:
-            print(f"no answer: {error}", flush=True)  # the next one may come
+        except (OSError, subprocess.CalledProcessError) as error:  # of the service, or of Ray
+            print(f"to be tried again: {error}", flush=True)
         time.sleep(EVERY)
 
 
