@@ -206,9 +206,8 @@ def test_a_small_grid_with_a_barrier_on_a_real_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_short_trials_beside_rays_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_trials_beside_rays_own_test() -> None:
     own, _ = cluster.TESTS
-    monkeypatch.setattr(cluster, "TESTS", {own: True})
-    found = cluster.of_short(4, 2)
+    found = cluster.of_short(4, 2, {own: True})
     assert list(found) == [own, cluster.LAYERWISE]
     assert all(one.wall >= 2.0 for one in found.values())
