@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from processes import descendants
+from results import results
 from s3_server import S3Server
 from searches import SEARCHED
 
@@ -48,16 +48,6 @@ def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProce
     return subprocess.run(
         line, capture_output=True, text=True, timeout=PATIENCE, env=environment(), check=False
     )
-
-
-def results(store: Path | str) -> dict[str, pa.Table]:
-    """The result columns of all tables, in an order of their own."""
-    tables = {}
-    for name, keys in (("trials", ["id"]), ("curves", ["id", "step"])):
-        columns = result_columns(name)
-        table = Store(store).table(name).select(columns)
-        tables[name] = table.sort_by([(key, "ascending") for key in keys])
-    return tables
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +103,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     undisturbed: Path, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
     with subprocess.Popen(
-        command(tmp_path, "--set", "checkpoint_seconds=0.02"),
+        command(tmp_path, "--set", "checkpoint_seconds=0.1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,7 +131,7 @@ def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(tmp_path: Path) -
 
     What waits for a worker does not begin.
     """
-    longer = ["--only", "treatment=base", "--set", "recipe.steps=4000"]
+    longer = ["--only", "treatment=base", "--set", "recipe.steps=2500"]
     longer += ["--set", "checkpoint_seconds=1"]
     with subprocess.Popen(
         command(tmp_path, *longer, "--cpus", "1"),

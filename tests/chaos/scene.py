@@ -19,21 +19,13 @@ import pyarrow.parquet as pq
 from orchestrator.store import Store
 from orchestrator.tables import OUTCOMES, result_columns
 from tests.chaos.machines import Machines, wait_for
+from tests.results import results
 from tests.s3_server import S3Server
 from trainers.checkpoint import verify
 
 ROOT = Path(__file__).parents[2]
 GRID = ("splits.random=[0]", "layers=[1, 7]", "checkpoint_seconds=0.3")
 TRIALS = 2 * (2 + 5 * 2)
-
-
-def results(root: str) -> dict[str, pa.Table]:
-    """The result columns of all tables, in an order of their own."""
-    tables = {}
-    for name, keys in (("trials", ["id"]), ("curves", ["id", "step"])):
-        table = Store(root).table(name).select(result_columns(name))
-        tables[name] = table.sort_by([(key, "ascending") for key in keys])
-    return tables
 
 
 class Reader(threading.Thread):

@@ -30,7 +30,8 @@ import pyarrow as pa
 from tests.chaos import faults
 from tests.chaos.faults import Fault
 from tests.chaos.machines import Machines, machines
-from tests.chaos.scene import GRID, ROOT, Scene, results, scene
+from tests.chaos.scene import GRID, ROOT, Scene, scene
+from tests.results import results
 
 LONGEST = 600.0  # seconds of a sweep with all its faults
 

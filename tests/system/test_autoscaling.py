@@ -14,7 +14,7 @@ import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from orchestrator.store import Store
-from orchestrator.tables import result_columns
+from tests.results import results
 from tests.system.conftest import BIN, HEAD, PATIENCE, ROOT, wait_for
 
 NODES = 4
@@ -167,10 +167,6 @@ def test_a_burst_brings_its_nodes_at_once_and_idle_ones_go(
     assert asked_for_at_once() == NODES
     wait_for(lambda: workers() == 0, "end of the last node")
 
-    columns = result_columns("trials")
-    found, expected = (
-        Store(tmp_path / name).table("trials").select(columns).sort_by("id")
-        for name in ("grown", "whole")
-    )
+    found, expected = (results(tmp_path / name)["trials"] for name in ("grown", "whole"))
     assert found.num_rows == NODES
     assert found == expected
