@@ -1,7 +1,7 @@
 # make demo   train the whole grid on real digits and show the answer
 # make test   lint, types, tests
 # make test-system   the ways into a cluster, one that grows: Debian, as root, with namespaces
-# make chaos  kill, freeze and damage a cluster at random moments, for most of an hour
+# make chaos  kill, freeze and damage a cluster at random moments, for 40 minutes
 # make bench  this program beside plain Ray Tune
 # Each creates .venv if needed; each can be run again at once.
 

@@ -1,6 +1,6 @@
 """Sweeps under faults at random moments: what must hold of them, and what the faults cost.
 
-    make chaos                                              # about an hour
+    make chaos                                              # 40 minutes
     make chaos CHAOS="--only 'worker killed' --faults 5"    # one kind of fault
     make chaos CHAOS="--seed 7 --json chaos.json"
 
