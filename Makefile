@@ -9,17 +9,19 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
+# Python compiles what is imported; of the 17,000 modules of Ray, PyTorch and others that is a part.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: demo test test-system chaos bench clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@echo "installing into $(VENV); the first time that is about 5 GB and some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[test]
+	$(INSTALL) -e .[test]
 	touch $@
 
 demo: $(VENV)/installed
@@ -32,7 +34,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/installed-system: $(VENV)/installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[test,system]
+	$(INSTALL) -e .[test,system]
 	touch $@
 
 test-system: $(VENV)/installed-system

@@ -27,7 +27,7 @@ from orchestrator.tables import result_columns
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=200", "recipe.evaluate_every=50")
+SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evaluate_every=50")
 TRIALS = 2 * (2 + 5 * 2)
 PATIENCE = 120.0
 

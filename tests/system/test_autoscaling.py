@@ -115,15 +115,15 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def log() -> str:
-    """What the autoscaler says: its launches, and once a second the nodes that there are."""
+    """What the autoscaler says: what it launches, and once a second the nodes that there are."""
     return (RAY / "session_latest/logs/monitor.log").read_text()
 
 
 def asked_for_at_once() -> int:
-    """How many nodes the autoscaler had asked its provider for when the first one was there."""
-    before, *later = re.split(r"(?m)^ \d+ core$", log())
+    """How many nodes the autoscaler had asked for when the first one was there."""
+    before, *later = re.split(r"(?m)^ \d+ core$", log(), maxsplit=1)
     assert later, "no node was there"
-    return sum(map(int, re.findall(r"Adding (\d+) node\(s\) of type core", before)))
+    return sum(map(int, re.findall(r"Got (\d+) nodes to launch", before)))
 
 
 def workers() -> int:
