@@ -172,11 +172,12 @@ def grid_table(grid: Grid, found: Mapping[str, Makespan]) -> str:
 def simulation_table(rows: Iterable[Compared]) -> str:
     """The same on a simulated clock, means over seeds."""
     lines = [
-        f"| slots | jitter | × bound | × tight bound | {' | '.join(BARRIERS)} |",
-        "|---" * (4 + len(BARRIERS)) + "|",
+        "| slots | jitter | × bound | × tight bound | tight × bound | × bound, lengths known "
+        f"| {' | '.join(BARRIERS)} |",
+        "|---" * (6 + len(BARRIERS)) + "|",
     ]
     for row in rows:
-        cells = (row.simple, row.tight, *row.barriers.values())
+        cells = (row.simple, row.tight, row.floor, row.known, *row.barriers.values())
         ratios = " | ".join(f"{cell:.3f}" for cell in cells)
         lines.append(f"| {row.slots} | {row.jitter:g} | {ratios} |")
     return "\n".join(lines)

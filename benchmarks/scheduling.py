@@ -9,7 +9,7 @@ import heapq
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from orchestrator.budget import K20, budget
@@ -88,6 +88,11 @@ def bound(nodes: Mapping[str, Node], durations: Durations, slots: int) -> Bound:
     )
 
 
+def knowing(nodes: Mapping[str, Node], durations: Durations) -> dict[str, Node]:
+    """The same graph for a frontier that orders by what trials will take, and not by FLOPs."""
+    return {id: replace(node, cost=durations[id]) for id, node in nodes.items()}
+
+
 def simulated(nodes: Mapping[str, Node], durations: Durations, slots: int) -> float:
     """The makespan of the real frontier on a simulated clock: workers cost nothing to start."""
     frontier, now = Frontier(nodes), 0.0
@@ -136,12 +141,18 @@ def with_barrier(both: Stages, durations: Durations, slots: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """On the simulated clock, means over seeds: ours by both bounds; with each barrier by ours."""
+    """On the simulated clock, means over seeds: ours by both bounds; with each barrier by ours.
+
+    `floor` is the tight bound by the simple one, which no schedule goes below; `known` is ours by
+    the simple one if durations were known beforehand.
+    """
 
     slots: int
     jitter: float
     simple: float
     tight: float
+    floor: float
+    known: float
     barriers: Mapping[str, float]
 
 
@@ -150,6 +161,7 @@ def compared(plan: Plan, slots: int, jitter: float, seeds: Sequence[int]) -> Com
     nodes, plain = nodes_of(plan), expected(plan)
     drawn = [jittered(plain, jitter, seed) for seed in seeds]
     ours = [simulated(nodes, durations, slots) for durations in drawn]
+    known = [simulated(knowing(nodes, durations), durations, slots) for durations in drawn]
     bounds = [bound(nodes, durations, slots) for durations in drawn]
     barriers = {name: stages(plan, plain, first) for name, first in BARRIERS.items()}
     return Compared(
@@ -157,6 +169,8 @@ def compared(plan: Plan, slots: int, jitter: float, seeds: Sequence[int]) -> Com
         jitter=jitter,
         simple=fmean(x / least.simple for x, least in zip(ours, bounds, strict=True)),
         tight=fmean(x / least.tight for x, least in zip(ours, bounds, strict=True)),
+        floor=fmean(least.tight / least.simple for least in bounds),
+        known=fmean(x / least.simple for x, least in zip(known, bounds, strict=True)),
         barriers={
             name: fmean(
                 with_barrier(both, durations, slots) / x

@@ -78,6 +78,14 @@ def test_no_schedule_is_shorter_than_the_bounds(
     assert made <= sum(durations.values()) * (1 + 1e-9)
 
 
+def test_who_knows_the_lengths_starts_the_longest_first() -> None:
+    """By FLOPs the two that are short are as long as the third: it comes last."""
+    nodes = {"a": Node(), "b": Node(), "c": Node()}
+    durations = {"a": 1.0, "b": 1.0, "c": 2.0}
+    assert scheduling.simulated(nodes, durations, 2) == 3.0
+    assert scheduling.simulated(scheduling.knowing(nodes, durations), durations, 2) == 2.0
+
+
 def test_trials_in_a_list_take_the_first_free_slot() -> None:
     assert scheduling.listed([3.0, 2.0, 2.0, 2.0], 2) == 5.0
     assert scheduling.listed([], 2) == 0.0
@@ -115,6 +123,7 @@ def test_a_barrier_costs_what_it_leaves_idle() -> None:
     long, short = grid.expected[first[0]], grid.expected[second[0]]
     found = scheduling.compared(grid.plan, 4, 0.0, [0])
     assert (found.simple, found.tight) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert (found.floor, found.known) == (pytest.approx(1.0), pytest.approx(1.0))
     assert found.barriers[RANDOM_TOO] == pytest.approx((long + short) / long)
     assert found.barriers[BASE_ONLY] == pytest.approx((1 + long) / long)
 
