@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evaluate_every=50")
 TRIALS = 2 * (2 + 5 * 2)
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 def command(store: Path, *more: str, sweep: str = "digits") -> list[str]:

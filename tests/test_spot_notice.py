@@ -99,7 +99,7 @@ def test_a_notice_drains_the_node(service: str, tmp_path: Path) -> None:
         env=kept | more,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert "draining, and gone in time" in done.stdout, done.stdout + done.stderr

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PORT = 2222
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
-PATIENCE = 150.0
+PATIENCE = 300.0
 
 SSHD = """\
 Port {port}
