@@ -103,7 +103,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     undisturbed: Path, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
     with subprocess.Popen(
-        command(tmp_path, "--set", "checkpoint_seconds=0.1"),
+        command(tmp_path, "--set", "checkpoint_seconds=0.02"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,4 @@
-"""Ways into a cluster, for real: `ray up`, `ray submit`, `ray job submit`.
-
-`layerwise run --address` is in test_autoscaling.py.
-"""
+"""The ways into a cluster, for real: `ray up`, `ray submit`, `ray job submit`, `--address`."""
 
 from __future__ import annotations
 
@@ -91,4 +88,11 @@ def test_ray_job_submit(cluster: str, machines: Machines, tmp_path: Path) -> Non
     run = ["python", "-m", "orchestrator", "run", "digits", "--only", "treatment=base"]
     done = machines.run(*job, "--", *run, "--store", str(tmp_path), *SMALL)
     assert "succeeded" in done.stdout + done.stderr
+    assert complete(tmp_path) == 2
+
+
+def test_run_at_an_address(cluster: str, machines: Machines, tmp_path: Path) -> None:
+    assert cluster
+    run = ["layerwise", "run", "digits", "--address", ADDRESS, "--only", "treatment=base"]
+    machines.run(*run, "--store", str(tmp_path), *SMALL)
     assert complete(tmp_path) == 2
