@@ -1,45 +1,55 @@
-# make demo   train the whole grid on real digits and show the answer
-# make test   lint, types, tests
-# make test-system   the ways into a cluster, one that grows: Debian, as root, with namespaces
-# make chaos  kill, freeze and damage a cluster at random moments, for 40 minutes
-# make bench  this program beside plain Ray Tune
-# Each creates .venv if needed; each can be run again at once.
+# make demo          train the complete grid on real digits and show the answer
+# make test          lint, types, import directions, documentation, tests with coverage
+# make docs          build the documentation into build/site
+# make test-system   tests of the ways into a cluster; Debian, as root, with namespaces
+# make chaos         kill, freeze and damage a cluster at random moments for 40 minutes
+# make bench         this program beside plain Ray Tune
+# make lock          choose the versions of all dependencies again, after a change of setup.cfg
+# Each target creates .venv if needed, and can be repeated at once.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := $(PIP) install --quiet --require-hashes --no-deps
+TORCH := $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements/torch.lock)
 
-.PHONY: demo test test-system chaos bench clean
+.PHONY: demo test docs test-system chaos bench lock clean
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+# A torch of the locked version with a local label, such as 2.15.0+cpu, stays: it needs no CUDA.
+$(VENV)/installed: setup.cfg pyproject.toml requirements/torch.lock requirements/run.lock
 	@echo "installing into $(VENV); the first time that is about 5 GB and some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e .
+	$(PIP) list --format=freeze | grep '^torch==$(TORCH)+' || \
+		$(LOCKED) -r requirements/torch.lock
+	$(LOCKED) -r requirements/run.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(INSTALL) -e .[test]
+$(VENV)/installed-test: $(VENV)/installed requirements/test.lock
+	$(LOCKED) -r requirements/test.lock
 	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/layerwise run digits --store $(STORE) --report
 
-test: $(VENV)/installed-test
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+test: $(VENV)/installed-test docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/typos
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-fail-under=96
 
-$(VENV)/installed-system: $(VENV)/installed-test
-	$(INSTALL) -e .[test,system]
-	touch $@
-
-test-system: $(VENV)/installed-system
+test-system: $(VENV)/installed-test
 	tests/system/run $(BIN)/python
 
-# As root in namespaces of its own: disks that it mounts and processes that it starts end with it.
+# Root gets namespaces of its own: mounted disks and started processes end with them.
 APART := $(if $(filter 0,$(shell id -u)),unshare --mount --pid --fork --kill-child --mount-proc)
 
 chaos: $(VENV)/installed-test
@@ -48,5 +58,9 @@ chaos: $(VENV)/installed-test
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.versus_tune $(BENCH)
 
+lock: $(VENV)/installed
+	$(PIP) install --quiet uv==0.13.9
+	$(BIN)/python requirements/lock.py $(LOCK)
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

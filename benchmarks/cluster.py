@@ -1,13 +1,13 @@
-"""Scheduling at size: many slots, long trials and short ones. Everything is real but the training.
+"""Scheduling at size: many slots, long and short trials. Everything is real but the training.
 
-    python -m benchmarks.cluster                                  all of it: an hour on two cores
+    python -m benchmarks.cluster                                  all parts: an hour on two cores
     python -m benchmarks.cluster --only simulation                half a minute, without Ray
-    python -m benchmarks.cluster --only makespan --jitter 0 0.3   up to 25 minutes a jitter
+    python -m benchmarks.cluster --only makespan --jitter 0 0.3   up to 25 minutes per jitter
     python -m benchmarks.cluster --only overhead                  5 to 15 minutes
     python -m benchmarks.cluster --only overhead --full           10,000 trials of a second: an hour
 
-Trials sleep. Each program runs alone in a process of its own, with a fresh Ray on loopback and a
-fresh folder. README.md in this folder says what is compared and how each figure is defined.
+Trials sleep. Each program runs alone in its own process, with a fresh Ray on loopback and a fresh
+folder. README.md in this folder describes the comparison and defines each figure.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from typing import Any
 from benchmarks import scheduling
 from benchmarks.scheduling import BARRIERS, Compared, Durations
 from benchmarks.versus_tune import attend, hardware, positive, say
-from orchestrator import experiment, sweep_file
-from orchestrator.plan import Plan, plan
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.resolve import resolve
+from orchestrator.sweep.load import load_sweep
 
 LAYERWISE = "layerwise"
 GRID, SHORT = "balanced", "digits"
-CPU = 0.01  # of a trial of the grid, beside its GPU: the processor is no resource here
+CPU = 0.01  # per trial of the grid, beside its GPU: processors do not limit the grid
 BOOKKEEPING_SLOTS, SOME, MANY = 16, 1_000, 10_000
 SLOTS, JITTERS, SEEDS = (8, 16, 32, 64, 128), (0.0, 0.1, 0.3), range(20)
 TESTS = {"Ray's own test": True, "Ray's own test, no loggers": False}
@@ -39,7 +40,7 @@ PARTS = ("simulation", "makespan", "overhead")
 
 
 def planned(sweep: str, *changes: str) -> Plan:
-    return plan(experiment.examine(*sweep_file.load(sweep, changes)))
+    return make_plan(resolve(*load_sweep(sweep, changes)))
 
 
 def write_settings(folder: Path, **settings: Any) -> None:
@@ -48,7 +49,7 @@ def write_settings(folder: Path, **settings: Any) -> None:
 
 
 def run(name: str, program: str, folder: Path) -> float:
-    """Run a program to its end; its wall time."""
+    """Run a program to its end. Return its wall time in seconds."""
     say(f"{name}, load {os.getloadavg()[0]:.1f}")
     line = [sys.executable, "-m", "benchmarks.cluster_programs", program, str(folder)]
     return attend(name, line, folder / "log.txt")
@@ -59,7 +60,7 @@ def run(name: str, program: str, folder: Path) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A plan and how long each of its trials sleeps: as a user expects it, and as it comes out."""
+    """A plan, with the expected and the real duration of each trial in seconds."""
 
     plan: Plan
     changes: tuple[str, ...]
@@ -71,12 +72,12 @@ class Grid:
     def of(
         cls, *, slots: int, base: float, jitter: float, seed: int, changes: Sequence[str] = ()
     ) -> Grid:
-        """`base` is what a base is expected to take, in seconds."""
+        """Build the grid. `base` is the expected duration of a base in seconds."""
         of_trial = (f"resources.default={{cpu: {CPU}, gpu: 1}}", *changes)
-        found = planned(GRID, *of_trial)
-        expected = {id: base * value for id, value in scheduling.expected(found).items()}
+        plan = planned(GRID, *of_trial)
+        expected = {id: base * value for id, value in scheduling.expected(plan).items()}
         return cls(
-            plan=found,
+            plan=plan,
             changes=of_trial,
             slots=slots,
             expected=expected,
@@ -89,9 +90,9 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Makespan:
-    """Of one program, in seconds, from when its workers were there; `outside` is the other time.
+    """Seconds of one program from the arrival of its workers; `outside` is the rest of its time.
 
-    `restarts` counts workers that were started while trials ran.
+    `restarts` counts workers that started while trials ran.
     """
 
     seconds: float
@@ -100,7 +101,7 @@ class Makespan:
 
 
 def makespan(folders: Iterable[Path], wall: float) -> Makespan:
-    """What the experiments of one program left in their folders."""
+    """Return the makespan of one program from the folders of its experiments."""
     seconds, restarts = 0.0, 0
     for folder in folders:
         asked = json.loads((folder / "settings.json").read_text())["seconds"]
@@ -112,7 +113,7 @@ def makespan(folders: Iterable[Path], wall: float) -> Makespan:
 
 
 def of_layerwise(grid: Grid, folder: Path) -> Makespan:
-    """One experiment, without a barrier."""
+    """Measure layerwise: one experiment, without a barrier."""
     write_settings(
         folder,
         seconds=grid.durations,
@@ -126,7 +127,7 @@ def of_layerwise(grid: Grid, folder: Path) -> Makespan:
 
 
 def of_barrier(name: str, grid: Grid, folder: Path) -> Makespan:
-    """Two experiments; the time between them is outside."""
+    """Measure plain Tune: two experiments. The time between them counts as outside."""
     parts = {f"part{number}": ids for number, ids in enumerate(grid.stages(name))}
     request = {"CPU": CPU, "GPU": 1}
     write_settings(folder, parts=list(parts), request=request, cpus=1, gpus=grid.slots)
@@ -137,16 +138,16 @@ def of_barrier(name: str, grid: Grid, folder: Path) -> Makespan:
 
 
 def measured(grid: Grid) -> dict[str, Makespan]:
-    """Every program with the same durations."""
+    """Measure every program with the same durations."""
     with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
-        found = {LAYERWISE: of_layerwise(grid, Path(scratch) / "layerwise")}
+        makespans = {LAYERWISE: of_layerwise(grid, Path(scratch) / "layerwise")}
         for number, name in enumerate(BARRIERS):
-            found[name] = of_barrier(name, grid, Path(scratch) / f"barrier{number}")
-    return found
+            makespans[name] = of_barrier(name, grid, Path(scratch) / f"barrier{number}")
+    return makespans
 
 
-def grid_table(grid: Grid, found: Mapping[str, Makespan]) -> str:
-    """Makespans by what is possible and by each other, as a Markdown table."""
+def grid_table(grid: Grid, makespans: Mapping[str, Makespan]) -> str:
+    """Return makespans by their bounds and by layerwise, as a Markdown table."""
     nodes = scheduling.nodes_of(grid.plan)
     least = scheduling.bound(nodes, grid.durations, grid.slots)
     ideal = {
@@ -160,8 +161,8 @@ def grid_table(grid: Grid, found: Mapping[str, Makespan]) -> str:
         "| restarts | outside s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, one in found.items():
-        by = (least.simple, least.tight, ideal[name], found[LAYERWISE].seconds)
+    for name, one in makespans.items():
+        by = (least.simple, least.tight, ideal[name], makespans[LAYERWISE].seconds)
         ratios = " | ".join(f"{one.seconds / seconds:.3f}" for seconds in by)
         lines.append(
             f"| {name} | {one.seconds:.1f} | {ratios} | {one.restarts} | {one.outside:.0f} |"
@@ -170,7 +171,7 @@ def grid_table(grid: Grid, found: Mapping[str, Makespan]) -> str:
 
 
 def simulation_table(rows: Iterable[Compared]) -> str:
-    """The same on a simulated clock, means over seeds."""
+    """Return the makespans of a simulated clock, means over seeds, as a Markdown table."""
     lines = [
         "| slots | jitter | × bound | × tight bound | tight × bound | × bound, lengths known "
         f"| {' | '.join(BARRIERS)} |",
@@ -188,9 +189,9 @@ def simulation_table(rows: Iterable[Compared]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
-    """Of one driver: seconds until every slot had a trial, from the beginning to the last end.
+    """Seconds of one driver: in all (`wall`), and until every slot had a trial (`warm_up`).
 
-    `trial` is a slot's time beyond a trial's second, from `warm_up` on.
+    After the warm-up, a slot spends `trial` seconds per trial beyond the one that it sleeps.
     """
 
     wall: float
@@ -199,7 +200,7 @@ class Overhead:
 
 
 def overhead(clock: Mapping[str, Any], slots: int) -> Overhead:
-    """The figures of `clock.json`: when the driver began, and when it saw trials start and end."""
+    """Return the figures of `clock.json`: the driver's begin, starts and ends of its trials."""
     begun, starts, ends = clock["begun"], clock["starts"], clock["ends"]
     assert len(starts) == len(ends), "a trial was started more than once, or is missing"
     full = filled(starts, ends, slots)
@@ -212,7 +213,7 @@ def overhead(clock: Mapping[str, Any], slots: int) -> Overhead:
 
 
 def filled(starts: Sequence[float], ends: Sequence[float], slots: int) -> float:
-    """When `slots` trials ran at once for the first time, or else as many as ever did."""
+    """Return the time at which `slots` trials first ran at once, or the most that ever did."""
     events = heapq.merge(((end, -1) for end in sorted(ends)), ((x, 1) for x in sorted(starts)))
     running, most, moment = 0, 0, min(starts)
     for when, change in events:
@@ -223,21 +224,21 @@ def filled(starts: Sequence[float], ends: Sequence[float], slots: int) -> float:
 
 
 def first_of(short: Plan, count: int) -> list[str]:
-    """The first trials in canonical order: whatever a trial needs comes before it."""
+    """Return the first trials in canonical order, in which parents come first."""
     return list(short.trials)[:count]
 
 
 def seeds_for(count: int) -> str:
-    """As many seeds as the grid of digits needs for so many trials."""
+    """Return the change of `seeds` that gives the grid of digits at least `count` trials."""
     return f"seeds={list(range(-(-count // 296)))}"
 
 
 def of_short(trials: int, slots: int, tests: Mapping[str, bool]) -> dict[str, Overhead]:
-    """Ours and forms of Ray's own test of bookkeeping, each with so many trials of a second.
+    """Measure layerwise and forms of Ray's own bookkeeping test with trials of one second.
 
-    `tests` says of each form whether it has Tune's loggers.
+    `tests` gives the forms by name, and whether each has Tune's loggers.
     """
-    found: dict[str, Overhead] = {}
+    overheads: dict[str, Overhead] = {}
     with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
         folder = Path(scratch) / "layerwise"
         ids = first_of(planned(SHORT, seeds_for(trials)), trials)
@@ -251,24 +252,24 @@ def of_short(trials: int, slots: int, tests: Mapping[str, bool]) -> dict[str, Ov
             gpus=0,
         )
         run(LAYERWISE, "layerwise", folder)
-        found[LAYERWISE] = overhead(json.loads((folder / "clock.json").read_text()), slots)
+        overheads[LAYERWISE] = overhead(json.loads((folder / "clock.json").read_text()), slots)
         for number, (name, loggers) in enumerate(tests.items()):
             folder = Path(scratch) / f"ray{number}"
             write_settings(folder, trials=trials, cpus=slots, loggers=loggers)
             run(name, "bookkeeping", folder)
-            found[name] = overhead(json.loads((folder / "clock.json").read_text()), slots)
-    return found
+            overheads[name] = overhead(json.loads((folder / "clock.json").read_text()), slots)
+    return overheads
 
 
-def overhead_table(found: Mapping[str, Overhead], trials: int, slots: int) -> str:
-    """Wall time by what is possible and by that of Ray's own test, as a Markdown table."""
-    ideal, own = trials / slots, found[next(iter(TESTS))]
+def overhead_table(overheads: Mapping[str, Overhead], trials: int, slots: int) -> str:
+    """Return wall times by the ideal and by Ray's own test, as a Markdown table."""
+    ideal, own = trials / slots, overheads[next(iter(TESTS))]
     lines = [
         f"{trials} trials of 1 s, {slots} slots\n",
         "| | wall s | × ideal | × Ray's own test | warm-up s | overhead a trial, ms |",
         "|---|---|---|---|---|---|",
     ]
-    for name, one in found.items():
+    for name, one in overheads.items():
         lines.append(
             f"| {name} | {one.wall:.1f} | {one.wall / ideal:.3f} | {one.wall / own.wall:.3f} "
             f"| {one.warm_up:.1f} | {1000 * one.trial:.0f} |"
@@ -280,30 +281,30 @@ def overhead_table(found: Mapping[str, Overhead], trials: int, slots: int) -> st
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts of it")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to measure")
     parser.add_argument("--slots", type=positive, default=64, help="GPUs of the grid (default 64)")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="what a base of the grid takes (default 60)"
+        "--seconds", type=float, default=60.0, help="duration of a base of the grid (default 60)"
     )
     parser.add_argument(
         "--jitter",
         type=float,
         nargs="+",
         default=[0.1],
-        help="deviation of the logarithm of durations (default 0.1)",
+        help="standard deviation of the logarithm of durations (default 0.1)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the jitter")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the jitter")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--trials", type=positive, default=SOME, help="short ones (default 1000)")
+    size.add_argument("--trials", type=positive, default=SOME, help="short trials (default 1000)")
     size.add_argument(
         "--full",
         action="store_const",
         const=MANY,
         dest="trials",
-        help="10,000 short trials; Ray's own test as it is, and not without loggers",
+        help="10,000 short trials, and Ray's own test with its loggers only",
     )
     return parser.parse_args(arguments)
 
@@ -324,8 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(f"(a base takes {chosen.seconds:g} s, jitter {jitter:g}, seed {chosen.seed})\n")
     if "overhead" in chosen.only:
         tests = {name: on for name, on in TESTS.items() if on or chosen.trials < MANY}
-        found = of_short(chosen.trials, BOOKKEEPING_SLOTS, tests)
-        say(f"\n{overhead_table(found, chosen.trials, BOOKKEEPING_SLOTS)}\n")
+        overheads = of_short(chosen.trials, BOOKKEEPING_SLOTS, tests)
+        say(f"\n{overhead_table(overheads, chosen.trials, BOOKKEEPING_SLOTS)}\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The programs that `cluster.py` compares, each the driver of a fresh Ray of its own.
+"""Programs that `cluster.py` compares. Each is the driver of a fresh Ray.
 
     python -m benchmarks.cluster_programs layerwise|barrier|bookkeeping FOLDER
 
-FOLDER holds what `cluster.py` wrote for it, `settings.json`.
+`cluster.py` wrote `settings.json` in FOLDER.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.sleeping import plain, settings
 
 
 class Clock:
-    """When a driver began, and when it saw trials start and end. Progress of a run, too."""
+    """Times at which a driver began and saw trials start and end; the progress of a run."""
 
     def __init__(self) -> None:
         self.begun: float | None = None
@@ -27,13 +27,13 @@ class Clock:
         self.ends: list[float] = []
 
     def begin(self) -> None:
-        """Ray is there, and the driver looks for its first trial. Only the first call counts."""
+        """Note that the driver looks for its first trial. Only the first call counts."""
         self.begun = self.begun or time.time()
 
     def started(self, trial: Any) -> None:  # noqa: ARG002
         self.starts.append(time.time())
 
-    def ended(self, trial: Any, ending: Any, message: str) -> None:
+    def ended(self, trial: Any, ending: Any, message: str, accuracy: Any = None) -> None:  # noqa: ARG002
         self.ends.append(time.time())
         assert ending.value == "complete", f"{trial}: {message}"
 
@@ -41,38 +41,41 @@ class Clock:
         raise AssertionError(f"{trial} is {state}: {reason}")
 
     def write(self, folder: Path) -> None:
-        """Leave `clock.json`."""
-        found = {"begun": self.begun, "starts": self.starts, "ends": self.ends}
-        (folder / "clock.json").write_text(json.dumps(found))
+        """Write `clock.json`."""
+        times = {"begun": self.begun, "starts": self.starts, "ends": self.ends}
+        (folder / "clock.json").write_text(json.dumps(times))
 
 
 def layerwise(folder: Path) -> None:
-    """Our way: plan, run, frontier, searcher and scheduler of ours, and the store."""
+    """Run layerwise: its plan, run, frontier, searcher, scheduler and store."""
+    from orchestrator.cluster import Cluster, launch, prepare
+
+    prepare(address=None)  # the next import brings Ray
     from benchmarks.sleeper import Sleeper
-    from orchestrator import experiment, sweep_file
-    from orchestrator.launch import Cluster, launch
-    from orchestrator.plan import plan
-    from orchestrator.run import Run
-    from orchestrator.store import Store
+    from orchestrator.execution.run import Run
+    from orchestrator.plan.plan import make_plan
+    from orchestrator.plan.resolve import resolve
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.load import load_sweep
 
     asked, clock = settings(folder), Clock()
 
     class Timed(Run):
-        """One that says when it was first asked for a job."""
+        """A run that notes the time at which it was first asked for a job."""
 
         def take(self) -> Any:
             clock.begin()
             return super().take()
 
-    planned = plan(experiment.examine(*sweep_file.load(asked["sweep"], asked["changes"])))
-    run = Timed(planned, Store(folder / "store"), clock, only=asked["seconds"])
+    planned = make_plan(resolve(*load_sweep(asked["sweep"], asked["changes"])))
+    run = Timed.open(planned, Store(folder / "store"), clock, only=asked["seconds"])
     launch(run, Cluster(cpus=asked["cpus"], gpus=asked["gpus"]), Sleeper)
     clock.write(folder)
 
 
 def barrier(folder: Path) -> None:
-    """Plain Tune: an experiment for each folder below, one after the other."""
-    from orchestrator.launch import Cluster, connect
+    """Run plain Tune: an experiment per folder below, one after the other."""
+    from orchestrator.cluster import Cluster, connect
 
     asked = settings(folder)
     with connect(Cluster(cpus=asked["cpus"], gpus=asked["gpus"])):
@@ -91,7 +94,7 @@ def barrier(folder: Path) -> None:
 
 
 def bookkeeping(folder: Path) -> None:
-    """Ray's own test of bookkeeping, as its releases run it, on loopback with a token."""
+    """Run Ray's own bookkeeping test as its releases run it, on loopback with a token."""
     asked = settings(folder)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "100"  # as the release test sets it
     os.environ["TEST_OUTPUT_JSON"] = str(folder / "tune_test.json")

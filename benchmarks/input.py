@@ -1,10 +1,10 @@
-"""Images a second that reach the device: packed, unpacked, and through a torch DataLoader.
+"""Images per second that reach the device: packed, unpacked, and through a torch DataLoader.
 
     python -m benchmarks.input [--images 1024] [--batch 64] [--repeat 3] [--workers CORES]
 
 All three give the same batches of float images: random crops of 227 from 256, mirrored, less the
-mean image. The JPEGs, about 500×400 as ImageNet's are, are made on the spot. Then CaffeNet is
-trained from the pack, to tell which share of its time it waits for images.
+mean image. The benchmark draws the JPEGs, about 500×400 like those of ImageNet. Then it trains
+CaffeNet from the pack, and measures the share of its time that it waits for images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.batches import Batches, TaskData, task_data
+from benchmarks.device import synchronise
+from trainers.batches import Batches
 from trainers.config import (
     DatasetRef,
     NetworkRef,
@@ -38,6 +39,7 @@ from trainers.datasets import load
 from trainers.datasets.sets import Stored
 from trainers.learner import Learner
 from trainers.packing import pack
+from trainers.task_data import TaskData, task_data
 
 CLASSES = 4
 SIDE, CROP = 256, 227
@@ -47,7 +49,7 @@ WAY_ORDER = (PACKED, UNPACKED, LOADER)
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is measured. `shrink` divides the widths of the network that is trained."""
+    """Size of the measurement. `shrink` divides the widths of the trained network."""
 
     images: int
     batch: int
@@ -61,17 +63,18 @@ class Size:
 
 
 def draw(folder: Path, images: int) -> None:
-    """`images` training JPEGs and one for test of each class, of about ImageNet's size in bytes."""
-    for subset, count in (("train", images // CLASSES), ("val", 1)):
+    """Draw `images` training JPEGs and a test JPEG per class, in bytes about as ImageNet's."""
+    sets = (("train", images // CLASSES), ("val", 1))
+    for seed, (subset, count) in enumerate(sets):
         for label in range(CLASSES):
             (folder / subset / f"class{label}").mkdir(parents=True)
             for index in range(count):
                 path = folder / subset / f"class{label}" / f"{index:05d}.jpg"
-                photo(np.random.RandomState([label, index])).save(path, "JPEG", quality=90)
+                photo(np.random.RandomState([seed, label, index])).save(path, "JPEG", quality=90)
 
 
 def photo(random: np.random.RandomState) -> Any:
-    """A picture of soft shapes under grain: 400 to 600 pixels wide, 300 to 500 high."""
+    """Draw soft shapes under grain, 400 to 600 pixels wide and 300 to 500 high."""
     from PIL import Image
 
     width, height = int(random.randint(400, 601)), int(random.randint(300, 501))
@@ -82,9 +85,8 @@ def photo(random: np.random.RandomState) -> Any:
 
 
 def training(folder: Path, size: Size) -> Training:
-    """CaffeNet by the paper's recipe, on these images."""
-    found = load(_reference(""), str(folder))
-    dataset = _reference(found.fingerprint)
+    """Return a training of CaffeNet by the paper's recipe, on these images."""
+    dataset = _reference(load(_reference(""), str(folder)).fingerprint)
     shrink = {"shrink": size.shrink} if size.shrink > 1 else {}
     return Training(
         target=Task(dataset=dataset, classes=tuple(range(CLASSES))),
@@ -109,35 +111,35 @@ def _reference(fingerprint: str) -> DatasetRef:
 
 
 def packed_beside(folder: Path, images: Stored, size: Size) -> Path:
-    """A second folder with the same images, and their pack."""
+    """Make a second folder with the same images and their pack."""
     other = folder.with_name("packed")
     other.mkdir()
     for subset in ("train", "val"):
         (other / subset).symlink_to(folder / subset)
     began = time.perf_counter()
-    pack(images, other / "packs", workers=size.workers, allow_corrupt=False, told=lambda *_: None)
+    pack(images, other / "packs", workers=size.workers)
     seconds = time.perf_counter() - began
     print(f"packed {size.images + CLASSES} images in {seconds:.1f} s, once for all trainings")
     return other
 
 
-# The ways: each gives batch after batch on the device -------------------------------------------
+# Ways to the device: each yields batches --------------------------------------------------------
 
 
 def streamed(one: Training, data: TaskData, size: Size) -> Iterator[torch.Tensor]:
-    """This program's batches, from wherever `data` has its images."""
+    """Yield this program's batches, from a pack or from files."""
     with contextlib.closing(Batches(one, data, size.workers)) as batches:
         for step in range(10**6):
             yield batches(step)[0]
 
 
 def loaded(folder: Path, mean: torch.Tensor, size: Size) -> Iterator[torch.Tensor]:
-    """What most people write: `ImageFolder`, transforms and a `DataLoader`."""
+    """Yield batches as most people do: `ImageFolder`, transforms and a `DataLoader`."""
     from torch.utils.data import DataLoader
     from torchvision import datasets
     from torchvision.transforms import v2
 
-    where = mean.device
+    device = mean.device
     transform = v2.Compose(
         [
             v2.Resize((SIDE, SIDE)),
@@ -155,33 +157,28 @@ def loaded(folder: Path, mean: torch.Tensor, size: Size) -> Iterator[torch.Tenso
         drop_last=True,
         num_workers=size.workers,
         persistent_workers=True,
-        pin_memory=where.type == "cuda",
+        pin_memory=device.type == "cuda",
     )
     while True:
         for images, _ in loader:
-            yield images.to(where, non_blocking=True)
+            yield images.to(device, non_blocking=True)
 
 
 def rate(batches: Iterator[torch.Tensor], size: Size, device: torch.device) -> float:
-    """Images a second over one epoch, after one that is not counted."""
-    each = size.images // size.batch
-    for _ in range(each):
+    """Return images per second over one epoch, after an epoch to warm up."""
+    batches_per_epoch = size.images // size.batch
+    for _ in range(batches_per_epoch):
         next(batches)
     synchronise(device)
     began = time.perf_counter()
-    for _ in range(each):
+    for _ in range(batches_per_epoch):
         next(batches)
     synchronise(device)
-    return each * size.batch / (time.perf_counter() - began)
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return batches_per_epoch * size.batch / (time.perf_counter() - began)
 
 
 def share_of_wait(one: Training, data: TaskData, size: Size) -> tuple[float, float]:
-    """The part of a training's steps that it waits for images, and its images a second."""
+    """Return the share of a training's time spent on waiting for images, and images per second."""
     device = data.train.labels.device
     with contextlib.closing(Learner(one, data, None, 0, size.workers)) as learner:
         learner.step(0, 1e-4)
@@ -196,7 +193,7 @@ def share_of_wait(one: Training, data: TaskData, size: Size) -> tuple[float, flo
 
 
 def measure(size: Size, device: torch.device, folder: Path) -> dict[str, list[float]]:
-    """Images a second of each way, repeated; the order turns around every time."""
+    """Return images per second of each way and repetition. Every other one reverses the order."""
     one = training(folder, size)
     stored = load(one.target.dataset, str(folder)).stored
     assert stored is not None
@@ -212,33 +209,34 @@ def measure(size: Size, device: torch.device, folder: Path) -> dict[str, list[fl
         UNPACKED: lambda: streamed(one, unpacked, size),
         LOADER: lambda: loaded(folder, mean, size),
     }
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for repetition in range(size.repeat):
         for way in list(ways)[:: -1 if repetition % 2 else 1]:
             with contextlib.closing(ways[way]()) as batches:  # type: ignore[type-var]
-                found[way].append(rate(batches, size, device))
+                rates[way].append(rate(batches, size, device))
     share, speed = share_of_wait(one, packed, size)
     print(f"training from the pack waits {100 * share:.2f} % of its time, at {speed:,.0f} images/s")
-    return found
+    return rates
 
 
-def table(found: dict[str, list[float]]) -> str:
-    """Medians, and the packed way's as a multiple of each, in the same repetition."""
+def table(rates: dict[str, list[float]]) -> str:
+    """Return medians, and medians of the packed way by each way in the same repetition."""
     lines = ["| | images/s | packed is × |", "|---|---|---|"]
-    for way, speeds in found.items():
+    for way, speeds in rates.items():
         times = statistics.median(
-            ours / theirs for ours, theirs in zip(found[PACKED], speeds, strict=True)
+            ours / theirs for ours, theirs in zip(rates[PACKED], speeds, strict=True)
         )
         lines.append(f"| {way} | {statistics.median(speeds):,.0f} | {times:.2f} |")
     return "\n".join(lines)
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.input", description=__doc__)
-    parser.add_argument("--images", type=int, default=1024, help="training images that are drawn")
+    parser.add_argument("--images", type=int, default=1024, help="training images to draw")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8, help="of the training that may wait")
+    parser.add_argument("--steps", type=int, default=8, help="steps of the training from the pack")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--shrink", type=int, default=1, help="a narrower network, to try it out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -259,8 +257,8 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="layerwise-input-") as scratch:
         folder = Path(scratch) / "images"
         draw(folder, size.images)
-        bytes_each = sum(f.stat().st_size for f in folder.glob("train/*/*")) / size.images
-        print(f"{size.images} JPEGs of {bytes_each / 1e3:.0f} kB each, {size.workers} workers")
+        bytes_per_image = sum(f.stat().st_size for f in folder.glob("train/*/*")) / size.images
+        print(f"{size.images} JPEGs of {bytes_per_image / 1e3:.0f} kB each, {size.workers} workers")
         print(table(measure(size, device, folder)))
 
 

@@ -1,4 +1,4 @@
-"""What the paper's 163 networks cost at given speeds: each kind of training and how many of it."""
+"""Cost of the paper's 163 networks at given speeds, by kind of training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 BATCH = 256
 TESTED = 50_000  # images of a test
 TEST_EVERY = 1000  # iterations
-LONG, SHORT = 450_000, 200_000  # iterations of a network; of one with fewer images
+LONG, SHORT = 450_000, 200_000  # iterations; SHORT with fewer images per class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Images a second: learning in full, with n frozen layers, and in tests."""
+    """Images per second: in full training, with n frozen layers, in tests."""
 
     full: float
     frozen: dict[int, float]
@@ -39,7 +39,7 @@ def _each(networks: int) -> dict[int, int]:
 
 
 # The planned networks (yosinski/convnet_transfer, README and results/): 10 bases, 140 transfers,
-# one base of all classes, 12 of it with fewer images a class.
+# one base of all classes, and 12 of all classes with fewer images per class.
 CONDITIONS = (
     Condition(name="bases of halves", full=10),
     Condition(name="base of all classes", full=1),
@@ -53,7 +53,7 @@ CONDITIONS = (
 
 
 def hours(condition: Condition, rates: Rates) -> float:
-    """Hours of one device: training, and a test every thousand iterations."""
+    """Return hours of one device for training, and for a test per thousand iterations."""
     images = condition.iterations * BATCH
     seconds = condition.full * images / rates.full if condition.full else 0.0
     for n, networks in (condition.frozen or {}).items():

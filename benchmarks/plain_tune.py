@@ -2,9 +2,10 @@
 
     python -m benchmarks.plain_tune --splits 1 --out rows.json [--reuse-actors]
 
-Two experiments one after the other: first the networks that need no base, then those that copy
-layers of one. Images, splits and the network are those of `trainers`, so that both programs train
-the same; everything else is plain torch and plain Tune. Nothing of `orchestrator` is used.
+Two experiments run one after the other: first the networks that need no base, then the networks
+that copy layers of a base. Images, splits and the network come from `trainers`, so that both
+programs train the same networks. Everything else is plain torch and plain Tune: nothing comes from
+`orchestrator`.
 """
 
 from __future__ import annotations
@@ -59,19 +60,19 @@ Weights = Mapping[str, torch.Tensor]
 
 
 def spaces(splits: int) -> tuple[Space, Space]:
-    """What each of the two experiments searches through, every combination of it."""
+    """Return the search spaces of the two experiments; each trains every combination."""
     halves: Space = {"split": list(range(splits)), "target": ["A", "B"]}
     return halves | {"treatment": WITHOUT_BASE}, halves | {"treatment": WITH_BASE}
 
 
 def networks(space: Space) -> Iterator[dict[str, Any]]:
-    """The combinations, as `grid_search` will make them."""
+    """Yield the combinations that `grid_search` makes."""
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
 
 
 def name(config: Mapping[str, Any]) -> str:
-    """`A3B+ s2`: the first 3 layers from A, fine-tuned on B, split 2."""
+    """Return a name such as `A3B+ s2`: the first 3 layers from A, fine-tuned on B, split 2."""
     (treatment, n), target, split = config["treatment"], config["target"], config["split"]
     if n == 0:
         return f"{target}{'-long' if treatment == 'base_long' else ''} s{split}"
@@ -80,20 +81,21 @@ def name(config: Mapping[str, Any]) -> str:
 
 
 def source_of(config: Mapping[str, Any]) -> str:
-    """The half whose base the layers are copied from."""
+    """Return the half whose base the layers are copied from."""
     target: str = config["target"]
     return target if config["treatment"][0].startswith("selffer") else {"A": "B", "B": "A"}[target]
 
 
 def load_tasks(splits: int) -> dict[str, Task]:
-    """Normalised images and labels 0..4 of each half, such as `A0`, for training and evaluation."""
+    """Return normalised images and labels 0..4 of each set, by half and split such as `A0`."""
     data = digits(**DATA)
     tasks: dict[str, Task] = {}
     for number, half in itertools.product(range(splits), "AB"):
         classes = torch.tensor(random_split(number, 10).half(half))
         task = {}
         for subset in ("train", "validation", "test"):
-            images, labels = map(torch.from_numpy, vars(data.subset(subset)).values())
+            one = data.subset(subset)
+            images, labels = torch.from_numpy(one.images), torch.from_numpy(one.labels)
             keep = torch.isin(labels, classes)
             task[subset] = images[keep], torch.searchsorted(classes, labels[keep])
         deviation, average = torch.std_mean(task["train"][0])
@@ -104,7 +106,7 @@ def load_tasks(splits: int) -> dict[str, Task]:
 
 
 def build(config: Mapping[str, Any], bases: Mapping[str, Weights]) -> nn.Sequential:
-    """A network with He initialisation, its first layers copied from a base and frozen as asked."""
+    """Build a network with He initialisation; copy and freeze its first layers as `config` says."""
     torch.manual_seed(zlib.crc32(name(config).encode()))
     network = nn.Sequential(*conv8(classes=5, shape=(1, 12, 12), **NETWORK))
     for module in network.modules():
@@ -125,7 +127,7 @@ def build(config: Mapping[str, Any], bases: Mapping[str, Weights]) -> nn.Sequent
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up, then a half cosine."""
+    """Return the factor of the rate: a linear warm-up, then a half cosine."""
     warmup = round(WARMUP * steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -134,7 +136,7 @@ def rate_factor(step: int, steps: int) -> float:
 
 @torch.no_grad()
 def evaluate(network: nn.Sequential, batch: Images) -> tuple[float, float]:
-    """Mean loss and top-1."""
+    """Return the mean loss and top-1."""
     images, labels = batch
     network.eval()
     scores = network(images)
@@ -144,7 +146,7 @@ def evaluate(network: nn.Sequential, batch: Images) -> tuple[float, float]:
 
 
 def train(config: dict[str, Any], tasks: Mapping[str, Task], bases: Mapping[str, Weights]) -> None:
-    """Train one network: the function trainable. It also reports when it worked on what."""
+    """Train one network, as Tune's function trainable. Reports the seconds of its work too."""
     from ray import tune
 
     started = time.time()
@@ -213,7 +215,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--cpus", type=int, help="CPUs of the local Ray, all of them by default")
     parser.add_argument("--reuse-actors", action="store_true")
-    parser.add_argument("--out", type=Path, required=True, help="where the rows go, as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the rows")
     arguments = parser.parse_args()
 
     # Ray listens on every interface: the token, read when Ray is imported, keeps others out.

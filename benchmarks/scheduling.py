@@ -1,4 +1,4 @@
-"""How long a grid takes on a number of slots: durations, lower bounds, a simulated clock.
+"""Makespan of a grid on a number of slots: durations, lower bounds, a simulated clock.
 
 Pure: no Ray, no disk, no time. `cluster.py` measures the same grid on a real Ray.
 """
@@ -12,24 +12,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from orchestrator.budget import K20, budget
-from orchestrator.frontier import Ending, Frontier, Node
-from orchestrator.plan import Plan
+from orchestrator.execution.frontier import Frontier, Node
+from orchestrator.plan.cost import K20, budget
+from orchestrator.plan.plan import Plan
+from orchestrator.states import Ending
 
 Durations = Mapping[str, float]  # of trials by id, in any unit
 
 
 def expected(plan: Plan) -> dict[str, float]:
-    """What each trial takes on the paper's own GPU, evaluations included, by a base's duration."""
+    """Return each trial's duration on the paper's own GPU, evaluations included, in mean bases."""
     hours = budget(plan, {id: [id] for id in plan.trials}, (), K20)["treatments"]
     bases = [hours[id] for id, t in plan.trials.items() if t.training.treatment.kind == "base"]
     return {id: hours[id] / (sum(bases) / len(bases)) for id in plan.trials}
 
 
 def jittered(durations: Durations, jitter: float, seed: int) -> dict[str, float]:
-    """The same times log-normal factors of mean 1; `jitter` is their logarithm's deviation.
+    """Return durations times log-normal factors of mean 1.
 
-    The factor of a trial depends on its id and the seed alone, so every program sees the same.
+    `jitter` is the standard deviation of a factor's logarithm. The factor depends on the trial's id
+    and the seed alone, so every program gets the same durations.
     """
     return {
         id: seconds * math.exp(jitter * random.Random(f"{seed} {id}").gauss() - jitter**2 / 2)
@@ -38,7 +40,7 @@ def jittered(durations: Durations, jitter: float, seed: int) -> dict[str, float]
 
 
 def nodes_of(plan: Plan) -> dict[str, Node]:
-    """The graph as the product sees it: ordered by FLOPs, whatever the durations will be."""
+    """Return the graph as layerwise schedules it: by FLOPs, not by durations."""
     return {
         id: Node((trial.parent,) if trial.parent else (), plan.flops(trial), trial.request)
         for id, trial in plan.trials.items()
@@ -47,9 +49,9 @@ def nodes_of(plan: Plan) -> dict[str, Node]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Why no schedule can be shorter: a path of the graph, all the work, the work behind bases.
+    """Lower bounds of a makespan: a path of the graph, all the work, the work behind bases.
 
-    `idle` joins the three: at any moment, only so much work can have been done as was ready.
+    `idle` joins the three: at any moment, no more work can be done than was ready before.
     """
 
     path: float
@@ -67,7 +69,7 @@ class Bound:
 
 
 def bound(nodes: Mapping[str, Node], durations: Durations, slots: int) -> Bound:
-    """Lower bounds of the makespan. `nodes` come parents first."""
+    """Return lower bounds of the makespan. In `nodes`, parents come first."""
     ready: dict[str, float] = {}  # at the earliest
     for id, node in nodes.items():
         ready[id] = max((ready[p] + durations[p] for p in node.parents), default=0.0)
@@ -89,26 +91,26 @@ def bound(nodes: Mapping[str, Node], durations: Durations, slots: int) -> Bound:
 
 
 def knowing(nodes: Mapping[str, Node], durations: Durations) -> dict[str, Node]:
-    """The same graph for a frontier that orders by what trials will take, and not by FLOPs."""
+    """Return the graph for a frontier that orders by durations instead of FLOPs."""
     return {id: replace(node, cost=durations[id]) for id, node in nodes.items()}
 
 
 def simulated(nodes: Mapping[str, Node], durations: Durations, slots: int) -> float:
-    """The makespan of the real frontier on a simulated clock: workers cost nothing to start."""
+    """Return the makespan of the real frontier on a simulated clock, with workers at no cost."""
     frontier, now = Frontier(nodes), 0.0
     running: list[tuple[float, int]] = []
-    jobs = []
+    attempts = []
     while not frontier.done:
-        while len(running) < slots and (job := frontier.take()) is not None:
-            jobs.append(job)
-            heapq.heappush(running, (now + durations[job.trials[0]], len(jobs) - 1))
+        while len(running) < slots and (attempt := frontier.take()) is not None:
+            attempts.append(attempt)
+            heapq.heappush(running, (now + durations[attempt.item], len(attempts) - 1))
         now, number = heapq.heappop(running)
-        frontier.finish(jobs[number], {jobs[number].trials[0]: (Ending.COMPLETE, "")})
+        frontier.finish(attempts[number], Ending.COMPLETE, "")
     return now
 
 
 def listed(durations: Iterable[float], slots: int) -> float:
-    """The makespan of independent trials that start in this order, each on the first free slot."""
+    """Return the makespan of independent trials, each on the first free slot, in order."""
     free = [0.0] * slots
     for seconds in durations:
         heapq.heapreplace(free, free[0] + seconds)
@@ -117,7 +119,7 @@ def listed(durations: Iterable[float], slots: int) -> float:
 
 Stages = tuple[list[str], list[str]]
 
-# What a user puts beside the bases, in the first of two experiments; the rest needs none of it.
+# Kinds of trials that a user trains in the first of two experiments, by the name of the barrier.
 BARRIERS: Mapping[str, frozenset[str]] = {
     "random and base_long beside the bases": frozenset({"base", "base_long", "random"}),
     "random beside the bases, base_long after": frozenset({"base", "random"}),
@@ -125,7 +127,7 @@ BARRIERS: Mapping[str, frozenset[str]] = {
 
 
 def stages(plan: Plan, durations: Durations, first: frozenset[str]) -> Stages:
-    """Two experiments with a barrier between them, the longest expected trials first in each."""
+    """Return two experiments with a barrier between them, each with its longest trials first."""
     kinds = {id: trial.training.treatment.kind for id, trial in plan.trials.items()}
     longest = sorted(plan.trials, key=lambda id: -durations[id])
     return (
@@ -135,16 +137,17 @@ def stages(plan: Plan, durations: Durations, first: frozenset[str]) -> Stages:
 
 
 def with_barrier(both: Stages, durations: Durations, slots: int) -> float:
-    """The makespan of two experiments one after the other, on a simulated clock."""
+    """Return the makespan of two experiments one after the other, on a simulated clock."""
     return sum(listed([durations[id] for id in ids], slots) for ids in both)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """On the simulated clock, means over seeds: ours by both bounds; with each barrier by ours.
+    """Makespans on the simulated clock, means over seeds.
 
-    `floor` is the tight bound by the simple one, which no schedule goes below; `known` is ours by
-    the simple one if durations were known beforehand.
+    `simple` and `tight` are layerwise by each bound, `barriers` each barrier by layerwise. `floor`
+    is the tight bound by the simple bound: no schedule is below it. `known` is layerwise by the
+    simple bound if the durations were known beforehand.
     """
 
     slots: int
@@ -157,7 +160,7 @@ class Compared:
 
 
 def compared(plan: Plan, slots: int, jitter: float, seeds: Sequence[int]) -> Compared:
-    """Ours and both barriers on the simulated clock, with the same durations."""
+    """Compare layerwise and both barriers on the simulated clock, with the same durations."""
     nodes, plain = nodes_of(plan), expected(plan)
     drawn = [jittered(plain, jitter, seed) for seed in seeds]
     ours = [simulated(nodes, durations, slots) for durations in drawn]

@@ -1,14 +1,14 @@
-"""Does searching the schedule of fine-tuning pay? Measured on digits.
+"""The gain of a searched schedule of fine-tuning, measured on digits.
 
     python -m benchmarks.search --store FOLDER [--cpus N] [--repeats K] [--only held-out|samplers]
 
-Two claims, each from networks in the store below FOLDER; the same command goes on after a stop.
+Two measurements with networks in the store below FOLDER. After a stop, the same command continues.
 
-held-out   One search on two splits, then every fine-tuned network of ten other splits with the
-           schedule that it chose and with the sweep's own: the paired difference of test top-1.
-samplers   K small searches by TPE and K by random sampling, pairs of equal splits, first trials and
-           training steps: the ratio of the error (1 − top-1) that their choices end with, on what
-           was searched (validation) and on a split that was not (test).
+held-out   One search on two splits. Then every fine-tuned network of ten other splits, once with
+           the chosen schedule and once with the sweep's own: the paired difference of test top-1.
+samplers   K small searches by TPE and K by random sampling, in pairs of equal splits, first trials
+           and training steps. The ratio of the errors (1 − top-1) of their choices, on the searched
+           split (validation) and on another split (test).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HELD_OUT = (
     "layers=1..7",
     "treatments=[base, selffer+, transfer+]",
 )
-SMALL = (  # 32 trials of two networks of 150 steps, from a schedule that leaves room
+SMALL = (  # 32 trials of two networks of 150 steps, from a schedule that can be improved
     "network={name: conv8, conv: [8, 16, 16], pool: [1, 3], fc: [32]}",
     "layers=[2]",
     "treatments=[base, selffer+, transfer+]",
@@ -54,12 +54,12 @@ SMALL = (  # 32 trials of two networks of 150 steps, from a schedule that leaves
     "fine_tune.search.compare=false",
 )
 SAMPLERS = ("tpe", "random")
-SEEDS = 1000  # of random splits, which give most of the 126 divisions of ten digits into halves
+SEEDS = 1000  # seeds of random splits: most of the 126 divisions of ten digits into halves
 
 
 @dataclass(frozen=True)
 class Small:
-    """How one small search ended: errors of its choice, and the training steps that it took."""
+    """Result of one small search: the errors of its choice, and its training steps."""
 
     sampler: str
     repeat: int
@@ -69,9 +69,9 @@ class Small:
 
 
 def changes(sampler: str, repeat: int) -> list[str]:
-    """What makes the sweep `digits_search` the small search of a repetition.
+    """Return the changes of the sweep `digits_search` for the small search of a repetition.
 
-    A pair has the splits, the networks and the first trials in common; only the sampler differs.
+    A pair has equal splits, networks and first trials. Only the sampler differs.
     """
     searched, reported = distinct(repeat)
     return [
@@ -85,35 +85,36 @@ def changes(sampler: str, repeat: int) -> list[str]:
 
 
 def distinct(repeat: int) -> tuple[int, int]:
-    """Seeds of two splits with other halves, which no other repetition has."""
+    """Return seeds of two splits with different halves, which no other repetition uses."""
     seeds = divisions()
     return seeds[2 * repeat], seeds[2 * repeat + 1]
 
 
 @functools.lru_cache(maxsize=1)
 def divisions() -> list[int]:
-    """Seeds of random splits of ten digits, one of each division."""
+    """Return seeds of random splits of ten digits, one per division."""
     from trainers.splits import random_split
 
-    seen: dict[frozenset[tuple[int, ...]], int] = {}
+    seeds: dict[frozenset[tuple[int, ...]], int] = {}
     for seed in range(SEEDS):
         split = random_split(seed, 10)
-        seen.setdefault(frozenset((split.a, split.b)), seed)
-    return sorted(seen.values())
+        seeds.setdefault(frozenset((split.a, split.b)), seed)
+    return sorted(seeds.values())
 
 
 def small_search(sampler: str, repeat: int, folder: str) -> Small:
-    """Carry out one small search and what waits for it, in this process."""
-    from orchestrator import experiment, sweep_file
-    from orchestrator.inline import run_inline
-    from orchestrator.plan import plan
-    from orchestrator.run import Run
-    from orchestrator.search.showing import rows_of
-    from orchestrator.search.study import best
-    from orchestrator.store import Store
+    """Run one small search and the trials that wait for it, in this process."""
+    from orchestrator.execution.inline import run_inline
+    from orchestrator.execution.run import Run
+    from orchestrator.plan.plan import make_plan
+    from orchestrator.plan.resolve import resolve
+    from orchestrator.plan.study import best
+    from orchestrator.report.search_status import rows_of
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.load import load_sweep
 
-    loaded = sweep_file.load("digits_search", changes(sampler, repeat))
-    planned = plan(experiment.examine(*loaded))
+    loaded = load_sweep("digits_search", changes(sampler, repeat))
+    planned = make_plan(resolve(*loaded))
     store = Store(Path(folder) / f"{sampler}-{repeat}")
     run = Run(planned, store, Quiet())
     run_inline(run)
@@ -135,17 +136,17 @@ def small_search(sampler: str, repeat: int, folder: str) -> Small:
 
 
 class Quiet:
-    """Progress that says nothing."""
+    """Progress without output."""
 
     def started(self, trial: Any) -> None: ...
 
-    def ended(self, trial: Any, ending: Any, message: str) -> None: ...
+    def ended(self, trial: Any, ending: Any, message: str, accuracy: Any = None) -> None: ...
 
     def given_up(self, trial: Any, state: Any, reason: str) -> None: ...
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """The geometric mean of first by second, with Student's t interval (95 %) of its logarithm."""
+    """Return the geometric mean of first by second, with a 95 % t interval of its logarithm."""
     logs = [math.log(first / second) for first, second in pairs]
     mean, count = statistics.mean(logs), len(logs)
     half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(count)
@@ -158,21 +159,20 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 
 def samplers(folder: Path, repeats: int, cpus: int) -> dict[str, Any]:
-    """The small searches; the errors of TPE's choices by those of random sampling."""
+    """Run the small searches. Return the errors of TPE's choices by those of random sampling."""
     jobs = [(sampler, repeat) for repeat in range(repeats) for sampler in SAMPLERS]
     context = multiprocessing.get_context("spawn")
-    found: dict[tuple[str, int], Small] = {}
+    results: dict[tuple[str, int], Small] = {}
     with ProcessPoolExecutor(cpus, mp_context=context) as pool:
         running = [pool.submit(small_search, *job, str(folder)) for job in jobs]
         for job, future in zip(jobs, running, strict=True):
-            found[job] = future.result()
-            one = found[job]
+            results[job] = one = future.result()
             print(
                 f"{job[0]} {job[1]}: error {100 * one.searched:.1f} % where it searched, "
                 f"{100 * one.held_out:.1f} % held out, {one.steps} steps",
                 flush=True,
             )
-    pairs = [tuple(found[sampler, repeat] for sampler in SAMPLERS) for repeat in range(repeats)]
+    pairs = [tuple(results[sampler, repeat] for sampler in SAMPLERS) for repeat in range(repeats)]
     assert all(tpe.steps == random.steps for tpe, random in pairs)
     return {
         "steps of a search": pairs[0][0].steps,
@@ -182,9 +182,9 @@ def samplers(folder: Path, repeats: int, cpus: int) -> dict[str, Any]:
 
 
 def held_out(folder: Path, cpus: int) -> dict[str, Any]:
-    """One search, and what its choice is worth on ten splits that it never saw."""
-    from orchestrator.query import run_query
-    from orchestrator.store import Store
+    """Run one search. Return the gain of its choice on ten splits that it never saw."""
+    from orchestrator.report.query import run_query
+    from orchestrator.store.store import Store
 
     store = folder / "held-out"
     sets = [part for change in HELD_OUT for part in ("--set", change)]
@@ -200,19 +200,19 @@ def held_out(folder: Path, cpus: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True, help="folder; kept, to go on from")
+    parser.add_argument("--store", type=Path, required=True, help="folder, kept for the next start")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20, help="pairs of small searches")
     parser.add_argument("--only", choices=["held-out", "samplers"])
-    asked = parser.parse_args()
-    found: dict[str, Any] = {}
-    if asked.only != "samplers":
-        found["held-out"] = held_out(asked.store, asked.cpus)
-    if asked.only != "held-out":
-        found["samplers"] = samplers(asked.store, asked.repeats, asked.cpus)
-    (asked.store / "search.json").write_text(json.dumps(found, indent=1))
-    print(json.dumps(found.get("samplers"), indent=1))
-    for row in found.get("held-out", {}).get("differences", []):
+    chosen = parser.parse_args()
+    results: dict[str, Any] = {}
+    if chosen.only != "samplers":
+        results["held-out"] = held_out(chosen.store, chosen.cpus)
+    if chosen.only != "held-out":
+        results["samplers"] = samplers(chosen.store, chosen.repeats, chosen.cpus)
+    (chosen.store / "search.json").write_text(json.dumps(results, indent=1))
+    print(json.dumps(results.get("samplers"), indent=1))
+    for row in results.get("held-out", {}).get("differences", []):
         points = {name: 100 * row[name] for name in ("estimate", "low", "high")}
         print(
             f"{row['arm']} n={row['n'] or 'all'}: {points['estimate']:+.2f} points "

@@ -1,4 +1,4 @@
-"""A worker of layerwise whose trials sleep where others train, and write what others write."""
+"""Worker of layerwise whose trials sleep instead of training, and write the usual files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sleeping import settings, span
-from orchestrator.frontier import Ending
-from orchestrator.launch import Worker
-from orchestrator.store import Store
-from orchestrator.worker import EMPTY_ROW, Assignment, Report, Stop, versions
-from trainers.config import Training, from_json
+from orchestrator.cluster.actor import Worker
+from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.provenance import versions
+from orchestrator.execution.rows import EMPTY_ROW
+from orchestrator.execution.worker import Stop
+from orchestrator.states import Ending
+from orchestrator.store.schemas import first_labels
+from orchestrator.store.store import Store
+from orchestrator.sweep.records import training_from
+from trainers.config import Training
 
-CHECKPOINT = bytes(100_000)  # of a network for digits
+CHECKPOINT = bytes(100_000)  # as large as that of a network for digits
 ATTEMPT = "5eebed00"
 
 
 class Sleeper(Worker):
-    """Sleeps for as long as the folder beside the store says. Imports no torch."""
+    """Sleeps for the seconds in `settings.json` of the store's parent folder. Imports no torch."""
 
     def prepare(self) -> None:
-        """Nothing."""
+        """Do nothing: there is no data to load."""
 
     def carry_out(self, assignment: Assignment, stop: Stop) -> Report:  # noqa: ARG002 - short
         folder = Path(assignment.store).parent
@@ -31,9 +36,9 @@ class Sleeper(Worker):
 
 
 def sleep(assignment: Assignment, seconds: float) -> Report:
-    """Everything of a trial but training: files are looked for, read, written and dropped alike."""
+    """Read, write and drop the files of a trial as a worker does. Sleep instead of training."""
     started = datetime.now(UTC)
-    store, training = Store(assignment.store), from_json(assignment.training)
+    store, training = Store(assignment.store), training_from(assignment.training)
     if training.parent is not None:
         assert assignment.parent_checkpoint is not None
         store.get_checkpoint(training.parent, assignment.parent_checkpoint, cached=True)
@@ -44,7 +49,11 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
         checkpoint = store.put_checkpoint(training.id, CHECKPOINT)
     store.write_attempt("curves", training.id, ATTEMPT, curve(training))
     store.write_attempt("classes", training.id, ATTEMPT, classes(training))
-    row = EMPTY_ROW | assignment.labels | {"training": assignment.training, "versions": versions()}
+    row = (
+        EMPTY_ROW
+        | first_labels(assignment.labels)
+        | {"training": assignment.training, "versions": versions()}
+    )
     row |= {"outcome": "complete", "attempt": ATTEMPT, "checkpoint": checkpoint, "top1": 0.5}
     row |= {"seconds_total": seconds, "started": started, "ended": datetime.now(UTC)}
     store.write_row(row)
@@ -53,7 +62,7 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
 
 
 def curve(training: Training) -> list[dict[str, Any]]:
-    """As many evaluations as the recipe asks for, ten where it does not."""
+    """Return an evaluation every `evaluate_every` steps, or ten in all."""
     steps = training.recipe.steps or 0
     every = training.recipe.evaluate_every or max(1, steps // 10)
     values = {"rate": 0.1, "train_loss": 1.0, "val_loss": 1.0, "val_top1": 0.5, "val_top5": 0.9}

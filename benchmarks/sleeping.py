@@ -1,7 +1,7 @@
-"""Trials that sleep, in a worker: how long, from when on, from when to when. Needs Ray alone.
+"""Trials that sleep in a worker, and note when they began and ended. Needs Ray alone.
 
-A program's folder holds `settings.json`, and what its trials leave: `spans/<id>`, `there/<pid>` of
-workers that began together, `late/<pid>` of those that were started afterwards.
+The folder of a program holds `settings.json`. Its trials write `spans/<id>`. Workers that began
+together write `there/<pid>`, workers that started later `late/<pid>`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOOK, PATIENCE = 0.5, 900.0  # seconds: between looks at who is there, and until it is hopeless
-HEAD_START = 2.0  # seconds from the last arrival until all of them begin
+LOOK, PATIENCE = 0.5, 900.0  # seconds: between looks for other workers, and until an error
+HEAD_START = 2.0  # seconds from the last arrival until all workers begin
 
 
 @functools.lru_cache(maxsize=4)
 def settings(folder: Path) -> dict[str, Any]:
-    """`seconds` of each trial; how many workers are to `meet` before the first ones begin."""
-    found: dict[str, Any] = json.loads((folder / "settings.json").read_text())
-    return found
+    """Read `seconds` by trial, and the number of workers that `meet` before the first begins."""
+    values: dict[str, Any] = json.loads((folder / "settings.json").read_text())
+    return values
 
 
 @contextlib.contextmanager
 def span(folder: Path, id: str) -> Iterator[None]:
-    """What a trial does, after its worker has met the others; leaves when it began and ended."""
+    """Let the worker meet the others, and write when the body of `with` began and ended."""
     if count := settings(folder)["meet"]:
         meet(folder, count)
     began = time.time()
@@ -39,16 +39,16 @@ def span(folder: Path, id: str) -> Iterator[None]:
 
 
 def meet(folder: Path, count: int) -> None:
-    """Wait until this many workers are there, and begin with them: their start is no trial's time.
+    """Wait for `count` workers and begin with them, so that no span includes a start.
 
-    A worker that comes later begins at once.
+    A worker that starts later begins at once. Raises `TimeoutError` after `PATIENCE`.
     """
     go, there, me = folder / "go", folder / "there", str(os.getpid())
     if go.exists() and (there / me).exists():
         return
-    came = folder / "late" if go.exists() else there
-    came.mkdir(exist_ok=True)
-    (came / me).touch()
+    arrivals = folder / "late" if go.exists() else there
+    arrivals.mkdir(exist_ok=True)
+    (arrivals / me).touch()
     deadline = time.monotonic() + PATIENCE
     while not go.exists():
         if len(list(there.iterdir())) >= count:
@@ -57,14 +57,14 @@ def meet(folder: Path, count: int) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(mine, go)  # the first of several wins
         elif time.monotonic() > deadline:
-            raise TimeoutError(f"{len(list(there.iterdir()))} of {count} workers came")
+            raise TimeoutError(f"{len(list(there.iterdir()))} of {count} workers arrived")
         else:
             time.sleep(LOOK)
     time.sleep(max(0.0, float(go.read_text()) - time.time()))
 
 
 def plain(config: dict[str, Any]) -> None:
-    """A trial as a user of plain Tune writes it."""
+    """Sleep, as a trial that a user of plain Tune writes."""
     from ray import tune
 
     folder = Path(config["folder"])

@@ -2,8 +2,8 @@
 
     python -m benchmarks.versus_tune [--full | --splits N] [--repeat K]
 
-Each program runs alone in a process of its own, with a fresh Ray and a fresh folder; the order
-turns around with every repetition. README.md in this folder says how each figure is defined.
+Each program runs alone in its own process, with a fresh Ray and a fresh folder. Every other
+repetition reverses the order. README.md in this folder defines each figure.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL_SPLITS = 4
-HEARTBEAT = 15.0
+HEARTBEAT = 15.0  # seconds between messages
 LAYERWISE = "layerwise"
 PROGRAMS = (LAYERWISE, "plain Tune", "plain Tune, reuse_actors=True")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One network that a program trained. `seconds` is spent on data, training and evaluation."""
+    """One trained network. `seconds` is its time for data, training and evaluation."""
 
     name: str
     arm: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What is compared, of one run of one program. All but `share` in seconds."""
+    """Figures of one run of one program, in seconds but for `share`."""
 
     wall: float
     warm_up: float
@@ -59,7 +59,7 @@ Round = Mapping[str, Figures]
 
 
 def figures(rows: Rows, *, begun: float, wall: float, slots: int) -> Figures:
-    """The figures of a program that was started at `begun` and took `wall` seconds in all."""
+    """Return the figures of a program that started at `begun` and took `wall` seconds."""
     training = sum(row.seconds for row in rows)
     first, last = min(row.started for row in rows), max(row.ended for row in rows)
     return Figures(
@@ -72,7 +72,7 @@ def figures(rows: Rows, *, begun: float, wall: float, slots: int) -> Figures:
 
 
 def medians(rounds: Sequence[Round]) -> dict[str, Figures]:
-    """The median of each figure over the repetitions."""
+    """Return the median of each figure over the repetitions, by program."""
     return {
         program: Figures(
             **{
@@ -85,7 +85,7 @@ def medians(rounds: Sequence[Round]) -> dict[str, Figures]:
 
 
 def ratios(rounds: Sequence[Round]) -> dict[str, float]:
-    """Wall time as a multiple of layerwise's: the median of the ratios within each repetition."""
+    """Return wall time by layerwise's wall time: the median of the ratios within repetitions."""
     return {
         program: statistics.median(one[program].wall / one[LAYERWISE].wall for one in rounds)
         for program in rounds[0]
@@ -93,7 +93,7 @@ def ratios(rounds: Sequence[Round]) -> dict[str, float]:
 
 
 def accuracies(rows: Rows) -> dict[str, float]:
-    """Mean test top-1 of each treatment."""
+    """Return the mean test top-1 of each treatment."""
     by_arm: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         by_arm[row.arm].append(row.top1)
@@ -101,7 +101,7 @@ def accuracies(rows: Rows) -> dict[str, float]:
 
 
 def command(program: str, splits: int, slots: int, folder: Path) -> list[str]:
-    """The command line of a program that leaves its rows below `folder`."""
+    """Return the command line of a program that writes its rows below `folder`."""
     cpus = ["--cpus", str(slots)]
     if program == LAYERWISE:
         grid = ["--set", f"splits.random={list(range(splits))}"]
@@ -113,10 +113,10 @@ def command(program: str, splits: int, slots: int, folder: Path) -> list[str]:
 
 
 def read_rows(program: str, folder: Path) -> list[Row]:
-    """What a program wrote below `folder`."""
+    """Read the rows that a program wrote below `folder`."""
     if program != LAYERWISE:
         return [Row(**row) for row in json.loads((folder / "rows.json").read_text())]
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     return [
         Row(
@@ -142,9 +142,10 @@ def measure(program: str, splits: int, slots: int) -> tuple[Figures, list[Row]]:
 
 
 def attend(program: str, line: Sequence[str], log: Path) -> float:
-    """Run a command line to its exit, saying now and then that it runs; the seconds that it took.
+    """Run a command line to its exit and return its wall time in seconds.
 
-    No setting of Ray's is handed on. Raises `SystemExit` with the end of its log if it fails.
+    Reports now and then that it still runs. Hands on no setting of Ray. Raises `SystemExit` with
+    the end of its log if it fails.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     clock = time.perf_counter()
@@ -167,25 +168,25 @@ def attend(program: str, line: Sequence[str], log: Path) -> float:
 
 
 def run(splits: int, repeat: int, slots: int) -> tuple[list[Round], dict[str, list[Row]]]:
-    """Run every program `repeat` times; the figures of each repetition and all the rows."""
+    """Run every program `repeat` times. Return the figures of each repetition and all rows."""
     rounds: list[Round] = []
-    seen: dict[str, list[Row]] = {program: [] for program in PROGRAMS}
+    rows: dict[str, list[Row]] = {program: [] for program in PROGRAMS}
     for number in range(repeat):
-        found: dict[str, Figures] = {}
+        one_round: dict[str, Figures] = {}
         for program in PROGRAMS if number % 2 == 0 else reversed(PROGRAMS):
             say(f"{number + 1}/{repeat} {program}, load {os.getloadavg()[0]:.1f}")
-            found[program], rows = measure(program, splits, slots)
-            say(f"  {program}: {found[program].wall:.1f} s, {len(rows)} networks")
-            seen[program] += rows
-        names = {program: sorted(row.name for row in seen[program]) for program in PROGRAMS}
+            one_round[program], new = measure(program, splits, slots)
+            say(f"  {program}: {one_round[program].wall:.1f} s, {len(new)} networks")
+            rows[program] += new
+        names = {program: sorted(row.name for row in rows[program]) for program in PROGRAMS}
         if any(names[program] != names[LAYERWISE] for program in PROGRAMS):
             raise SystemExit("the programs did not train the same networks")
-        rounds.append({program: found[program] for program in PROGRAMS})
-    return rounds, seen
+        rounds.append({program: one_round[program] for program in PROGRAMS})
+    return rounds, rows
 
 
 def table(rounds: Sequence[Round]) -> str:
-    """The medians as a Markdown table."""
+    """Return the medians as a Markdown table."""
     times = ratios(rounds)
     lines = [
         "| | wall s | × layerwise | overhead a network, s | share in training | warm-up s "
@@ -200,18 +201,18 @@ def table(rounds: Sequence[Round]) -> str:
     return "\n".join(lines)
 
 
-def accuracy_table(seen: Mapping[str, Rows]) -> str:
-    """Mean test top-1 of each treatment, in percent: both sides really train."""
-    found = {program: accuracies(rows) for program, rows in seen.items()}
-    arms = list(found[LAYERWISE])
+def accuracy_table(rows: Mapping[str, Rows]) -> str:
+    """Return mean test top-1 by treatment, in percent, which shows that both sides train."""
+    by_program = {program: accuracies(its_rows) for program, its_rows in rows.items()}
+    arms = list(by_program[LAYERWISE])
     lines = [f"| top-1, % | {' | '.join(arms)} |", "|---" * (len(arms) + 1) + "|"]
-    for program, values in found.items():
+    for program, values in by_program.items():
         lines.append(f"| {program} | {' | '.join(f'{100 * values[arm]:.1f}' for arm in arms)} |")
     return "\n".join(lines)
 
 
 def hardware(slots: int) -> str:
-    """Date, processor and versions, on one line each."""
+    """Return date, machine and versions, in two lines."""
     names = ("ray", "torch", "numpy", "pyarrow")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -222,7 +223,7 @@ def hardware(slots: int) -> str:
 
 
 def processor(read: Callable[[], str] = lambda: Path("/proc/cpuinfo").read_text()) -> str:
-    """The processor's name, as Linux tells it."""
+    """Return the name of the processor, from /proc/cpuinfo on Linux."""
     try:
         lines = read().splitlines()
     except OSError:
@@ -236,7 +237,7 @@ def say(text: str) -> None:
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line: `splits`, `repeat` and `cpus`."""
+    """Parse the command line: `splits`, `repeat` and `cpus`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versus_tune", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     size = parser.add_mutually_exclusive_group()
@@ -244,7 +245,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     size.add_argument(
         "--full", action="store_const", const=ALL_SPLITS, dest="splits", help="all four splits"
     )
-    parser.add_argument("--repeat", type=positive, default=1, help="repetitions, of which medians")
+    parser.add_argument("--repeat", type=positive, default=1, help="repetitions, for medians")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.add_argument("--cpus", type=positive, default=cores, help="networks at a time")
     return parser.parse_args(arguments)
@@ -260,11 +261,11 @@ def positive(text: str) -> int:
 def main() -> None:
     chosen = options()
     say(hardware(chosen.cpus))
-    rounds, seen = run(chosen.splits, chosen.repeat, chosen.cpus)
-    networks = len(seen[LAYERWISE]) // chosen.repeat
+    rounds, rows = run(chosen.splits, chosen.repeat, chosen.cpus)
+    networks = len(rows[LAYERWISE]) // chosen.repeat
     say(f"\n{networks} networks, {chosen.cpus} at a time, medians of {chosen.repeat}\n")
     say(table(rounds) + "\n")
-    say(accuracy_table(seen))
+    say(accuracy_table(rows))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Which trainings, where, and what came out."""
+"""Plan trainings, run them anywhere, and report the results."""

@@ -1,31 +1,31 @@
-"""Folders of small image files for the tests of data: `train/<class>/<file>` and so on."""
+"""Folders of small image files, and loading of the datasets in them."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from trainers import datasets
+from trainers.config import DatasetRef, freeze_options
+from trainers.datasets import Dataset
 from trainers.datasets.images import Pixels
 
 SETS = {"train": {"cat": 6, "dog": 5}, "val": {"cat": 2, "dog": 3}}
 
 
 def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Image.Image:
-    """Noise of its own for each number; (width, height)."""
+    """Return an image of noise, different for each number; `size` is (width, height)."""
     random = np.random.RandomState(number)
     pixels = random.randint(0, 256, size=(size[1], size[0], 3)).astype(np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
 
-def write_folder(
-    folder: Path, sets: Mapping[str, Mapping[str, int]] = SETS, old: bool = True
-) -> Path:
-    """JPEGs `<class>_<number>.JPEG`, all different; `old` folders were not changed just now."""
+def write_folder(folder: Path, sets: Mapping[str, Mapping[str, int]] = SETS) -> Path:
+    """Write different JPEGs `<set>/<class>/<class>_<index>.JPEG`."""
     number = 0
     for name, classes in sets.items():
         for label, count in classes.items():
@@ -33,21 +33,18 @@ def write_folder(
             for index in range(count):
                 picture(number).save(folder / name / label / f"{label}_{index}.JPEG")
                 number += 1
-    if old:
-        settle(folder)
     return folder
 
 
-def settle(folder: Path, age: float = 60) -> None:
-    """Date every folder back by so many seconds."""
-    then = time.time() - age
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir():
-            os.utime(path, (then, then))
+def read_again(name: str, root: Path, fingerprint: str = "", **options: Any) -> Dataset:
+    """Load a dataset from its files, whatever this process has read before."""
+    datasets.forget()
+    ref = DatasetRef(name=name, options=freeze_options(options), fingerprint=fingerprint)
+    return datasets.load(ref, str(root))
 
 
 def pixels_of(images: Pixels | np.ndarray) -> np.ndarray:
-    """All images, gathered."""
+    """Return all images (N, C, H, W) as an array."""
     if isinstance(images, np.ndarray):
         return images
     out = np.empty(images.shape, np.uint8)

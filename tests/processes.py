@@ -1,4 +1,4 @@
-"""The processes of this machine, as tests look at them."""
+"""Processes of this machine, from /proc."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def descendants(process: int) -> dict[int, str]:
-    """Process ids below a process, with their command lines."""
+    """Return the command lines of all processes below `process`, by process id."""
     parents, lines = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

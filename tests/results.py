@@ -1,4 +1,4 @@
-"""What a store holds that must be the same however it came about."""
+"""The results in a store: they must be equal however often a run was interrupted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.store import Store
-from orchestrator.tables import result_columns
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
 
 KEYS = {"trials": ["id"], "curves": ["id", "step"]}
 

@@ -1,4 +1,4 @@
-"""A real S3 protocol server (moto's) on loopback, that counts what it is asked and can fail."""
+"""S3 server (moto) on loopback that records its requests and can fail."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CREDENTIALS = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
-NUMBERS = itertools.count(1)  # all servers of a process have their buckets in common
+NUMBERS = itertools.count(1)  # the servers of a process share their buckets
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
 ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class S3Server:
-    """Runs in threads of this process until `stop`."""
+    """Server in threads of this process, until `stop`."""
 
     credentials = CREDENTIALS
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.asked: list[str] = []  # "GET /bucket/key"
-        self.refuse: Callable[[str], bool] = lambda _: False  # which requests get a 503
-        self.deny: Callable[[str], bool] = lambda _: False  # and which a 403
+        self.asked: list[str] = []  # requests such as "GET /bucket/key"
+        self.refuse: Callable[[str], bool] = lambda _: False  # requests that get a 503
+        self.deny: Callable[[str], bool] = lambda _: False  # requests that get a 403
         self.app = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self._serve, threaded=True)
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -61,7 +61,7 @@ class S3Server:
         self.server.server_close()
 
     def new_bucket(self) -> str:
-        """The URI of an empty store in a bucket of its own."""
+        """Create a bucket. Return the URI of an empty store in it."""
         name = f"bucket-{next(NUMBERS)}"
         urlopen(Request(f"http://127.0.0.1:{self.server.port}/{name}", method="PUT")).close()
         return self.uri(name)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.store import Store
-from orchestrator.tables import SCHEMAS, to_table
+from orchestrator.stats.statistics import Statistics
+from orchestrator.store.schemas import SCHEMAS, first_labels, to_table
+from orchestrator.store.store import Store
 
 Row = Mapping[str, Any]
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -40,7 +41,7 @@ BASE, BASE_LONG = 87.5, 91.0
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What a member is; `top1` of a factory is a function of it."""
+    """The labels of a member. Factories compute `top1` from them."""
 
     split: str
     target: str
@@ -50,6 +51,7 @@ class Label:
     seed: int = 0
     division: str | None = field(default="random", repr=False)  # names no network, draws no noise
     images_per_class: int | None = field(default=None, repr=False)
+    condition: str | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Synthetic:
     curves: list[Row] = field(default_factory=list)
 
     def add(self, label: Label, top1: float | None, **columns: Any) -> str:
-        """A member; with `top1` its complete trial too, else it has not run. Its id."""
+        """Add a member, and with `top1` its complete trial; return the id."""
         member = member_row(self.name, label)
         self.members.append(member)
         if top1 is not None or "outcome" in columns:
@@ -74,11 +76,15 @@ class Synthetic:
         """Members and trials."""
         return to_table("sweeps", self.members), to_table("trials", self.trials)
 
-    def curve_table(self) -> pa.Table:
-        return to_table("curves", self.curves)
+    def statistics(self, classes: pa.Table | None = None) -> Statistics:
+        """Statistics of these rows; `classes` is the table of that name, empty by default."""
+        members, trials = self.tables
+        tables = {"sweeps": members, "trials": trials, "curves": to_table("curves", self.curves)}
+        counts = to_table("classes", []) if classes is None else classes
+        return Statistics((tables | {"classes": counts}).__getitem__)
 
-    def write(self, store: Store, text: str = "name: demo\n") -> None:
-        store.write_sweep(self.name, self.members, text)
+    def write(self, store: Store, text: str = "name: demo\n", **facts: str) -> None:
+        store.write_sweep(self.name, self.members, text, **facts)
         for id in {row["id"] for row in self.curves}:
             rows = [row for row in self.curves if row["id"] == id]
             store.write_attempt("curves", id, rows[0]["attempt"], rows)
@@ -90,7 +96,7 @@ class Synthetic:
 
 
 def member_row(sweep: str, label: Label) -> Row:
-    """A row of `sweeps`. The id is a hash of the label, whatever the sweep's name."""
+    """Return a row of `sweeps`. Its id is a hash of the label and independent of the sweep."""
     letter = {"selffer": label.target, "random": "R"}.get(label.treatment)
     source = {"selffer": label.target, "transfer": "BA"["AB".index(label.target)]}.get(
         label.treatment
@@ -99,10 +105,11 @@ def member_row(sweep: str, label: Label) -> Row:
     copied = f"{letter or source}{label.n}" if label.n else ""
     long = "-long" if label.treatment == "base_long" else ""
     base = dataclasses.replace(label, treatment="base", n=0, frozen=False, target=source or "A")
+    name = f"{copied}{label.target}{plus}{long} {label.split}"
     row = blank("sweeps") | dataclasses.asdict(label)
     return row | {
         "id": identify(label),
-        "name": f"{copied}{label.target}{plus}{long} {label.split}",
+        "name": " ".join([name, *([label.condition] if label.condition else [])]),
         "sweep": sweep,
         "split_hash": "00ff",
         "source": source,
@@ -112,11 +119,12 @@ def member_row(sweep: str, label: Label) -> Row:
 
 def identify(label: Label) -> str:
     limit = f" {label.images_per_class}" if label.images_per_class else ""
-    return hashlib.sha256(f"{label!r}{limit}".encode()).hexdigest()[:16]
+    other = f" {label.condition}" if label.condition else ""
+    return hashlib.sha256(f"{label!r}{limit}{other}".encode()).hexdigest()[:16]
 
 
 def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> Row:
-    """A row of `trials`, complete unless `columns` say otherwise."""
+    """Return a row of `trials`, complete unless `columns` say otherwise."""
     long = 2 if member["treatment"] == "base_long" else 1
     complete = {
         "outcome": "complete",
@@ -140,7 +148,7 @@ def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> 
         "started": START,
         "ended": START + timedelta(minutes=4),
     }
-    return blank("trials") | dict(member) | complete | columns
+    return blank("trials") | first_labels(member) | complete | columns
 
 
 def class_row(trial: Mapping[str, Any], index: int) -> Row:
@@ -156,7 +164,7 @@ def curve_rows(id: str, points: Iterable[tuple[int, float]], attempt: str = "a0"
 
 
 def blank(table: str) -> dict[str, Any]:
-    """A row of nulls."""
+    """Return a row of nulls."""
     return dict.fromkeys(SCHEMAS[table].names)
 
 
@@ -167,7 +175,7 @@ def grid(
     splits: Sequence[str] = ("s0", "s1", "s2", "s3"),
     layers: Sequence[int] = tuple(range(1, 8)),
 ) -> Synthetic:
-    """The paper's whole design, both directions of each split, without curves."""
+    """Return the paper's full design, both directions of each split, without curves."""
     sweep = Synthetic(name)
     for split in splits:
         for target in "AB":
@@ -184,7 +192,7 @@ def grid(
 
 
 def digits(*, noise: float = 1.0, **options: Any) -> Synthetic:
-    """The design with the prototype's numbers, normal noise (points) and saturating curves."""
+    """Return the design with the prototype's numbers, normal noise (points) and curves."""
 
     def top1(label: Label) -> float:
         shift = random.Random(f"{label.split}{label.target}").gauss(0, noise)

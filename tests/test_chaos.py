@@ -1,4 +1,4 @@
-"""A short form of `make chaos`: one sweep on real raylets, and a fault of each of six kinds."""
+"""Short form of `make chaos`: one sweep on real raylets, and a fault of each of six kinds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 900.0
+PATIENCE = 900.0  # seconds
 
 
 def test_a_sweep_under_faults_ends_as_one_without() -> None:
-    """In a process of its own: a cluster takes its settings from the environment."""
+    """The suite runs in another process: a cluster takes its settings from the environment."""
     options = [
         "--only",
         "each in turn",

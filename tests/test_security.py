@@ -1,6 +1,6 @@
-"""What others put into a store or a sweep file is data: it runs nothing and leads nowhere.
+"""Stores and sweep files of others are data: they run nothing, and no name leads outside.
 
-That secrets reach no table, log or report is tested where there are some: `test_remote_store.py`.
+`test_remote_store.py` tests that secrets reach no table, log or report.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ended
 
 from orchestrator.errors import StoreError
-from orchestrator.store import Store
-from orchestrator.tables import SCHEMAS
+from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.store import Store
+from tests.conftest import Ended
 from trainers.checkpoint import CheckpointError, checksum, unpack
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,8 @@ SOURCES = sorted(
     for path in ROOT.glob(f"{folder}/**/*.py")
 )
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
-# calls that run what they are given, unless an argument says otherwise
+UNPICKLING = {"load", "loads", "Unpickler"}  # calls of these modules
+# Calls that may run their argument, each with a test of the keywords that make it safe.
 UNSAFE_CALLS: dict[str, Callable[[dict[str, str]], bool]] = {
     "eval": lambda _: False,
     "exec": lambda _: False,
@@ -34,32 +35,69 @@ UNSAFE_CALLS: dict[str, Callable[[dict[str, str]], bool]] = {
     "os.popen": lambda _: False,
     "yaml.unsafe_load": lambda _: False,
     "yaml.full_load": lambda _: False,
-    "yaml.load": lambda given: "Safe" in given.get("Loader", ""),
-    "torch.load": lambda given: given.get("weights_only") == "True",
-    "np.load": lambda given: given.get("allow_pickle", "False") == "False",
+    "yaml.load": lambda words: "Safe" in words.get("Loader", ""),
+    "torch.load": lambda words: words.get("weights_only") == "True",
+    "np.load": lambda words: words.get("allow_pickle", "False") == "False",
+}
+
+ALLOWED = {
+    # Tune has just written this file in the driver's own temporary folder. It holds the exception
+    # of one of the driver's own actors, and never something from a store.
+    "orchestrator/cluster/internals.py": ["ray.cloudpickle", "cloudpickle.loads"],
 }
 
 
+def is_unsafe(dotted: str) -> bool:
+    """Return whether a dotted name is a pickle-like module, or leads through one."""
+    return not UNSAFE_MODULES.isdisjoint(dotted.split("."))
+
+
 def unsafe(tree: ast.AST) -> Iterator[str]:
-    """Imports and calls by which data could become code."""
+    """Yield the imports and calls by which data could become code."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
-                yield from (n.name for n in names if n.name.partition(".")[0] in UNSAFE_MODULES)
-            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in UNSAFE_MODULES:
-                yield module
+                yield from (n.name for n in names if is_unsafe(n.name))
+            case ast.ImportFrom(module=module, names=names):
+                if module is not None and is_unsafe(module):
+                    yield module
+                else:
+                    yield from (f"{module or ''}.{n.name}" for n in names if is_unsafe(n.name))
             case ast.Call(func=func, keywords=keywords):
-                given = {word.arg: ast.unparse(word.value) for word in keywords if word.arg}
+                words = {word.arg: ast.unparse(word.value) for word in keywords if word.arg}
                 name = ast.unparse(func)
-                if given.get("shell") == "True":
+                if words.get("shell") == "True":
                     yield f"{name}(shell=True)"
-                if name in UNSAFE_CALLS and not UNSAFE_CALLS[name](given):
+                owner, _, called = name.rpartition(".")
+                if called in UNPICKLING and is_unsafe(owner):
+                    yield name
+                if name in UNSAFE_CALLS and not UNSAFE_CALLS[name](words):
                     yield name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_makes_code_of_data(path: Path) -> None:
-    assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == []
+    allowed = ALLOWED.get(path.relative_to(ROOT).as_posix(), [])
+    assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == allowed
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("from ray import cloudpickle", ["ray.cloudpickle"]),
+        ("from ray import cloudpickle as c", ["ray.cloudpickle"]),
+        ("from . import pickle", [".pickle"]),
+        ("from pickle import loads", ["pickle"]),
+        ("from ray.cloudpickle import loads", ["ray.cloudpickle"]),
+        ("import ray.cloudpickle", ["ray.cloudpickle"]),
+        ("cloudpickle.loads(x)", ["cloudpickle.loads"]),
+        ("ray.cloudpickle.load(x)", ["ray.cloudpickle.load"]),
+        ("pickle.Unpickler(f)", ["pickle.Unpickler"]),
+        ("from json import loads\njson.loads(x)\nloads(x)", []),
+    ],
+)
+def test_the_search_finds_every_way_to_a_pickle(code: str, expected: list[str]) -> None:
+    assert list(unsafe(ast.parse(code))) == expected
 
 
 def test_the_search_finds_what_it_is_for() -> None:
@@ -70,7 +108,7 @@ def test_the_search_finds_what_it_is_for() -> None:
 
 
 class Trap:
-    """Unpickling it makes a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -97,8 +135,7 @@ def test_a_pickle_in_the_store_is_a_damaged_file(trap: bytes, tmp_path: Path) ->
     for path in (store.row_path("complete", "a"), store.path("sweeps", "mine.parquet")):
         store.put(path, trap)
     for table in ("trials", "sweeps"):
-        with pytest.raises(StoreError, match=f"^cannot read table {table}"):
-            store.table(table)
+        assert store.table(table).num_rows == 0
     assert checksum(trap) == sha256
 
 
@@ -128,7 +165,7 @@ OUT = ["../up", "/etc/up", "a/b", "..", ".hidden"]
 def test_a_sweeps_name_leads_nowhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layerwise: Callable[..., Ended]
 ) -> None:
-    """In its file, and on the command line."""
+    """A sweep's name cannot lead outside, in its file or on the command line."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(
         f"name: {name}\ndataset: digits\nsplits: {{random: [0]}}\nrecipe: {{rate: 0.1, steps: 1}}\n"

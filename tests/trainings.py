@@ -33,7 +33,7 @@ TASKS = {
 SMALL = NetworkRef(  # two convolutions and three fully connected layers
     name="conv8", options=freeze_options({"conv": [4, 8], "pool": [1, 2], "fc": [12, 8]})
 )
-BATCH_NORM = NetworkRef(name="trainings:batch_norm")
+BATCH_NORM = NetworkRef(name="tests.trainings:batch_norm")
 RECIPE = {
     "rate": 0.05,
     "schedule": Schedule(family="cosine", warmup=0.1),
@@ -47,7 +47,7 @@ Row = Evaluation | Snapshot | Result | Failure
 
 
 def batch_norm(*, classes: int, shape: tuple[int, int, int], width: int = 4) -> list[nn.Module]:
-    """Two convolutions with batch normalisation, and a linear layer."""
+    """Return two convolutions with batch normalisation, and a linear layer."""
     return [
         nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU()),
         nn.Sequential(nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()),
@@ -65,9 +65,8 @@ def training(
     network: NetworkRef = SMALL,
     **recipe: Any,
 ) -> Training:
-    """A training on a half of the digits; `recipe` changes RECIPE."""
+    """Return a training on a half of the digits; `recipe` changes RECIPE."""
     source = {"selffer": target, "transfer": "AB".replace(target, "")}.get(kind)
-    ours = Recipe(**RECIPE | recipe)
     parent = None
     if source is not None:
         parent = training(target=source, seed=seed, network=network, **recipe).id
@@ -76,31 +75,31 @@ def training(
         source=TASKS[source] if source else None,
         network=network,
         treatment=Treatment(kind=kind, n=n, fine_tuned=fine_tuned),  # type: ignore[arg-type]
-        recipe=ours,
+        recipe=Recipe(**RECIPE | recipe),
         seed=seed,
         parent=parent,
     )
 
 
 def rows(training: Training, parent: bytes | None = None, **runtime: Any) -> list[Row]:
-    """All that a training yields."""
+    """Return all rows of a training."""
     return list(train(training, parent=parent, runtime=Runtime(**runtime)))
 
 
 def result(training: Training, parent: bytes | None = None, **runtime: Any) -> Result:
-    """How a training ends, which must not be a failure."""
+    """Return the result of a training, which must not fail."""
     last = rows(training, parent, **runtime)[-1]
     assert isinstance(last, Result), last
     return last
 
 
 def points(curve: tuple[Evaluation, ...]) -> list[tuple[Any, ...]]:
-    """A curve without its wall times."""
+    """Return a curve without its wall times."""
     return [(p.step, p.images, p.rate, p.train_loss, p.val_loss, p.val_top1) for p in curve]
 
 
 class Photos:
-    """Byte images that only `gather` gives out; `broken` is one that cannot be read."""
+    """Byte images that only `gather` returns; image `broken` cannot be read."""
 
     def __init__(self, images: np.ndarray, broken: int | None = None):
         self.images, self.broken = images, broken
@@ -118,19 +117,21 @@ class Photos:
 def photos(
     *, side: int = 14, stored: bool = True, broken: int | None = None, train: int = 40
 ) -> Dataset:
-    """Random colours in four classes whose means differ, as bytes; of one half 20 for training."""
+    """Return a dataset of random colours: four classes whose means differ, as bytes."""
     subsets = {}
     for number, (name, count) in enumerate((("train", train), ("validation", 24), ("test", 28))):
         random = np.random.RandomState([7, number])
         labels = np.arange(count) % 4
         bright = labels[:, None, None, None] * 40
         images = (random.randint(0, 100, (count, 3, side, side)) + bright).astype(np.uint8)
-        hurt = broken if name == "train" else None
-        subsets[name] = Subset(Photos(images, hurt) if stored else images, labels.astype(np.int64))
+        unreadable = broken if name == "train" else None
+        pixels = Photos(images, unreadable) if stored else images
+        subsets[name] = Subset(pixels, labels.astype(np.int64))
     return Dataset(("a", "b", "c", "d"), *subsets.values(), fingerprint="photos")
 
 
 def photos_info(**options: Any) -> DatasetInfo:
+    """Return the facts about `photos` that planning needs."""
     side, train = options.get("side", 14), options.get("train", 40)
     return DatasetInfo(
         classes=("a", "b", "c", "d"),
@@ -143,7 +144,7 @@ def photos_info(**options: Any) -> DatasetInfo:
 
 
 def photo_training(kind: str = "base", n: int = 0, *, target: str = "B", **recipe: Any) -> Training:
-    """A training on a half of `photos`, whose options are under `photos` in `recipe`."""
+    """Return a training on a half of `photos`, whose options are `recipe["photos"]`."""
     options = freeze_options(recipe.pop("photos", {}))
     dataset = DatasetRef(name="photos", options=options, fingerprint="photos")
     tasks = {half: Task(dataset=dataset, classes=c) for half, c in (("A", (0, 2)), ("B", (1, 3)))}

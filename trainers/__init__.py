@@ -1,1 +1,1 @@
-"""How networks are trained: torch and numpy, no Ray, no tables, no sweep."""
+"""Training of networks, with torch and numpy; no Ray, no tables, no sweep."""

@@ -1,7 +1,7 @@
-"""CaffeNet, the paper's network: AlexNet with one column, pooled before it is normalised.
+"""CaffeNet, the paper's network: AlexNet with one column that pools before it normalises.
 
 Layers, fillers and their order are those of the paper's prototxt files (yosinski/convnet_transfer,
-results/half0A/imagenet_train.prototxt), which are Caffe's own examples/imagenet.
+results/half0A/imagenet_train.prototxt), which follow Caffe's examples/imagenet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainers.config import ConfigError
 
 
 class Convolution(NamedTuple):
-    """One of the five convolutions and what follows it; `bias` is what its biases start from."""
+    """Convolution, and what follows its ReLU; `bias` is the first value of its biases."""
 
     out: int
     kernel: int
@@ -37,15 +37,15 @@ CONVOLUTIONS = (
     Convolution(256, 3, 1, 1, 2, bias=1, pooled=True),
 )
 WIDTH = 4096  # of layers 6 and 7
-SHRINKS = (1, 2, 4, 8, 16)  # the widths that all layers and both groups can be divided by
-STD, STD_WIDE = 0.01, 0.005  # of the first weights; the latter in layers 6 and 7
+SHRINKS = (1, 2, 4, 8, 16)  # divisors of all widths, those of both groups too
+STD, STD_WIDE = 0.01, 0.005  # deviations of first weights; the latter in layers 6 and 7
 
 
 class AcrossChannels(nn.LocalResponseNorm):
     """Local response normalisation whose gradient is the same every time, on a GPU too.
 
-    torch's own goes through AvgPool3d, whose backward pass adds up in no fixed order there
-    (see torch.use_deterministic_algorithms); this one adds shifted slices of the squares.
+    torch's own uses AvgPool3d, whose backward pass on a GPU adds in no fixed order (see
+    torch.use_deterministic_algorithms). This one adds shifted slices of the squares.
     """
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -58,14 +58,14 @@ class AcrossChannels(nn.LocalResponseNorm):
 
 
 class FilledLayer(nn.Sequential):
-    """A numbered layer that knows its first weights: normal with deviation `std`, biases `bias`."""
+    """Numbered layer with first weights of its own: normal with deviation `std`, biases `bias`."""
 
     def __init__(self, parts: OrderedDict[str, nn.Module], *, std: float, bias: float):
         super().__init__(parts)
         self.std, self.bias = std, bias
 
     def fill_parameters(self) -> None:
-        """Caffe's `gaussian` filler for weights and `constant` for biases."""
+        """Fill the weights as Caffe's `gaussian` does, and the biases as `constant` does."""
         for name, parameter in self.named_parameters():
             if name.endswith(".bias"):
                 nn.init.constant_(parameter, self.bias)
@@ -80,11 +80,13 @@ def caffenet(
     outputs: int | None = None,
     shrink: int = 1,
 ) -> list[nn.Module]:
-    """Five convolutions and three fully connected layers; 60,965,224 parameters for 1000 classes.
+    """Return five convolutions and three fully connected layers.
 
-    The paper's images are 3×227×227. `outputs` is the width of layer 8, by default the number of
-    classes; the paper's networks have 1000 whatever the task, and the others are never a label.
-    All other widths are divided by `shrink`, for a network of the same shape that is quick to try.
+    For 1000 classes there are 60,965,224 parameters. The paper's images are 3×227×227. `outputs` is
+    the width of layer 8, by default the number of classes; the paper's networks have 1000 outputs
+    for every task, and those beyond the classes are never a label. All other widths are divided by
+    `shrink`: a network of the same form that is quick to try.
+    Raises `ConfigError` for options out of range, `ValueError` for images that are too small.
     """
     if outputs is not None and outputs < classes:
         message = f"expected at least {classes}, the classes of a half, found {outputs}"
@@ -93,15 +95,15 @@ def caffenet(
         raise ConfigError("shrink", f"expected one of {', '.join(map(str, SHRINKS))}")
     channels, height, width = shape
     layers: list[nn.Module] = []
-    for number, it in enumerate(CONVOLUTIONS, start=1):
-        out = it.out // shrink
-        convolution = nn.Conv2d(channels, out, it.kernel, it.stride, it.pad, groups=it.groups)
+    for number, c in enumerate(CONVOLUTIONS, start=1):
+        out = c.out // shrink
+        convolution = nn.Conv2d(channels, out, c.kernel, c.stride, c.pad, groups=c.groups)
         parts: list[tuple[str, nn.Module]] = [
             ("conv", convolution),
             ("relu", nn.ReLU(inplace=True)),
         ]
-        height, width = ((x + 2 * it.pad - it.kernel) // it.stride + 1 for x in (height, width))
-        if it.pooled:
+        height, width = ((x + 2 * c.pad - c.kernel) // c.stride + 1 for x in (height, width))
+        if c.pooled:
             if min(height, width) < 3:
                 raise ValueError(
                     f"images {shape[1]}×{shape[2]} are too small to pool layer {number}"
@@ -109,11 +111,11 @@ def caffenet(
             # Caffe rounds sizes up. It makes no difference to 227×227 images.
             parts.append(("pool", nn.MaxPool2d(3, 2, ceil_mode=True)))
             height, width = height // 2, width // 2
-        if it.normalised:
+        if c.normalised:
             parts.append(("norm", AcrossChannels(5, alpha=1e-4, beta=0.75, k=1.0)))
         if number == len(CONVOLUTIONS):
             parts.append(("flatten", nn.Flatten()))
-        layers.append(FilledLayer(OrderedDict(parts), std=STD, bias=it.bias))
+        layers.append(FilledLayer(OrderedDict(parts), std=STD, bias=c.bias))
         channels = out
     features = channels * height * width
     hidden = WIDTH // shrink

@@ -1,7 +1,7 @@
-"""State to bytes and back: safetensors with JSON beside it, named and checked by its SHA-256.
+"""Checkpoints: state as safetensors bytes with JSON beside it, checked by their SHA-256.
 
-No pickles. Equal state gives equal bytes, so a checkpoint's hash says what is in it. The caller
-supplies where the bytes go.
+There are no pickles. Equal state gives equal bytes, so that a hash identifies the content. The
+caller decides where the bytes are kept.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ ENTRY = "layerwise"
 
 
 class CheckpointError(Exception):
-    """A checkpoint is damaged, or is not the one that was asked for."""
+    """A checkpoint that is damaged, missing, or another one than expected."""
 
 
 def pack(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> bytes:
-    """Tensors and JSON values as one safetensors file.
+    """Return tensors and JSON values as the bytes of one safetensors file.
 
     The JSON is a single entry: safetensors keeps its entries in a hash map, whose order varies.
     """
     from safetensors.torch import save
 
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(ready, {ENTRY: json.dumps(meta, sort_keys=True)})
+    on_cpu: dict[str, torch.Tensor] = {}
+    places: set[int] = set()  # safetensors refuses tensors that share memory
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        place = copy.untyped_storage().data_ptr()
+        on_cpu[name] = copy.clone() if place in places else copy
+        places.add(place)
+    return save(on_cpu, {ENTRY: json.dumps(meta, sort_keys=True)})
 
 
 def unpack(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `pack` was given. Raises `CheckpointError` on bytes that are not such a file."""
+    """Return the tensors and JSON values of `pack`. Raises `CheckpointError` for other bytes."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -47,12 +53,13 @@ def unpack(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def checksum(data: bytes) -> str:
+    """Return the SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def verify(data: bytes, expected: str) -> bytes:
-    """`data`, if its SHA-256 begins with `expected`; else `CheckpointError`."""
-    found = checksum(data)
-    if not expected or not found.startswith(expected):
-        raise CheckpointError(f"damaged checkpoint: hash {found[:16]}, expected {expected[:16]}")
+    """Return `data` if its SHA-256 begins with `expected`; raise `CheckpointError` if not."""
+    actual = checksum(data)
+    if not expected or not actual.startswith(expected):
+        raise CheckpointError(f"damaged checkpoint: hash {actual[:16]}, expected {expected[:16]}")
     return data

@@ -1,7 +1,7 @@
-"""What one training is: frozen, typed, hashable, with a canonical JSON and its digest.
+"""Configuration of one training: frozen, typed, hashable, with a canonical JSON and its digest.
 
-Standard library only. `orchestrator.spec` validates these classes with pydantic, which is told to
-be strict through `__pydantic_config__` and reads `ConfigError.field` to name the key that is wrong.
+Standard library only. `orchestrator.sweep.schema` validates these classes with pydantic: it reads
+`__pydantic_config__` (be strict) and `ConfigError.field` (the wrong key).
 """
 
 from __future__ import annotations
@@ -16,25 +16,95 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-TORCHVISION = "torchvision:"  # before the name of one of its networks
+TORCHVISION = "torchvision:"
+"""Prefix of the names of torchvision's networks."""
 
 Options = tuple[tuple[str, Any], ...]
+"""Options of a dataset or a network: pairs of name and value, sorted by name."""
+
 Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
+"""Origin of a network's first n layers (paper, section 3).
+
+- `base`: no layer is copied; all start fresh and learn the target.
+- `base_long`: a base that is trained for the steps of a base and of a fine-tuned network together.
+- `selffer`: layers 1..n come from a base of the same target (the paper's BnB).
+- `transfer`: layers 1..n come from a base of another task (the paper's AnB).
+- `random`: layers 1..n are random filters.
+"""
+
+Optimiser = Literal["sgd", "caffe_sgd", "adam", "adamw"]
+"""Rule that updates the weights.
+
+- `sgd`: `torch.optim.SGD`. A drop of the rate scales the velocity down at once.
+- `caffe_sgd`: Caffe's SGD (`optim.CaffeSGD`). The rate is inside the velocity; biases learn at
+  twice the rate and do not decay.
+- `adam`: `torch.optim.Adam` with its default betas. The decay is part of the gradient.
+- `adamw`: `torch.optim.AdamW` with its default betas. The decay is apart from the gradient.
+"""
+
 Init = Literal["he", "torch", "network"]
+"""Distribution of first weights.
+
+- `he`: normal with variance 2 / fan-in (He et al. 2015), in the last layer 1 / fan-in; biases 0.
+- `torch`: each module's own `reset_parameters`.
+- `network`: each numbered layer's own `fill_parameters`, as in CaffeNet and torchvision's networks.
+  Layers of a user's network without this function keep the weights that they are built with.
+"""
+
 Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycle"]
+"""Shape of the learning rate over a training, after the warm-up.
+
+- `constant`: the rate itself.
+- `step`: multiplied by `gamma` after every `every` steps.
+- `multi_step`: multiplied by `gamma` at each of `milestones`.
+- `cosine`: down to `floor` along half a cosine, and again after each of `restarts`
+  (Loshchilov and Hutter 2017).
+- `linear`: down to `floor` in a straight line.
+- `one_cycle`: up from 1/25 of the rate in the first 30 %, then down to 0 (Smith and Topin 2018).
+"""
+
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
+"""Arithmetic of a training.
+
+- `float32`: single precision, exact on a GPU too.
+- `tf32`: single precision whose factors a GPU's tensor cores round to 10 bits: faster.
+- `bfloat16`: torch's autocast; weights stay `float32`.
+- `float64`: double precision.
+"""
+
+Normalise = Literal["target", "source", "whole"]
+"""Training images whose statistics normalise all images.
+
+- `target`: those of the target.
+- `source`: those of the source; a base is its own source.
+- `whole`: those of the whole dataset.
+"""
+
+Pixels = Literal["standard", "mean_image"]
+"""Rule that normalises pixels.
+
+- `standard`: subtract each channel's mean, and divide by its standard deviation.
+- `mean_image`: subtract the mean image, and divide by nothing, as the paper does.
+"""
 
 STRICT = {"extra": "forbid", "strict": True}
-ID_LENGTH = 16
-MOST_RESTARTS, MOST_GROWTH = 100, 10
-MOST = 10**9  # steps, epochs, images: more is a slip of the pen
+ID_LENGTH = 16  # hexadecimal digits
+MOST_RESTARTS = 100
+MOST_GROWTH = 10
+MOST = 10**9  # steps, epochs or images: a larger number is a typing error
 
 
 class ConfigError(ValueError):
-    """A field of a configuration is wrong. `field` names it; the message says what was expected."""
+    """A wrong field of a configuration. `field` names it; the message says what was expected."""
 
     def __init__(self, field: str, message: str):
         super().__init__(message)
         self.field = field
+
+
+def is_own(name: str) -> bool:
+    """Return whether the name of a dataset or a network is a user's function."""
+    return ":" in name and not name.startswith(TORCHVISION)
 
 
 def require(condition: bool, field: str, message: str) -> None:
@@ -44,11 +114,14 @@ def require(condition: bool, field: str, message: str) -> None:
 
 
 def freeze_options(options: Mapping[str, Any]) -> Options:
-    """A mapping as sorted pairs, with lists as tuples, so that configurations can be hashed."""
+    """Return a mapping as sorted pairs, lists as tuples, so that configurations can be hashed.
+
+    Raises `ConfigError` for a mapping within the mapping.
+    """
 
     def frozen(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):
-            raise ConfigError(key, "expected numbers, texts, booleans or lists of them")
+            raise ConfigError(key, "expected numbers, strings, booleans or lists of them")
         if isinstance(value, list | tuple):
             return tuple(frozen(key, item) for item in value)
         return value
@@ -58,56 +131,72 @@ def freeze_options(options: Mapping[str, Any]) -> Options:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRef:
-    """A dataset by name (or `package.module:function`), its options, a hash of what is in it."""
+    """A dataset and its content."""
 
     name: str
+    """Name of a known dataset, or `package.module:function`."""
     options: Options = ()
+    """Options of the dataset; those at their default are left out."""
     fingerprint: str = ""
+    """Hash of the dataset's content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """A network by name (or `package.module:function`), its options, a hash of a user's code."""
+    """A network before its first weights."""
 
     name: str
+    """Name of a known network, `torchvision:NAME`, or `package.module:function`."""
     options: Options = ()
+    """Options of the network; those at their default are left out."""
     fingerprint: str = ""
+    """Hash of the source of a user's own network; empty for all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What planning must know of a dataset: counts are images a class, `shape` is (C, H, W)."""
+    """Facts about a dataset that planning needs."""
 
     classes: tuple[str, ...]
+    """Names of the classes, by index."""
     shape: tuple[int, int, int]
+    """Shape (C, H, W) of an image."""
     train: tuple[int, ...]
+    """Training images per class."""
     validation: tuple[int, ...]
+    """Validation images per class."""
     test: tuple[int, ...]
+    """Test images per class."""
     fingerprint: str
+    """Hash of the dataset's content."""
+    notes: tuple[str, ...] = ()
+    """Sentences on the data that a user should read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkInfo:
-    """What planning must know of a network: one entry a numbered layer, for one image forward.
-
-    `shapes` are of the layers' outputs.
-    """
+    """Facts about a network that planning needs; tuples have one entry per numbered layer."""
 
     macs: tuple[int, ...]
+    """Multiply-adds of one image, forward."""
     parameters: tuple[int, ...]
+    """Numbers that can learn."""
     shapes: tuple[tuple[int, ...], ...]
+    """Shape of the layer's output for one image."""
     state_bytes: int
+    """Size of all parameters and buffers, in bytes."""
 
     @property
     def depth(self) -> int:
+        """Number of numbered layers."""
         return len(self.macs)
 
 
 def training_macs(macs: Sequence[int], frozen: int) -> int:
-    """Multiply-adds of one training image, from those of each layer forward.
+    """Return the multiply-adds of one training image; `macs` are each layer's, forward.
 
-    A layer that learns costs a second pass for the gradient of its weights, and a third for that of
-    its input, which the first of them does not need: nothing below it learns.
+    A layer that learns costs a second pass for the gradient of its weights and a third for the
+    gradient of its input. The first layer that learns needs no third: nothing below it learns.
     """
     learning = macs[frozen:]
     return sum(macs) + sum(learning) + sum(learning[1:])
@@ -115,74 +204,93 @@ def training_macs(macs: Sequence[int], frozen: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A dataset, an ordered list of its classes (label i is `classes[i]`), images a class.
+    """Classes of a dataset to tell apart; a source or a target.
 
-    A task of one class is that class (label 1) against the `rest` (label 0). The rest's training
-    images are the last `reserved` of each class, which the task that learns those classes leaves
-    out: so the negatives are images that no source has seen. See `tasks.members`.
+    A task of one class is that class (label 1) against the `rest` (label 0). `tasks.members` gives
+    the images.
     """
 
     dataset: DatasetRef
+    """Dataset that the images come from."""
     classes: tuple[int, ...]
+    """Class indices in order: label i is `classes[i]`."""
     images_per_class: int | None = None
+    """Training images per class, the first ones; all by default."""
     rest: tuple[int, ...] = ()
+    """Class indices behind label 0 of a task of one class; none by default."""
     reserved: int = 0
+    """Last training images per class that serve as negatives of a task of one class.
+
+    The task that learns their classes leaves them out, so that no source has seen a negative.
+    """
 
     @property
     def labels(self) -> tuple[int | None, ...]:
-        """The class index behind each label; none for the rest."""
+        """Class index behind each label; None for the rest."""
         return (None, *self.classes) if self.rest else self.classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Treatment:
-    """Where the first `n` layers come from, and whether they learn (paper, section 3)."""
+    """Origin of the first n layers, and whether they learn (paper, section 3)."""
 
     kind: Kind
+    """Origin of layers 1..n."""
     n: int = 0
+    """Number of first layers that come from elsewhere; 0 for bases."""
     fine_tuned: bool = False
+    """True if layers 1..n learn with the others; by default they are frozen."""
 
-    LETTER: ClassVar = {"base": "", "base_long": "", "selffer": "B", "transfer": "A", "random": "R"}
+    @property
+    def name(self) -> str:
+        """Name in a sweep file: `transfer`, or `transfer+` if layers 1..n learn."""
+        return self.kind + "+" * self.fine_tuned
 
     @property
     def frozen(self) -> bool:
-        """Whether the first `n` layers are held fixed."""
+        """True if layers 1..n exist and do not learn."""
         return self.n > 0 and not self.fine_tuned
 
     @property
     def frozen_layers(self) -> int:
+        """Number of first layers that do not learn."""
         return self.n if self.frozen else 0
 
     @property
     def tuned_layers(self) -> int:
-        """How many first layers are copied and learn with the others."""
+        """Number of first layers that are copied and learn."""
         return self.n if self.fine_tuned and self.has_parent else 0
 
     @property
     def has_parent(self) -> bool:
+        """True if layers are copied from a base."""
         return self.kind in ("selffer", "transfer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate over a training, as a factor of the recipe's rate: see `schedules.factor`.
-
-    `warmup` and `milestones` are fractions of the training, so that a longer training stretches
-    them; `every` counts steps, as Caffe's `stepsize` does. The first step is 0, or 1 where
-    `count_from` says so: Caffe counts from 1, so that its rate drops one step earlier.
-    Cosine starts again `restarts` times, each cycle `growth` times as long as the one before.
-    """
+    """Learning rate over a training, as a factor of the recipe's rate (`schedules.factor`)."""
 
     __pydantic_config__: ClassVar = STRICT
     family: Family = "constant"
+    """Shape after the warm-up."""
     warmup: float = 0.0
+    """Fraction of the training over which the rate rises linearly; 0 by default."""
     gamma: float = 0.1
+    """Factor of each drop of `step` and `multi_step`; 0.1 by default."""
     every: int | None = None
+    """Steps between two drops of `step`, as Caffe's `stepsize`."""
     milestones: tuple[float, ...] = ()
+    """Rising fractions of the training at which `multi_step` drops."""
     floor: float = 0.0
+    """Smallest factor of `cosine` and `linear`; 0 by default."""
     count_from: int = 0
+    """Number of the first step of `step`; 0 by default. Caffe counts from 1, and so drops one step
+    earlier."""
     restarts: int = 0
+    """Times that `cosine` starts again; 0 by default."""
     growth: float = 1.0
+    """Factor of the length of each cycle of `cosine` over the cycle before; 1 by default."""
 
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, "warmup", "expected a fraction of the training, 0 ≤ x < 1")
@@ -224,44 +332,58 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained. `steps` or `epochs`; planning turns epochs into steps.
+    """Settings that a network is trained with. Losses are means over a batch.
 
-    Rates are a step's, losses are means over a batch. `evaluate_every` counts steps. `init_random`
-    is how random filters start, if not as all layers do. `crop` is the side of a square, at random
-    places in training and in the middle elsewhere. `pixels: standard` subtracts each channel's mean
-    and divides by its deviation, `mean_image` subtracts the mean image and divides by nothing.
-    `precision: float32` is exact on a GPU too; `tf32` is what its tensor cores make of it.
-    In frozen layers `frozen_statistics` and `frozen_affine` hold what normalisation measures of its
-    inputs, and its weights and biases.
-
-    The last three are of fine-tuned layers, the copied ones that learn: the highest of them learns
-    at `copied_rate` times the rate, each one below at `layer_decay` times that of the one above,
-    and for the first `fresh_first` of the training they are held fixed while the fresh ones learn.
+    `copied_rate`, `layer_decay` and `fresh_first` apply to fine-tuned trials: copied layers learn
+    there beside fresh ones.
     """
 
     __pydantic_config__: ClassVar = STRICT
-    optimiser: Literal["sgd", "caffe_sgd", "adam", "adamw"] = "sgd"
+    optimiser: Optimiser = "sgd"
+    """Rule that updates the weights; `sgd` by default."""
     rate: float = 0.01
+    """Learning rate per step, which the schedule multiplies; 0.01 by default."""
     schedule: Schedule = Schedule()
+    """Factor of the rate over the training; constant by default."""
     momentum: float = 0.9
+    """Momentum of `sgd` and `caffe_sgd`; 0.9 by default."""
     weight_decay: float = 0.0
+    """Factor of the weights in the update; 0 by default."""
     batch: int = 32
+    """Images per step; 32 by default."""
     steps: int | None = None
+    """Length of the training in steps. Give `steps` or `epochs`."""
     epochs: float | None = None
+    """Length of the training in passes over the training images. Planning turns it into steps."""
     evaluate_every: int | None = None
+    """Steps between two evaluations; a tenth of the training by default."""
     dropout: float | None = None
+    """Probability of all dropout modules; the network's own by default."""
     init: Init = "he"
-    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
-    normalise: Literal["target", "source", "whole"] = "target"
+    """First weights. `he` by default; a sweep of a user's own network has `network` by default."""
+    precision: Precision = "float32"
+    """Arithmetic; `float32` by default."""
+    normalise: Normalise = "target"
+    """Images whose statistics normalise all images; the target's by default."""
     init_random: Init | None = None
+    """First weights of random filters (treatment `random`); as `init` by default."""
     crop: int | None = None
+    """Side of a square in pixels: at a random place in training, in the middle elsewhere. The whole
+    image by default."""
     mirror: bool = False
-    pixels: Literal["standard", "mean_image"] = "standard"
+    """Mirror training images at random; false by default."""
+    pixels: Pixels = "standard"
+    """Rule that normalises pixels; `standard` by default."""
     frozen_statistics: bool = True
+    """Freeze the statistics of normalisation in frozen layers; true by default."""
     frozen_affine: bool = True
+    """Freeze the weights and biases of normalisation in frozen layers; true by default."""
     copied_rate: float = 1.0
+    """Factor of the rate in the highest copied layer; 1 by default."""
     layer_decay: float = 1.0
+    """Factor of the rate from each copied layer to the layer below it; 1 by default."""
     fresh_first: float = 0.0
+    """First fraction of the steps in which copied layers are frozen; 0 by default."""
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -286,15 +408,16 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """Where a network may differ from the one that its first layers are copied from.
+    """Differences between a network and the one that its first layers are copied from.
 
-    Names are of layers (`layer3`) or of modules and tensors in them (`layer3.conv`). What is
-    `replaced` is not copied; of what is `widened` the part that both have is. Both learn, even in
-    a frozen trial: new weights that did not would be random filters under another name.
+    A name is that of a layer (`layer3`), or of a module or tensor in it (`layer3.conv`). Replaced
+    and widened tensors learn, even in a frozen trial: otherwise they would be random filters.
     """
 
     replaced: tuple[str, ...] = ()
+    """Names that are not copied."""
     widened: tuple[str, ...] = ()
+    """Names whose tensors are larger than the base's; the common part is copied."""
 
     def __post_init__(self) -> None:
         names = [
@@ -309,16 +432,15 @@ class Adaptation:
 
     @classmethod
     def of(cls, replaced: Iterable[int | str], widened: Iterable[int | str] = ()) -> Adaptation:
-        """An adaptation from what a sweep file says, where `3` is `layer3`."""
+        """Return the adaptation of a sweep file's lists, where `3` stands for `layer3`."""
 
         def names(items: Iterable[int | str]) -> tuple[str, ...]:
-            found = (str(item) for item in items)
-            return tuple(sorted(f"layer{name}" if name.isdigit() else name for name in found))
+            return tuple(sorted(f"layer{x}" if str(x).isdigit() else str(x) for x in items))
 
         return cls(replaced=names(replaced), widened=names(widened))
 
     def within(self, n: int) -> Adaptation:
-        """What of it concerns layers 1..n: no more belongs to a trial that copies these."""
+        """Return the part of the adaptation that applies to layers 1..n."""
 
         def inside(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(
@@ -328,35 +450,47 @@ class Adaptation:
         return Adaptation(replaced=inside(self.replaced), widened=inside(self.widened))
 
     def replaces(self, name: str) -> bool:
+        """Return whether a tensor such as `layer3.conv.weight` is not copied."""
         return _covered(name, self.replaced)
 
     def widens(self, name: str) -> bool:
+        """Return whether a tensor is larger than the base's."""
         return _covered(name, self.widened)
+
+    def changes(self, name: str) -> bool:
+        """Return whether a tensor is replaced or widened, and so has new weights."""
+        return self.replaces(name) or self.widens(name)
 
 
 def _covered(name: str, declared: Iterable[str]) -> bool:
-    """Whether `layer3.conv.weight` is declared, by its name or as part of what is."""
+    """Return whether a name is declared, itself or a part that it belongs to (`layer3.conv`)."""
     return any(name == other or name.startswith(f"{other}.") for other in declared)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One network trained once. Its id is its content: equal trainings are one trial.
-
-    `schedule_from` names the study whose best schedule replaces the recipe's; `tested` is false
-    for what chooses and so must never see a test image.
-    """
+    """One network trained once. Its id is its content: equal trainings are one trial."""
 
     target: Task
+    """Task that the network learns."""
     network: NetworkRef
+    """Network that learns it."""
     treatment: Treatment
+    """Origin of the first n layers, and whether they learn."""
     recipe: Recipe
+    """Settings that the network is trained with."""
     seed: int = 0
+    """Seed of all random numbers; 0 by default."""
     source: Task | None = None
+    """Task of the base that layers are copied from; none by default."""
     parent: str | None = None
+    """Id of the base that layers are copied from; none by default."""
     adapt: Adaptation = Adaptation()
+    """Differences from the base's network; none by default."""
     schedule_from: str | None = None
+    """Study whose best schedule replaces the recipe's; none by default."""
     tested: bool = True
+    """True if the test images are used; by default. A training that serves to choose sees none."""
 
     def __post_init__(self) -> None:
         copies = self.treatment.has_parent or self.adapt == Adaptation()
@@ -364,13 +498,24 @@ class Training:
 
     @functools.cached_property
     def id(self) -> str:
+        """First digits of the SHA-256 of the canonical JSON."""
         return digest(self, ID_LENGTH)
 
 
-def to_json(value: Any) -> Any:
-    """JSON values of a configuration, fields at their default left out.
+def unsearched_id(training: str) -> str:
+    """Return the id of the same training with its recipe's own schedule, not a study's.
 
-    Leaving defaults out means that a field added later changes no id made before.
+    `training` is the canonical JSON of a training, as its row holds it.
+    """
+    content = json.loads(training)
+    content.pop("schedule_from", None)
+    return digest(content, ID_LENGTH)
+
+
+def to_json(value: Any) -> Any:
+    """Return a configuration as JSON values, without the fields at their default.
+
+    A new field with a default therefore changes no older id.
     """
     if dataclasses.is_dataclass(value):
         return {
@@ -384,20 +529,21 @@ def to_json(value: Any) -> Any:
 
 
 def _canonical_part(part: Any) -> str:
-    """`canonical(part)`, written once for each object: the parts recur in thousands of trials.
+    """Return `canonical(part)`, computed once per object: parts recur in thousands of trials.
 
-    Kept with the object and not by equality, since equal objects may differ in it: 1 is 1.0.
+    The string is kept with the object. A cache by equality would be wrong, since equal objects may
+    differ in their JSON: 1 == 1.0.
     """
     if not dataclasses.is_dataclass(part):
         return canonical(part)
-    kept: dict[str, str] = vars(part)
-    if "_canonical" not in kept:
-        kept["_canonical"] = canonical(part)
-    return kept["_canonical"]
+    attributes: dict[str, str] = vars(part)
+    if "_canonical" not in attributes:
+        attributes["_canonical"] = canonical(part)
+    return attributes["_canonical"]
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, finite numbers only."""
+    """Return the canonical JSON of a value: sorted keys, no spaces, finite numbers only."""
     if isinstance(value, Training):
         parts = (
             f'"{field.name}":{_canonical_part(item)}'
@@ -409,48 +555,10 @@ def canonical(value: Any) -> str:
 
 
 def digest(value: Any, length: int = 64) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    """Return the first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
 
 
 def key(*parts: Any) -> int:
-    """A 63-bit seed for the random numbers that `parts` name; equal names, equal numbers."""
+    """Return the 63-bit seed of the random numbers that `parts` name."""
     return int(digest(list(parts), 16), 16) >> 1
-
-
-def from_json(text: str) -> Training:
-    """The training whose `canonical` JSON is `text`."""
-
-    def task(value: Mapping[str, Any] | None) -> Task | None:
-        if value is None:
-            return None
-        dataset = reference(DatasetRef, value["dataset"])
-        indices = {name: tuple(value.get(name, ())) for name in ("classes", "rest")}
-        return Task(**{**value, **indices, "dataset": dataset})
-
-    def reference(cls: type, value: Mapping[str, Any]) -> Any:
-        return cls(**{**value, "options": freeze_options(dict(value.get("options", ())))})
-
-    value = json.loads(text)
-    adapt = value.get("adapt", {})
-    target = task(value["target"])
-    assert target is not None
-    return Training(
-        target=target,
-        source=task(value.get("source")),
-        network=reference(NetworkRef, value["network"]),
-        treatment=Treatment(**value["treatment"]),
-        recipe=recipe_from(value["recipe"]),
-        seed=value.get("seed", 0),
-        parent=value.get("parent"),
-        adapt=Adaptation(**{field: tuple(names) for field, names in adapt.items()}),
-        schedule_from=value.get("schedule_from"),
-        tested=value.get("tested", True),
-    )
-
-
-def recipe_from(value: Mapping[str, Any]) -> Recipe:
-    """The recipe whose `to_json` is `value`."""
-    schedule = dict(value.get("schedule", {}))
-    schedule["milestones"] = tuple(schedule.get("milestones", ()))
-    return Recipe(**{**value, "schedule": Schedule(**schedule)})

@@ -1,4 +1,4 @@
-"""How good a network is on a set of images."""
+"""Scores of a network on a set of images."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A network on a set of images. `per_class` holds (correct, total) in the order of the task.
-
-    `auroc`, the area under the receiver operating characteristic, is known of two classes only.
-    """
+    """Score of a network on a set of images."""
 
     correct: int
+    """Images whose class has the highest score."""
     total: int
+    """Images."""
     loss: float
+    """Mean cross entropy, in nats."""
     top5: float | None
+    """Share of images whose class is among the five highest; None up to five classes."""
     per_class: tuple[tuple[int, int], ...]
+    """Pairs (correct, total) in the order of the task's labels."""
     auroc: float | None = None
+    """Area under the receiver operating characteristic; of two classes only."""
 
     @property
     def top1(self) -> float:
+        """Share of images whose class has the highest score."""
         return self.correct / self.total
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean over the classes that have images of the share that is right."""
+        """Mean of the classes' shares of correct images, over classes that have images."""
         shares = [correct / total for correct, total in self.per_class if total]
         return sum(shares) / len(shares)
 
@@ -39,14 +43,14 @@ class Score:
 def evaluate(
     network: nn.Module, chunks: Iterable[torch.Tensor], labels: torch.Tensor, classes: int
 ) -> Score:
-    """Top-1, top-5 (where there are more than five classes), mean loss and each class's counts.
+    """Return the score of a network on images whose labels (N,) are below `classes`.
 
-    `chunks` are images in the order of `labels` (N,), which the network may change in place. Leaves
-    the network in evaluation mode.
+    `chunks` are the images (B, C, H, W) in the order of the labels; the network may change them in
+    place. The network stays in evaluation mode.
     """
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-    right5 = torch.zeros((), dtype=torch.int64, device=labels.device)
+    correct5 = torch.zeros((), dtype=torch.int64, device=labels.device)
     hits, margins = [], []
     done = 0
     for images in chunks:
@@ -58,25 +62,24 @@ def evaluate(
         if classes == 2:
             margins.append((scores[:, 1] - scores[:, 0]).double())
         if classes > 5:
-            right5 += (scores.topk(5).indices == y[:, None]).sum()
-    hit = torch.cat(hits)
-    correct = torch.bincount(labels[hit], minlength=classes).tolist()
+            correct5 += (scores.topk(5).indices == y[:, None]).sum()
+    correct = torch.bincount(labels[torch.cat(hits)], minlength=classes).tolist()
     total = torch.bincount(labels, minlength=classes).tolist()
     return Score(
         correct=sum(correct),
         total=len(labels),
         loss=float(loss) / len(labels),
-        top5=int(right5) / len(labels) if classes > 5 else None,
+        top5=int(correct5) / len(labels) if classes > 5 else None,
         per_class=tuple(zip(correct, total, strict=True)),
         auroc=auroc(torch.cat(margins), labels) if margins else None,
     )
 
 
 def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:
-    """How often an image of class 1 has a greater margin (N,) than one of class 0; ties count half.
+    """Return how often an image of class 1 has a greater margin (N,) than one of class 0.
 
-    That is the area under the receiver operating characteristic (Hanley and McNeil 1982). None
-    where one of the classes has no image, or a margin is not a number.
+    Ties count half. This is the area under the receiver operating characteristic (Hanley and McNeil
+    1982). None if a class has no image, or a margin is not finite.
     """
     positive, negative = margins[labels == 1], margins[labels == 0].sort().values
     if not len(positive) or not len(negative) or not bool(margins.isfinite().all()):
@@ -88,5 +91,5 @@ def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:
 
 @torch.no_grad()
 def features(layers: nn.Module, chunks: Iterable[torch.Tensor]) -> torch.Tensor:
-    """What `layers` make of the images that `evaluate` takes in the same chunks."""
+    """Return the outputs (N, …) of `layers` for images in the chunks of `evaluate`."""
     return torch.cat([layers(images) for images in chunks])

@@ -1,4 +1,4 @@
-"""A network with its optimiser and its images: what takes a step, is scored, and is saved."""
+"""A network with its optimiser and its images: it takes steps, and is scored and saved."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.batches import READERS, Batches, TaskData, Whole
-from trainers.config import Training, digest, key
+from trainers.batches import Batches
+from trainers.config import Training, digest, is_own, key
 from trainers.evaluation import Score, evaluate, features
-from trainers.networks import is_random
+from trainers.networks import is_random, load_tensors, tensors_of
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.schedules import fresh_steps
+from trainers.seeds import seed_generators
+from trainers.task_data import READERS, TaskData, Whole
 from trainers.transfer import (
     copied_parameters,
     fingerprint,
     freeze,
-    held,
-    held_layers,
+    frozen_names,
     starting_network,
     training_mode,
+    wholly_frozen_layers,
 )
 from trainers.views import View
 
 
 class Learner:
-    """A network before its first step, made from `parent`, its base's checkpoint, where it has one.
+    """One training's network before its first step; `parent` is its base's checkpoint, if any.
 
-    Frozen layers see each image once, here, and not at every step, unless they draw random numbers,
-    images are cropped or mirrored at random or streamed, or what the layers make of all images
-    takes more than `feature_bytes`. `close` ends the threads that read images.
+    Where it can, the constructor runs the frozen layers once over all images and keeps their
+    outputs (`cached_layers`). It cannot if these layers draw random numbers, if images are
+    streamed, or cropped or mirrored at random, or if the outputs exceed `feature_bytes`.
+    `close` ends the threads that read images.
     """
 
     def __init__(
@@ -43,114 +46,130 @@ class Learner:
         feature_bytes: int,
         readers: int = READERS,
     ):
+        recipe, treatment = training.recipe, training.treatment
         view, device = data.view, data.train.labels.device
-        self.classes = len(training.target.labels)
         c, h, w = view.seen
         network = starting_network(training, (c, h, w), view.dtype, parent)
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.held = held(self.network, training, training.treatment.frozen_layers)
-        # Only layers that are held as a whole: below one that learns in part, gradients are needed.
-        self.frozen = held_layers(self.network, self.held)
+        self.classes = len(training.target.labels)
+
+        # Names of parameters and buffers.
+        self.frozen = frozen_names(self.network, training, treatment.frozen_layers)
+        self.frozen_at_first = frozen_names(self.network, training, treatment.tuned_layers)
+        self.frozen_now = self.frozen
         copied = copied_parameters(self.network, training)
-        self.optimiser = optimiser(training.recipe, freeze(self.network, self.held), copied)
-        self.fresh_steps = fresh_steps(training.recipe) if copied else 0
-        self.early = held(self.network, training, training.treatment.tuned_layers)
-        self.holding = self.held  # what does not learn now: for so many first steps what is early
-        self.autocast = _autocast(training.recipe.precision, device)
-        self.masks = ("masks", training.seed, digest(training.target))
-        self.random = is_random(self.network)
-        training_mode(self.network, self.held)
-        varied = training.recipe.crop is not None or training.recipe.mirror
-        self.passed = 0
-        if not varied:
-            data, self.passed = self._frozen_first(data, feature_bytes)
+        self.fresh_steps = fresh_steps(recipe) if copied else 0
+        self.optimiser = optimiser(recipe, freeze(self.network, self.frozen), copied)
+        training_mode(self.network, self.frozen)
+
+        self.autocast = _autocast(recipe.precision, device)
+        self.mask_key = ("masks", training.seed, digest(training.target))
+        self.is_random, self.is_own = is_random(self.network), is_own(training.network.name)
+
+        # Numbers of layers. A layer that learns in part needs gradients, and so do all above it.
+        self.wholly_frozen = wholly_frozen_layers(self.network, self.frozen)
+        self.cached_layers = 0
+        if recipe.crop is None and not recipe.mirror:
+            data, self.cached_layers = self._cache_frozen(data, feature_bytes)
+        self.frozen_part = self.network[self.cached_layers : self.wholly_frozen]
+        self.learning_part = self.network[self.wholly_frozen :]
         self.batches = Batches(training, data, readers)
-        self.below, self.above = (
-            self.network[self.passed : self.frozen],
-            self.network[self.frozen :],
-        )
 
     def step(self, step: int, rate: float) -> torch.Tensor:
-        """Learn from the batch of a 0-based step; its mean loss, before the update."""
-        self._hold(step)
+        """Learn from the batch of a 0-based step, and return its mean loss before the update."""
+        self._freeze_for(step)
         set_rate(self.optimiser, rate)
         images, labels = self.batches(step)
-        if self.random:
-            _seed(key(*self.masks, step), images.device)
+        if self.is_random:
+            seed = key(*self.mask_key, step)
+            if self.is_own:
+                seed_generators(seed)
+            _seed(seed, images.device)
         with self.autocast:
-            if self.below:
+            if self.frozen_part:
                 with torch.no_grad():
-                    images = self.below(images)
-            loss = F.cross_entropy(self.above(images), labels)
+                    images = self.frozen_part(images)
+            loss = F.cross_entropy(self.learning_part(images), labels)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
 
+    def _freeze_for(self, step: int) -> None:
+        """Freeze the names of this step: in the first `fresh_steps`, those `frozen_at_first`.
+
+        Copied layers are then frozen while the fresh ones learn. Without a gradient the optimiser
+        leaves a parameter as it is: neither decay nor momentum changes it.
+        """
+        names = self.frozen_at_first if step < self.fresh_steps else self.frozen
+        if names is not self.frozen_now:
+            freeze(self.network, names)
+            training_mode(self.network, names)
+            self.frozen_now = names
+
     def score(self, subset: str) -> Score:
-        """The network as it is now, on the validation or the test images."""
+        """Score the network as it is now on the `train`, `validation` or `test` images.
+
+        Training images are not augmented, and are a fixed sample if they outnumber the test images.
+        """
         with self.autocast:
-            labels = getattr(self.batches.data, subset).labels
-            chunks = self.batches.chunks(subset)
-            score = evaluate(self.network[self.passed :], chunks, labels, self.classes)
-        training_mode(self.network, self.holding)
+            if subset == "train":
+                most = len(self.batches.data.test.labels)
+                labels, chunks = self.batches.training_sample(most)
+            else:
+                labels = getattr(self.batches.data, subset).labels
+                chunks = self.batches.chunks(subset)
+            score = evaluate(self.network[self.cached_layers :], chunks, labels, self.classes)
+        training_mode(self.network, self.frozen_now)
         return score
 
-    def _hold(self, step: int) -> None:
-        """Hold copied layers as if they were frozen while only the fresh ones learn.
-
-        Without a gradient the optimiser passes them over: no decay and no momentum touch them.
-        """
-        now = self.early if step < self.fresh_steps else self.held
-        if now is not self.holding:
-            freeze(self.network, now)
-            training_mode(self.network, now)
-            self.holding = now
-
     def frozen_hash(self) -> str:
-        """SHA-256 of what is held fixed; empty if nothing is."""
-        return fingerprint(self.network, self.held)
+        """Return the SHA-256 of all that is frozen, or "" if nothing is."""
+        return fingerprint(self.network, self.frozen)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The tensors that the next step depends on."""
-        state = {f"network/{name}": t for name, t in self.network.state_dict().items()}
+        """Return the tensors that the next step depends on."""
+        state = {f"network/{name}": t for name, t in tensors_of(self.network).items()}
         named = optimiser_state(self.optimiser, self.network)
         return state | {f"optimiser/{name}": t for name, t in named.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Undo `state`."""
+        """Load tensors that `state` returned."""
         parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimiser": {}}
         for name, tensor in state.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
-        self.network.load_state_dict(parts["network"], strict=True)
+        load_tensors(self.network, parts["network"])
         load_optimiser_state(self.optimiser, self.network, parts["optimiser"])
 
     def close(self) -> None:
         self.batches.close()
 
-    def _frozen_first(self, data: TaskData, limit: int) -> tuple[TaskData, int]:
-        """What the frozen layers make of all images, and how many layers they have so passed."""
-        below = self.network[: self.frozen]
-        if not self.frozen or is_random(below):
+    def _cache_frozen(self, data: TaskData, feature_bytes: int) -> tuple[TaskData, int]:
+        """Replace all images by the outputs of the frozen layers; return these layers' number too.
+
+        If the outputs cannot be kept, return `data` itself and 0.
+        """
+        layers = self.network[: self.wholly_frozen]
+        if not self.wholly_frozen or is_random(layers):
             return data, 0
-        whole = [part for part in data.parts if isinstance(part, Whole)]
-        if len(whole) < len(data.parts):
+        sets = [part for part in data.parts if isinstance(part, Whole)]
+        if len(sets) < len(data.parts):  # some are streamed
             return data, 0
         with self.autocast:
-            one = features(below, [data.view.centre(whole[0].images[:1])])
-            if one.nbytes * sum(len(part.labels) for part in whole) > limit:
+            one = features(layers, [data.view.centre(sets[0].images[:1])])
+            if one.nbytes * sum(len(part.labels) for part in sets) > feature_bytes:
                 return data, 0
             view = View(tuple(one.shape[1:]), one.dtype)
-            passed = [
-                Whole(features(below, part.chunks()), part.labels, view, part.chunk)
-                for part in whole
+            outputs = [
+                Whole(features(layers, part.chunks()), part.labels, view, part.chunk)
+                for part in sets
             ]
-        return TaskData(*passed), self.frozen
+        return TaskData(*outputs), self.wholly_frozen
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """`torch.manual_seed` for this device, without its walk up the stack (0.1 ms and more)."""
+    """Seed as `torch.manual_seed`, without its walk up the stack (0.1 ms and more)."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):

@@ -1,7 +1,7 @@
 """One network trained once: `for row in train(training, …): …`.
 
-Whoever calls decides where the rows go. They come in the order in which things happen: evaluations,
-now and then a snapshot to resume from, and at the end a result or a failure.
+The caller decides where the rows are kept. They come in the order in which things happen:
+evaluations, now and then a snapshot to resume from, and at the end a result or a failure.
 """
 
 from __future__ import annotations
@@ -18,52 +18,60 @@ from typing import Any, Literal
 import torch
 
 from trainers import checkpoint
-from trainers.batches import READERS, task_data
+from trainers.chance import at_chance
 from trainers.config import Training
 from trainers.evaluation import Score
 from trainers.learner import Learner
+from trainers.networks import tensors_of
 from trainers.schedules import factor
+from trainers.task_data import READERS, task_data
 
-AT_CHANCE = 0.98  # of ln(classes): a training loss that never fell below it has learned nothing
-EVALUATIONS = 10  # a training, where the recipe does not say
+EVALUATIONS = 10  # per training, if the recipe names no number of steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where and how a training runs: recorded with its results, never part of its id.
-
-    `feature_bytes` bounds what is kept of the frozen layers' output (see `Learner`). Byte images of
-    up to `whole_bytes` are copied to the device whole (by default, what fits it), others are read
-    by `readers` threads while it computes (by default, `threads`, and at least four).
-    `data_root` is the dataset's folder, where it is not in the usual place.
-    """
+    """Machine settings of a training: recorded with its results, never part of its id."""
 
     device: str = "cpu"
+    """torch's name of the device."""
     threads: int = 1
+    """Threads that compute on the CPU."""
     checkpoint_seconds: float = 60.0
+    """Time between two snapshots."""
     feature_bytes: int = 2**28
+    """Largest size of the frozen layers' outputs for all images that is kept (see `Learner`)."""
     whole_bytes: int | None = None
+    """Largest size of byte images that are copied to the device; larger sets are streamed. By
+    default as much as fits the device."""
     readers: int | None = None
+    """Threads that read streamed images; by default `threads`, and at least four."""
     data_root: str | None = None
+    """Folder of the dataset, if it is not the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One point of a learning curve. `train_loss` is the mean since the point before."""
+    """One point of a learning curve."""
 
     step: int
+    """Steps done."""
     images: int
+    """Training images seen, repeats counted."""
     rate: float
+    """Learning rate of the last step."""
     train_loss: float
+    """Mean loss per image since the point before."""
     val_loss: float
     val_top1: float
     val_top5: float | None
     seconds: float
+    """Wall time of training steps until now."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything needed to go on from `step` (the number of steps done)."""
+    """All that a training needs to go on after `step` steps."""
 
     step: int
     data: bytes
@@ -71,40 +79,54 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A completed training; the test is taken after the last step, `*_best` at `val_best_step`.
-
-    There is no test of a training that is not to be tested.
-    """
+    """A completed training."""
 
     steps: int
     images: int
+    """Training images seen, repeats counted."""
     test: Score | None
+    """Score after the last step; None for a training that is not tested."""
     validation: Score
+    """Score after the last step."""
+    training: Score
+    """Score after the last step on training images, at most as many as there are test images."""
     test_correct_best: int
+    """Correct test images at `val_best_step`; 0 for a training that is not tested."""
     val_best: float
+    """Best validation top-1 of all evaluations."""
     val_best_step: int
+    """Step of that evaluation, the first if there are several."""
     val_mean10: float
+    """Mean of the ten best validation top-1, the paper's metric."""
     train_loss: float
+    """Mean training loss between the last two evaluations."""
     at_chance: bool
+    """True if neither the training loss nor the accuracy shows that anything was learned.
+
+    See `trainers.chance`. The accuracy is that of the test, or of the validation without a test.
+    """
     frozen_hash_start: str
+    """SHA-256 of all that is frozen, before the first step; empty if nothing is."""
     frozen_hash_end: str
+    """The same after the last step."""
     curve: tuple[Evaluation, ...]
     checkpoint: bytes
     checkpoint_sha256: str
     exact: bool
+    """True if every resume was under equal settings, so that the numbers are exact."""
     resumes: int
+    """Times that the training went on from a snapshot."""
     seconds: Seconds
     peak_memory_bytes: int
+    """Peak of the GPU's memory, or of the process on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A training that ended in a loss that is not a number. The same again would end the same.
-
-    `step` counts from 0: so many steps were done before.
-    """
+    """A training whose loss is not finite. The same training would end the same again."""
 
     step: int
+    """Steps done before the one that failed."""
     error_type: str
     message: str
     curve: tuple[Evaluation, ...]
@@ -113,12 +135,16 @@ class Failure:
 
 @dataclass(kw_only=True)
 class Seconds:
-    """Wall time by phase, over all attempts. `wait` is what training steps waited for images."""
+    """Wall time by phase, over all attempts."""
 
     data: float = 0.0
+    """Loading data."""
     wait: float = 0.0
+    """Training steps that waited for images."""
     train: float = 0.0
+    """Training steps, without `wait`."""
     evaluate: float = 0.0
+    """Evaluations."""
 
 
 Row = Evaluation | Snapshot | Result | Failure
@@ -134,14 +160,14 @@ def train(
 ) -> Generator[Row, None, None]:
     """Train one network. `parent` is the base's checkpoint, `resume` a `Snapshot`'s data.
 
-    `stop` is asked after every step; once it says yes the last row is a `Snapshot`.
+    `stop` is called after every step; when it returns true, the last row is a `Snapshot`.
     Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
-    Close the iterator, or exhaust it: the threads that read images end then.
+    Close the iterator, or exhaust it, to end the threads that read images.
     """
-    device = _prepare_process(training, runtime)
     recipe, steps = training.recipe, training.recipe.steps
     assert steps is not None
     every = recipe.evaluate_every or math.ceil(steps / EVALUATIONS)
+    device = _prepare_process(training, runtime)
     run = _Progress(trial=training.id, environment=_environment(runtime))
     clock = _Clock(run.seconds, device)
 
@@ -161,46 +187,87 @@ def train(
         else:
             run.restore(resume, learner)
 
-        saved, test = time.perf_counter(), None
+        saved_at, test = time.perf_counter(), None
         for step in range(run.step, steps):
             rate = recipe.rate * factor(recipe.schedule, step, steps)
             run.losses.append(learner.step(step, rate))
             run.step = step + 1
-            last = run.step == steps
-            if last or run.step % every == 0:
+            is_last = run.step == steps
+
+            if is_last or run.step % every == 0:
                 clock.lap("train", learner.batches.waited)
                 validation = learner.score("validation")
                 improved = validation.correct > run.best_correct
-                if training.tested and (improved or last):
+                if training.tested and (improved or is_last):
                     test = learner.score("test")
                 if improved:
                     run.best_correct, run.best_step = validation.correct, run.step
                     run.test_correct_best = test.correct if test else 0
                 clock.lap("evaluate")
-                if failure := run.failure(validation):
+                if failure := run.failure(validation, test):
                     yield failure
                     return
                 yield run.point(validation, rate, run.step * learner.batches.order.batch)
                 clock.restart()
-            stopping = not last and stop()
-            if stopping or (not last and time.perf_counter() - saved >= runtime.checkpoint_seconds):
+
+            if is_last:
+                break
+            stopping = stop()
+            if stopping or time.perf_counter() - saved_at >= runtime.checkpoint_seconds:
                 clock.lap("train", learner.batches.waited)
                 yield Snapshot(step=run.step, data=run.pack(learner))
                 if stopping:
                     return
                 clock.restart()
-                saved = time.perf_counter()
-        yield _result(run, learner, validation, test)
+                saved_at = time.perf_counter()
+
+        training_score = learner.score("train")
+        clock.lap("evaluate")
+        yield _result(run, learner, validation, test, training_score)
+
+
+def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
+    """Set process-wide settings, for every training anew: processes are reused.
+
+    By default cuDNN rounds the factors of float32 convolutions to TF32's 10 bits. That is switched
+    off, so that float32 means float32; `precision: tf32` switches it on for its speed.
+    """
+    device = torch.device(runtime.device)
+    torch.set_num_threads(runtime.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    tf32 = training.recipe.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return device
+
+
+def _environment(runtime: Runtime) -> str:
+    """Return the settings under which a resumed training is bit-identical."""
+    device = torch.device(runtime.device)
+    if device.type == "cuda":
+        exact = not torch.backends.cuda.matmul.allow_tf32
+        name = f"{torch.cuda.get_device_name(device)}, {'exact float32' if exact else 'TF32'}"
+    else:
+        name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return (
+        f"torch {torch.__version__}, {name}, {runtime.threads} threads, "
+        f"features up to {runtime.feature_bytes} bytes"
+    )
 
 
 @dataclass(kw_only=True)
 class _Progress:
-    """What a snapshot carries beside the weights. `losses` are those since the last evaluation."""
+    """State of a training beside its network; a snapshot holds it under these names."""
 
     trial: str
     environment: str
     step: int = 0
+    """Steps done."""
     losses: list[Any] = dataclasses.field(default_factory=list)
+    """Losses of the steps since the last evaluation."""
     curve: list[Evaluation] = dataclasses.field(default_factory=list)
     best_correct: int = -1
     best_step: int = 0
@@ -210,25 +277,44 @@ class _Progress:
     resumes: int = 0
     seconds: Seconds = dataclasses.field(default_factory=Seconds)
 
-    def failure(self, validation: Score) -> Failure | None:
-        """The failure, if a loss since the last evaluation is not finite.
+    def restore(self, data: bytes, learner: Learner) -> None:
+        """Go on from a snapshot. Raises `CheckpointError` if it belongs to another training."""
+        state, meta = checkpoint.unpack(data)
+        if meta.pop("trial", None) != self.trial:
+            raise checkpoint.CheckpointError(f"the snapshot is not of trial {self.trial}")
+        learner.load_state(state)
+        is_same = meta.pop("environment") == self.environment
+        for phase, spent in meta.pop("seconds").items():
+            setattr(self.seconds, phase, getattr(self.seconds, phase) + spent)
+        self.curve = [Evaluation(**point) for point in meta.pop("curve")]
+        for name, value in meta.items():
+            setattr(self, name, value)
+        self.exact = self.exact and is_same
+        self.resumes += 1
 
-        What the last update broke shows in the validation loss first.
+    def failure(self, validation: Score, test: Score | None) -> Failure | None:
+        """Return the failure if a loss since the last evaluation is not finite.
+
+        A score that is not a number makes the loss of its set so. The losses of validation and
+        test are after the last update.
         """
-        losses = [*map(float, self.losses), validation.loss]
-        for step, loss in enumerate(losses, start=self.step - len(self.losses)):
+        first = self.step - len(self.losses)
+        losses = [("", step, float(x)) for step, x in enumerate(self.losses, start=first)]
+        losses.append(("validation ", self.step, validation.loss))
+        losses += [("test ", self.step, test.loss)] if test else []
+        for name, step, loss in losses:
             if not math.isfinite(loss):
                 return Failure(
                     step=step,
                     error_type="LossNotFinite",
-                    message=f"loss is {loss} at step {step}",
+                    message=f"{name}loss is {loss} at step {step}",
                     curve=tuple(self.curve),
                     seconds=self.seconds,
                 )
         return None
 
     def point(self, validation: Score, rate: float, images: int) -> Evaluation:
-        """Add a point to the curve, and begin to collect losses for the next."""
+        """Add a point to the curve and return it; losses are collected anew for the next point."""
         losses = [float(loss) for loss in self.losses]
         point = Evaluation(
             step=self.step,
@@ -245,27 +331,13 @@ class _Progress:
         return point
 
     def pack(self, learner: Learner) -> bytes:
+        """Return a snapshot's data."""
         self.losses = [float(loss) for loss in self.losses]
         return checkpoint.pack(learner.state(), dataclasses.asdict(self))
 
-    def restore(self, data: bytes, learner: Learner) -> None:
-        """Go on from a snapshot. Raises `CheckpointError` if it is of another training."""
-        state, meta = checkpoint.unpack(data)
-        if meta.pop("trial", None) != self.trial:
-            raise checkpoint.CheckpointError(f"the snapshot is not of trial {self.trial}")
-        learner.load_state(state)
-        same = meta.pop("environment") == self.environment
-        for phase, spent in meta.pop("seconds").items():
-            setattr(self.seconds, phase, getattr(self.seconds, phase) + spent)
-        self.curve = [Evaluation(**point) for point in meta.pop("curve")]
-        for name, value in meta.items():
-            setattr(self, name, value)
-        self.exact = self.exact and same
-        self.resumes += 1
-
 
 class _Clock:
-    """Adds wall time to phases. Time before a `restart` is in none, such as the caller's own."""
+    """Adds wall time to phases. Time before a `restart`, such as the caller's, is in no phase."""
 
     def __init__(self, seconds: Seconds, device: torch.device):
         self.seconds, self.device = seconds, device
@@ -277,7 +349,7 @@ class _Clock:
     def lap(
         self, phase: Literal["data", "train", "evaluate"], waited: Callable[[], float] = lambda: 0.0
     ) -> None:
-        """Add the time since the last lap to a phase, and to `wait` what of it was `waited`."""
+        """Add the time since the last lap to a phase, and its `waited` part to `wait` instead."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now, wait = time.perf_counter(), waited()
@@ -286,21 +358,31 @@ class _Clock:
         self.since = now
 
 
-def _result(run: _Progress, learner: Learner, validation: Score, test: Score | None) -> Result:
-    weights = checkpoint.pack(learner.network.state_dict(), {"trial": run.trial, "steps": run.step})
-    chance = AT_CHANCE * math.log(learner.classes)
+def _result(
+    run: _Progress, learner: Learner, validation: Score, test: Score | None, training: Score
+) -> Result:
+    """Return the row of a completed training."""
+    weights = checkpoint.pack(tensors_of(learner.network), {"trial": run.trial, "steps": run.step})
+    score = test or validation
     best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]
     return Result(
         steps=run.step,
         images=run.curve[-1].images,
         test=test,
         validation=validation,
+        training=training,
         test_correct_best=run.test_correct_best,
         val_best=run.best_correct / validation.total,
         val_best_step=run.best_step,
         val_mean10=sum(best) / len(best),
         train_loss=run.curve[-1].train_loss,
-        at_chance=all(point.train_loss > chance for point in run.curve),
+        at_chance=at_chance(
+            min(point.train_loss for point in run.curve),
+            learner.classes,
+            score.correct,
+            score.total,
+            max(total for _, total in score.per_class) / score.total,
+        ),
         frozen_hash_start=run.frozen_hash_start,
         frozen_hash_end=learner.frozen_hash(),
         curve=tuple(run.curve),
@@ -313,40 +395,8 @@ def _result(run: _Progress, learner: Learner, validation: Score, test: Score | N
     )
 
 
-def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
-    """Set what is global: processes are reused, so this is done for every training.
-
-    cuDNN would round the factors of float32 convolutions to TF32's 10 bits if it was not told. It
-    is told, so that float32 is what it says; who wants the speed asks for `precision: tf32`.
-    """
-    device = torch.device(runtime.device)
-    torch.set_num_threads(runtime.threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    tf32 = training.recipe.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    return device
-
-
-def _environment(runtime: Runtime) -> str:
-    """Settings under which a resumed training is bit-identical."""
-    device = torch.device(runtime.device)
-    if device.type == "cuda":
-        exact = not torch.backends.cuda.matmul.allow_tf32
-        name = f"{torch.cuda.get_device_name(device)}, {'exact float32' if exact else 'TF32'}"
-    else:
-        name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return (
-        f"torch {torch.__version__}, {name}, {runtime.threads} threads, "
-        f"features up to {runtime.feature_bytes} bytes"
-    )
-
-
 def _peak_memory(device: torch.device) -> int:
-    """On a GPU this training's peak; on the CPU the largest this process has been so far."""
+    """Return the peak of this training on a GPU, or of this process so far on the CPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,41 +1,41 @@
-"""The mean image of a task and each channel's deviation: one pass over its images, kept on disk.
+"""Mean images and the deviation of each channel: one pass over the images, kept on the disk.
 
-Sums are integers, so the pixels of a mean do not depend on how the images were divided.
+Sums are integers, so a mean does not depend on the division of the images into chunks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from trainers import checkpoint
+from trainers import checkpoint, whole_file
 from trainers.datasets import DataError
-
-FOLDER = "means"  # of what is kept since it can be made again
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of `images` byte images: sum (C, H, W) and each channel's sum of squares (C,), int64."""
+    """Sums over the pixels of a number of images."""
 
     images: int
+    """The number of images."""
+
     total: torch.Tensor
+    """The sum of the images (C, H, W), int64."""
+
     squares: torch.Tensor
+    """The sum of squares of each channel (C,), int64."""
 
     @property
     def mean(self) -> torch.Tensor:
-        """The mean image (C, H, W), float64, 0..255."""
+        """Mean image (C, H, W), float64, 0..255."""
         return self.total.double() / self.images
 
     def of_channels(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each channel (C, 1, 1), float64, 0..255."""
+        """Return mean and standard deviation of each channel, (C, 1, 1), float64, 0..255."""
         channels, height, width = self.total.shape
         values = self.images * height * width
         sums, squares = self.total.sum((1, 2)).tolist(), self.squares.tolist()
@@ -46,7 +46,10 @@ class Moments:
 
 
 def add_up(shape: tuple[int, ...], chunks: Iterable[torch.Tensor]) -> Moments:
-    """The moments of chunks (B, C, H, W), uint8, added up where they are; the result on the CPU."""
+    """Return the moments of chunks (B, C, H, W), uint8; `shape` is (C, H, W).
+
+    The sums are made on the device of the chunks; the result is on the CPU.
+    """
     images = 0
     total, squares = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape[0], dtype=torch.int64)
     for chunk in chunks:
@@ -57,11 +60,11 @@ def add_up(shape: tuple[int, ...], chunks: Iterable[torch.Tensor]) -> Moments:
     return Moments(images, total.cpu(), squares.cpu())
 
 
-def kept(root: str | None, name: str, shape: tuple[int, ...]) -> Moments | None:
-    """The moments that `keep` wrote under `name`, if it did. Raises `DataError` for a bad file."""
-    if root is None:
-        return None
-    path = _path(root, name)
+def read(path: Path, shape: tuple[int, ...]) -> Moments | None:
+    """Return the moments in a file that `write` wrote; None if there is no such file.
+
+    Raises `DataError` for a damaged file and for images of another shape than `shape`, (C, H, W).
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -69,51 +72,34 @@ def kept(root: str | None, name: str, shape: tuple[int, ...]) -> Moments | None:
     except OSError as error:
         raise DataError(f"cannot read mean image {path}: {error}") from error
 
-    def wrong(found: Any) -> DataError:
+    def unusable(reason: str) -> DataError:
         return DataError(
-            f"mean image {path}: {found}; delete the file, and it is computed again from the images"
+            f"mean image {path}: {reason}; delete the file, and it is computed again from the "
+            "images"
         )
 
     try:
         tensors, meta = checkpoint.unpack(data)
         moments = Moments(int(meta["images"]), tensors["total"], tensors["squares"])
         if meta["hash"] != _hash(tensors):
-            raise wrong("its hash is not what was written")
+            raise unusable("its hash has changed")
     except (checkpoint.CheckpointError, KeyError, TypeError, ValueError) as error:
-        raise wrong(f"it is damaged ({error})") from error
+        raise unusable(f"it is damaged ({error})") from error
     if tuple(moments.total.shape) != tuple(shape):
-        raise wrong(f"expected size {tuple(shape)}, found {tuple(moments.total.shape)}")
+        raise unusable(f"expected size {tuple(shape)}, found {tuple(moments.total.shape)}")
     return moments
 
 
-def keep(root: str | None, name: str, moments: Moments) -> None:
-    """Write moments for `kept` to find, beside first and then renamed.
+def write(path: Path, moments: Moments) -> None:
+    """Write moments to a file, unless its folder is read-only. Raises `OSError`.
 
-    Data is often read-only: who may not write there computes the mean once for each process.
+    Without the file each process computes the moments once.
     """
-    if root is None:
-        return
-    path = _path(root, name)
-    tensors = {"total": moments.total, "squares": moments.squares}
-    data = checkpoint.pack(tensors, {"images": moments.images, "hash": _hash(tensors)})
     if not os.access(next(p for p in path.parents if p.exists()), os.W_OK):
         return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
-
-
-def _path(root: str, name: str) -> Path:
-    return Path(root).expanduser() / FOLDER / f"{name}.safetensors"
+    tensors = {"total": moments.total, "squares": moments.squares}
+    data = checkpoint.pack(tensors, {"images": moments.images, "hash": _hash(tensors)})
+    whole_file.write(path, data)
 
 
 def _hash(tensors: dict[str, torch.Tensor]) -> str:

@@ -1,80 +1,57 @@
-"""How many multiply-adds of one image each module makes, counted while images pass."""
+"""Multiply-adds of one image in each layer, as torch's own counter finds them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import contextlib
+import copy
+import sys
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch.utils.flop_counter import FlopCounterMode
 
 
-def count(layer: nn.Module, add: Callable[[int], None]) -> list[RemovableHandle]:
-    """Call `add` with the multiply-adds of one image, for each weighted product in `layer`.
+def multiply_adds(layers: nn.Sequential, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the multiply-adds of each layer for one image (C, H, W), forward.
 
-    Convolutions, linear maps and attention are counted; sums, scalings and normalisation are not.
-    The hooks stay until they are removed.
+    Products are counted: convolutions, linear maps, attention. Sums, scalings and normalisation
+    are not. The meta device computes shapes only. Code that reads values (`.item()`) or holds
+    tensors that are no buffers cannot run there, and is counted on the CPU.
     """
-
-    def hook(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
-        add(COUNTED[_kind(module)](module, _first(args, kwargs), output))
-
-    return [
-        module.register_forward_hook(hook, with_kwargs=True)
-        for module in layer.modules()
-        if _kind(module) in COUNTED
-    ]
+    try:
+        with _no_breakpoints():
+            return _count(_without_values(layers), torch.zeros(1, *shape, device="meta"))
+    except (RuntimeError, TypeError):
+        return _count(layers, torch.zeros(1, *shape))
 
 
-def _kind(module: nn.Module) -> str:
-    """`Conv2d`, or a torchvision module's full name: torchvision is not imported for this."""
-    for kind in (nn.Conv2d, nn.Linear, nn.MultiheadAttention):
-        if isinstance(module, kind):
-            return kind.__name__
-    return f"{type(module).__module__}.{type(module).__name__}"
+def _count(layers: nn.Sequential, images: torch.Tensor) -> tuple[int, ...]:
+    # Gradients stay enabled: without them torch's attention takes a fused path on the CPU, whose
+    # products its counter does not know.
+    counts = []
+    for layer in layers:
+        with FlopCounterMode(display=False) as counter:
+            images = layer(images)
+        counts.append(counter.get_total_flops() // 2)  # an addition and a multiplication
+    return tuple(counts)
 
 
-def _first(args: Any, kwargs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The inputs by the names that attention gives them."""
-    return {**dict(zip(("query", "key", "value"), args, strict=False)), **kwargs}
+def _without_values(layers: nn.Sequential) -> nn.Sequential:
+    """Copy the layers to the meta device, and never their weights."""
+    memo: dict[int, torch.Tensor] = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"))
+        for parameter in layers.parameters()
+    }
+    memo |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in layers.buffers()}
+    return copy.deepcopy(layers, memo)
 
 
-def _weights(module: Any, _inputs: Mapping[str, torch.Tensor], output: torch.Tensor) -> int:
-    """Every weight once at each position."""
-    positions = output[0].numel() // module.weight.shape[0]
-    return int(module.weight.numel() * positions)
-
-
-def _attention(module: Any, inputs: Mapping[str, torch.Tensor], _output: Any) -> int:
-    """Four maps of tokens, the queries' products with the keys, and the sums of the values."""
-    dimension = 1 if module.batch_first else 0
-    queries, keys = inputs["query"].shape[dimension], inputs["key"].shape[dimension]
-    width = module.embed_dim
-    maps = queries * 2 * width + keys * (module.kdim + module.vdim)
-    return int(width * (maps + 2 * queries * keys))
-
-
-def _windows(module: Any, _inputs: Any, output: torch.Tensor) -> int:
-    """Attention in windows of a map (N, H, W, C), which is padded to a number of whole ones."""
-    sides = zip(output.shape[1:3], module.window_size, strict=True)
-    windows = math.prod(math.ceil(side / window) for side, window in sides)
-    tokens, width = math.prod(module.window_size), output.shape[3]
-    return int(windows * tokens * width * (4 * width + 2 * tokens))
-
-
-def _partitions(_module: Any, _inputs: Any, output: torch.Tensor) -> int:
-    """The products of attention in partitions (N, G, P, C); its maps are modules of their own."""
-    _, partitions, tokens, width = output.shape
-    return partitions * 2 * tokens * tokens * width
-
-
-COUNTED: dict[str, Callable[[Any, Mapping[str, torch.Tensor], Any], int]] = {
-    "Conv2d": _weights,
-    "Linear": _weights,
-    "MultiheadAttention": _attention,
-    "torchvision.models.swin_transformer.ShiftedWindowAttention": _windows,
-    "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": _windows,
-    "torchvision.models.maxvit.RelativePositionalMultiHeadAttention": _partitions,
-}
+@contextlib.contextmanager
+def _no_breakpoints() -> Iterator[None]:
+    """Pass over `breakpoint()`: tensors on the meta device have no values to look at."""
+    before, sys.breakpointhook = sys.breakpointhook, lambda *_, **__: None
+    try:
+        yield
+    finally:
+        sys.breakpointhook = before

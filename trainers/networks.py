@@ -1,15 +1,17 @@
-"""Networks as an ordered list of numbered layers, so that "the first n layers" is a slice.
+"""Networks as ordered lists of numbered layers, so that "the first n layers" is a slice.
 
-A network of one's own is a function `package.module:function` with the signature of `conv8`: it
-takes the number of classes, the shape of an image and options, and returns a list of modules, each
-with weights of its own. Its last layer scores the classes; where there is an option `outputs`, that
-many, and those above the classes are never a label. `torchvision:NAME` is one of torchvision's.
+A user's own network is a function `package.module:function` with the signature of `conv8`. It takes
+the number of classes, the shape of an image and options, and returns a list of modules, each with
+weights of its own. The last layer gives one score per class. With an option `outputs` it gives that
+number of scores; scores beyond the classes are never a label. `torchvision:NAME` is a network of
+torchvision.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -17,9 +19,19 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
-from trainers.config import TORCHVISION, ConfigError, NetworkInfo, NetworkRef, Options
-from trainers.multiply_adds import count
+from trainers.config import TORCHVISION, ConfigError, NetworkInfo, NetworkRef, Options, is_own
+from trainers.frames import message
+from trainers.layer_rules import broken_rule
+from trainers.multiply_adds import multiply_adds
 from trainers.own_code import fit_options, resolve
+from trainers.probes import (
+    PROBLEMS,
+    MisfitError,
+    check_evaluation,
+    check_training,
+    output_shapes,
+)
+from trainers.seeds import seeded
 from trainers.torchvision_families import ClassToken, Mean, Tokens
 from trainers.torchvision_networks import TorchvisionLayer, find
 
@@ -27,7 +39,7 @@ Shape = tuple[int, int, int]
 
 
 class NetworkError(Exception):
-    """A network cannot be built, or its weights do not fit."""
+    """A network that cannot be built, or weights that do not fit it."""
 
 
 class Network(nn.Sequential):
@@ -35,7 +47,29 @@ class Network(nn.Sequential):
 
     @classmethod
     def of(cls, layers: Sequence[nn.Module]) -> Network:
+        """Return the network of layers 1..N."""
         return cls(OrderedDict((f"layer{i}", layer) for i, layer in enumerate(layers, 1)))
+
+
+def tensors_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, as the forward pass reads them.
+
+    `state_dict` leaves out buffers with `persistent=False`.
+    """
+    buffers = network.named_buffers(remove_duplicate=False)
+    return network.state_dict() | {name: buffer.detach() for name, buffer in buffers}
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load what `tensors_of` returned. Raises `RuntimeError` for other names or shapes."""
+    named = dict(network.named_buffers(remove_duplicate=False))
+    buffers = named.keys() - network.state_dict().keys()
+    if lacking := sorted(buffers - tensors.keys()):
+        raise RuntimeError(f"buffers {lacking} are missing")
+    for name in buffers:
+        named[name].copy_(tensors[name])
+    others = {name: tensor for name, tensor in tensors.items() if name not in buffers}
+    network.load_state_dict(others, strict=True)
 
 
 def conv8(
@@ -47,10 +81,11 @@ def conv8(
     fc: tuple[int, ...] = (32, 32),
     dropout: float = 0.0,
 ) -> list[nn.Module]:
-    """Convolutions 3×3 with ReLU, 2×2 max-pooling after the layers in `pool`, then fully connected.
+    """Return 3×3 convolutions with ReLU, 2×2 max-pooling after those in `pool`, then `fc` layers.
 
-    `conv` and `fc` are widths. Dropout follows each hidden fully connected layer, if `dropout` or
-    the recipe's own asks for it. Eight layers by default, as the paper's network has.
+    `conv` and `fc` are widths. Dropout follows each hidden fully connected layer; the recipe's
+    `dropout` replaces its rate. There are eight layers by default, as in the paper's network.
+    Raises `ConfigError` for options out of range.
     """
     if not conv:
         raise ConfigError("conv", "expected at least one width")
@@ -87,7 +122,7 @@ def conv8(
 
 NETWORKS: dict[str, Callable[..., list[nn.Module]]] = {"conv8": conv8, "caffenet": caffenet}
 
-# Modules whose forward pass draws no random numbers; of any other it is assumed that it does.
+# Modules whose forward pass draws no random numbers. Any other module is assumed to draw some.
 DETERMINISTIC = {
     *(Network, FilledLayer, nn.Sequential, nn.Identity, nn.Flatten),
     *(TorchvisionLayer, Tokens, ClassToken, Mean),
@@ -97,111 +132,103 @@ DETERMINISTIC = {
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm),
     *(nn.LocalResponseNorm, AcrossChannels),
 }
-# Where torchvision's own modules and torch's attention keep the rate at which they drop something.
+# Attributes in which torchvision's own modules and torch's attention keep their dropout rates.
 RATES = ("p", "dropout", "attention_dropout", "drop_rate")
 
 
-def find_builder(name: str) -> tuple[Callable[..., list[nn.Module]], str]:
-    """What makes the network `name`, and a hash of the source of a user's own, else nothing.
+def find_builder(name: str, options: Options = ()) -> tuple[Callable[..., list[nn.Module]], str]:
+    """Return the function that builds network `name`, and a hash of a user's code, else "".
 
-    torchvision's networks have none: what they compute is fixed by their published weights, and an
-    id does not change with each of its releases. Raises `ConfigError` with field `name`.
+    torchvision's networks have no hash: their published weights fix what they compute, and an id
+    must not change with each release. Raises `ConfigError` with field `name`.
     """
     if name in NETWORKS:
         return NETWORKS[name], ""
-    return (find(name), "") if name.startswith(TORCHVISION) else resolve(name)
+    return (find(name), "") if name.startswith(TORCHVISION) else resolve(name, options)
 
 
-def fingerprint(name: str) -> str:
-    """A hash of the source of a user's network; empty for all others."""
-    return find_builder(name)[1]
+def fingerprint(name: str, options: Options = ()) -> str:
+    """Return a hash of the code and data files of a user's network, or "" for all others.
+
+    `options` are those that differ from their default, as in a `NetworkRef`.
+    """
+    return find_builder(name, options)[1]
 
 
 def options_of(name: str, options: Options) -> Options:
-    """The options of a network, those at their default left out. Raises `ConfigError`."""
+    """Return a network's options without those at their default. Raises `ConfigError`."""
     return fit_options(find_builder(name)[0], options)
 
 
-def build(ref: NetworkRef, classes: int, shape: Shape) -> Network:
-    """The network that `ref` names, its weights not yet set.
+def build(ref: NetworkRef, classes: int, shape: Shape, seed: int = 0) -> Network:
+    """Return the network that `ref` names, before its first weights.
 
-    Raises `ConfigError` for an option that does not fit, `NetworkError` for a bad list of layers or
-    for code that is not what the plan was made with.
+    A user's function draws from global generators with this `seed`. Raises `ConfigError` for an
+    option that does not fit. Raises `NetworkError` for a bad list of layers, or if the code has
+    changed since the plan was made.
     """
-    builder, source = find_builder(ref.name)
+    builder, source = find_builder(ref.name, ref.options)
     if ref.fingerprint and source != ref.fingerprint:
         raise NetworkError(
-            f"network {ref.name}: the code differs from what the plan was made with (now {source}, "
-            f"then {ref.fingerprint}); make them equal, or plan again"
+            f"network {ref.name}: the code has changed since the plan was made (now {source}, "
+            f"then {ref.fingerprint}); restore it, or plan again"
         )
-    layers = builder(classes=classes, shape=shape, **dict(fit_options(builder, ref.options)))
+    with seeded(seed) if is_own(ref.name) else contextlib.nullcontext():
+        layers = builder(classes=classes, shape=shape, **dict(fit_options(builder, ref.options)))
     if not isinstance(layers, list) or not all(isinstance(layer, nn.Module) for layer in layers):
-        raise NetworkError(f"network {ref.name}: expected a list of torch modules, one a layer")
+        raise NetworkError(f"network {ref.name}: expected a list of torch modules, one per layer")
     if not layers:
         raise NetworkError(f"network {ref.name}: the list of layers is empty")
-    if empty := [i for i, layer in enumerate(layers, 1) if not list(layer.parameters())]:
-        raise NetworkError(
-            f"network {ref.name}: layers {empty} have no weights; "
-            "put them into the same nn.Sequential as the layer that they follow"
-        )
+    if not ref.name.startswith(TORCHVISION) and (problem := broken_rule(layers)):
+        raise NetworkError(f"network {ref.name}: {problem}")
     return Network.of(layers)
 
 
-def describe(ref: NetworkRef, classes: int, shape: Shape) -> NetworkInfo:
-    """Multiply-adds of one image and parameters, layer by layer, from one forward pass.
+def describe(ref: NetworkRef, classes: int, shape: Shape, batch: int = 2) -> NetworkInfo:
+    """Return the multiply-adds, parameters and output shapes of each layer for an image (C, H, W).
 
-    Raises as `build` does, and `NetworkError` if the layers do not fit together or the images.
+    `batch` is the smallest batch that the network is trained with. Raises as `build` does, and
+    `NetworkError` if the layers fit neither each other nor the images, or cannot be trained.
     """
     try:
         network = build(ref, classes, shape)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except PROBLEMS as error:
         if isinstance(error, ConfigError):
             raise
-        message = str(error).partition("\n")[0]
-        raise NetworkError(f"network {ref.name} cannot be built: {message}") from error
-    macs = [0] * len(network)
-    shapes: list[tuple[int, ...]] = []
-
-    def adder(number: int) -> Callable[[int], None]:
-        def add(found: int) -> None:
-            macs[number] += found
-
-        return add
-
-    for number, layer in enumerate(network):
-        layer.register_forward_hook(
-            lambda _layer, _inputs, out: shapes.append(tuple(out.shape[1:]))
-        )
-        count(layer, adder(number))
+        problem = f"cannot be built: {message(error, [ref.name])}"
+        raise NetworkError(f"network {ref.name} {problem}") from error
     try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        message = str(error).partition("\n")[0]
-        raise NetworkError(f"network {ref.name} does not take images {shape}: {message}") from error
-    declared = dict(ref.options).get("outputs")
-    wanted = max(classes, declared) if isinstance(declared, int) else classes
-    if shapes[-1] not in ((classes,), (wanted,)):
+        shapes = output_shapes(network, shape, ref.name)
+        if is_own(ref.name):
+            check_evaluation(network, shape, ref.name)
+        macs = multiply_adds(network, shape)
+        if is_own(ref.name):
+            check_training(network, shape, batch, ref.name)
+    except MisfitError as error:
+        raise NetworkError(f"network {ref.name}{error}") from error
+    outputs = dict(ref.options).get("outputs")
+    scores = max(classes, outputs) if isinstance(outputs, int) else classes
+    if shapes[-1] not in ((classes,), (scores,)):
         raise NetworkError(
-            f"network {ref.name}: the last layer gives {shapes[-1]} an image; "
+            f"network {ref.name}: the last layer gives {shapes[-1]} per image; "
             f"expected one score for each of {classes} classes, ({classes},)"
         )
     return NetworkInfo(
-        macs=tuple(macs),
+        macs=macs,
         parameters=tuple(sum(p.numel() for p in layer.parameters()) for layer in network),
         shapes=tuple(shapes),
-        state_bytes=sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+        state_bytes=sum(t.numel() * t.element_size() for t in tensors_of(network).values()),
     )
 
 
 def tensor_shapes(ref: NetworkRef, classes: int, shape: Shape) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter and buffer by name. Raises as `build` does."""
-    state = build(ref, classes, shape).state_dict()
+    """Return the shape of every parameter and buffer by name. Raises as `build` does."""
+    state = tensors_of(build(ref, classes, shape))
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def set_dropout(network: Network, probability: float) -> None:
-    """Replace the network's own dropout. Raises `NetworkError` if it has none to replace."""
+    """Set the probability of all dropout modules. Raises `NetworkError` if there are none."""
     modules = [m for m in network.modules() if isinstance(m, _DropoutNd)]
     if probability and not modules:
         raise NetworkError(
@@ -213,13 +240,13 @@ def set_dropout(network: Network, probability: float) -> None:
 
 
 def is_random(network: nn.Module) -> bool:
-    """Whether a forward pass in training mode may draw random numbers."""
-    return any(map(_draws, network.modules()))
+    """Return whether a forward pass in training mode may draw random numbers."""
+    return any(map(_draws_random_numbers, network.modules()))
 
 
-def _draws(module: nn.Module) -> bool:
-    known = isinstance(module, _DropoutNd | nn.MultiheadAttention)
-    if known or type(module).__module__.startswith("torchvision."):
+def _draws_random_numbers(module: nn.Module) -> bool:
+    has_rate = isinstance(module, _DropoutNd | nn.MultiheadAttention)
+    if has_rate or type(module).__module__.startswith("torchvision."):
         rates = [getattr(module, name, 0) for name in RATES]
         return any(rate > 0 for rate in rates if isinstance(rate, int | float))
     return type(module) not in DETERMINISTIC

@@ -18,20 +18,18 @@ BIAS = {"rate_factor": 2.0, "decay_factor": 0.0}  # the paper's `blobs_lr` and `
 class CaffeSGD(torch.optim.Optimizer):
     """v ← momentum v + rate (gradient + weight_decay w), w ← w − v (Caffe's solver.cpp).
 
-    The rate is inside the velocity: after a drop, what was learned at the old rate coasts on, where
+    The rate is inside the velocity: after a drop, what was learned at the old rate coasts on.
     `torch.optim.SGD` scales it down at once. A group's `rate_factor` and `decay_factor` multiply
     its rate and its decay.
     """
 
     def __init__(self, groups: Any, *, lr: float, momentum: float, weight_decay: float):
-        own = {"rate_factor": 1.0, "decay_factor": 1.0}
-        super().__init__(
-            groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay} | own
-        )
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(groups, defaults | {"rate_factor": 1.0, "decay_factor": 1.0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         assert closure is None
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
@@ -54,9 +52,9 @@ class CaffeSGD(torch.optim.Optimizer):
 def optimiser(
     recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str] = ()
 ) -> torch.optim.Optimizer:
-    """The recipe's optimiser of parameters by name; `set_rate` gives it each step's rate.
+    """Return the recipe's optimiser of the parameters `named`; `set_rate` sets each step's rate.
 
-    Parameters that are `copied` from a base and learn have rates of their own.
+    Parameters in `copied` come from a base and have rates of their own.
     """
     groups: list[dict[str, Any]] = []
     for factor, part in _by_rate(recipe, named, copied):
@@ -78,10 +76,10 @@ def optimiser(
 def _by_rate(
     recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str]
 ) -> list[tuple[float, dict[str, nn.Parameter]]]:
-    """Parameters by the factor of their rate.
+    """Return the parameters in parts that share the factor of their rate.
 
-    Copied ones are never with fresh ones where these learn first: torch's fused SGD wants that a
-    group's momenta begin together.
+    If fresh parameters learn first, no part holds copied and fresh ones: torch's fused SGD requires
+    that the momenta of a group begin together.
     """
     factors = layer_factors(recipe, max(map(_layer, copied), default=0))
     if not recipe.fresh_first and set(factors) <= {1.0}:
@@ -94,12 +92,12 @@ def _by_rate(
 
 
 def _layer(name: str) -> int:
-    """The number of the layer of a parameter such as `layer3.conv.weight`."""
+    """Return the number of a parameter's layer: 3 for `layer3.conv.weight`."""
     return int(name.partition(".")[0].removeprefix("layer"))
 
 
 def _groups(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
-    """The optimiser's groups of parameters that share a rate."""
+    """Return the optimiser's groups of parameters that share a rate; Caffe's biases are apart."""
     if recipe.optimiser != "caffe_sgd":
         return [{"params": list(named.values())}]
     biases = [p for name, p in named.items() if name.rpartition(".")[2] == "bias"]
@@ -109,13 +107,13 @@ def _groups(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> list[dict[str,
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the rate of a step, times its layers' factor."""
+    """Set the rate of a step in every group, times the factor of its layers."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group.get("layer_factor", 1.0)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, network: Network) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors by parameter name: `layer1.conv.weight/momentum_buffer`."""
+    """Return the optimiser's tensors by name, such as `layer1.conv.weight/momentum_buffer`."""
     return {
         f"{name}/{entry}": tensor
         for name, parameter in network.named_parameters()
@@ -132,7 +130,7 @@ def load_optimiser_state(
     for name, tensor in state.items():
         parameter_name, _, entry = name.partition("/")
         parameter = parameters[parameter_name]
-        value = tensor.to(parameter.device)  # of Adam's `step` too: fused kernels want it there
+        value = tensor.to(parameter.device)  # fused kernels want Adam's `step` there too
         if tensor.dim() == parameter.dim() == 4:
             value = value.contiguous(memory_format=torch.channels_last)
         optimiser.state[parameter][entry] = value

@@ -1,49 +1,133 @@
-"""Functions that a sweep names, `package.module:function`, and the options that they take."""
+"""Functions that a sweep names, `package.module:function`, and their options."""
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
+import sys
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any
 
-from trainers.config import ConfigError, Options
+from trainers.config import ConfigError, Options, key
+from trainers.own_files import OwnFiles, own_files
+from trainers.seeds import seeded
+from trainers.spelling import hint
 
-GIVEN = ("classes", "shape")  # what a network is told beside its options
+GIVEN = ("classes", "shape")  # arguments of every network beside its options
 
 
-def resolve(name: str) -> tuple[Callable[..., Any], str]:
-    """The function that `package.module:function` names, and a hash of its module's source.
+def resolve(name: str, options: Options = ()) -> tuple[Callable[..., Any], str]:
+    """Return the function that `package.module:function` names, and a hash of its code.
 
-    Raises `ConfigError` with field `name`.
+    The hash covers the modules and the data files of `own_files`; strings of `options` may name
+    data files too. Raises `ConfigError` with field `name`.
     """
-    module_name, _, attribute = name.partition(":")
+    module = _module(name)
+    attribute = name.partition(":")[2]
+    if not callable(function := getattr(module, attribute, None)):
+        library = _library(module.__name__)
+        message = f"module {module.__name__!r} has no function {attribute!r}{library}"
+        raise ConfigError("name", message)
+    return function, _hash(module, tuple(v for _, v in options if isinstance(v, str)))
+
+
+def sources(name: str) -> str:
+    """Return a hash of the modules of `package.module:function`, without their data files.
+
+    It is enough for a function whose result is hashed itself. Raises `ConfigError`.
+    """
+    return _hash(_module(name), None)
+
+
+def files_of(name: str, options: Options = ()) -> OwnFiles:
+    """Return the files of `package.module:function`. Raises `ConfigError`."""
+    return own_files(_module(name), [v for _, v in options if isinstance(v, str)])
+
+
+def _module(name: str) -> types.ModuleType:
+    module_name = name.partition(":")[0]
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigError("name", f"expected package.module:function, found {name!r}")
     try:
-        module = importlib.import_module(module_name)
+        with seeded(key("import", module_name)):
+            return importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError("name", f"cannot import {module_name!r}: {error}") from error
-    if not callable(function := getattr(module, attribute, None)):
-        raise ConfigError("name", f"module {module_name!r} has no function {attribute!r}")
+
+
+_recorders: list[set[str]] = []
+
+
+@contextlib.contextmanager
+def recorded_files() -> Iterator[set[str]]:
+    """Yield a set that receives the paths, as given, of files opened for reading in the block."""
+    opened: set[str] = set()
+    _install_hook()
+    _recorders.append(opened)
+    try:
+        yield opened
+    finally:
+        _recorders.remove(opened)
+
+
+@functools.cache
+def _install_hook() -> None:
+    """Listen to Python's audit events, which nothing can stop listening to."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and _recorders:
+            path, mode, _ = arguments
+            if isinstance(path, str) and not set(mode or "") & set("wax+"):
+                for opened in _recorders:
+                    opened.add(path)
+
+    sys.addaudithook(hook)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash(module: types.ModuleType, options: tuple[str, ...] | None) -> str:
+    """Return the hash of a module's files; without data files if `options` is None.
+
+    A module that loads no other one, and no data, is hashed by its source alone.
+    """
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError) as error:
-        raise ConfigError("name", f"module {module_name!r} has no source to hash") from error
-    return function, hashlib.sha256(source.encode()).hexdigest()[:16]
+        message = f"module {module.__name__!r} has no source to hash{_library(module.__name__)}"
+        raise ConfigError("name", message) from error
+    hasher = hashlib.sha256(source.encode())
+    files = own_files(module, options or ())
+    own = Path(module.__file__ or "").resolve()
+    for file in (*files.modules, *(files.data if options is not None else ())):
+        path = files.root / file
+        if path != own and path.stat().st_size:
+            with path.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            hasher.update(f"\0{file}\0{content}".encode(errors="surrogateescape"))
+    return hasher.hexdigest()[:16]
+
+
+def _library(module: str) -> str:
+    """Return a hint if a module's name is one of the standard library's, which may hide the own."""
+    top = module.partition(".")[0]
+    if top not in sys.stdlib_module_names:
+        return ""
+    return f"; {top} is a module of Python's standard library: give your own file another name"
 
 
 def fit_options(
     function: Callable[..., Any], options: Options, given: Collection[str] = GIVEN
 ) -> Options:
-    """The options as `function` takes them, those at their default left out, as ids need it.
+    """Return the options that `function` takes, without those at their default.
 
-    What is `given` to it and what it takes by position alone are no options. Raises `ConfigError`
-    for one that it does not take, or of another type.
+    An id depends on the result. Arguments in `given` and positional-only arguments are no options.
+    Raises `ConfigError` for an unknown option, or one of a wrong type.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -63,10 +147,8 @@ def fit_options(
         elif open_ended and name not in given:
             fitting.append((name, value))
         else:
-            near = difflib.get_close_matches(name, known, 1)
             choices = f"known: {', '.join(known)}" if known else "it takes no options"
-            hint = f"did you mean {near[0]!r}?" if near else choices
-            raise ConfigError(name, f"unknown key {name!r}; {hint}")
+            raise ConfigError(name, f"unknown key {name!r}{hint(name, known) or f'; {choices}'}")
     return tuple(fitting)
 
 
@@ -74,14 +156,15 @@ NAMES = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
     bool: ("true or false", "true or false"),
-    str: ("a text", "texts"),
+    str: ("a string", "strings"),
 }
 
 
 def _misfit(annotation: Any, value: Any) -> str:
-    """What a parameter annotated so expects, if `value` is not that.
+    """Return a description of the annotation, such as "a number", if `value` does not fit it.
 
-    Numbers, texts, booleans and lists of one of them are checked, and any of these or nothing.
+    Return "" if the value fits. Only numbers, strings, booleans, lists of one of these, and any of
+    these or None are checked; every value fits any other annotation.
     """
     origin = typing.get_origin(annotation)
     inner = {kind for kind in typing.get_args(annotation) if kind is not ...}

@@ -1,16 +1,18 @@
-"""Packs: an image dataset decoded once, in memory-mapped Arrow files that are read without copying.
+"""Packs: image datasets that were decoded once, in Arrow files that are memory-mapped.
 
-A pack is a folder with shards, `train-00000.arrow` and so on, each one record batch with the
-columns `image` (a fixed-shape tensor (3, size, size), uint8), `label` and `name` (the file's), and
-`manifest.json`, which says what it was made from and holds a checksum of every shard. Images are
-in the order of the dataset. `packing.py` writes it.
+A pack is a folder. Its shards, `train-00000.arrow` and so on, are Arrow IPC files
+(https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format) of one record batch with the
+columns `image` (a fixed-shape tensor (3, size, size), uint8), `label` (int32), `name` (of the
+image file) and `hash` (of its content; absent in packs of old versions). Images are in the order of
+the dataset. `manifest.json` describes the source of the images and holds a checksum of each shard.
+`packing.py` writes packs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from trainers.config import digest
-from trainers.datasets.images import DataError, Form
+from trainers.datasets.images import HASH_BYTES, DataError, Form
 from trainers.datasets.sets import Labelled, Stored
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 
+Progress = Callable[[int, int], None]  # receives the done and the total amount
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One file of a pack."""
+    """One file of a pack: its name, number of images, bytes and checksum."""
 
     file: str
     images: int
@@ -36,32 +40,39 @@ class Shard:
 
 
 def folder_name(fingerprint: str, form: Form) -> str:
-    """The name of a pack's folder: what the pixels depend on."""
-    return f"{form.size}-{form.resize}-{fingerprint}"
+    """Return the name of a pack's folder, which names all that the pixels depend on."""
+    upright = "upright-" if form.orientation == "exif" else ""
+    return f"{upright}{form.size}-{form.resize}-{fingerprint}"
+
+
+def _form(manifest: Mapping[str, Any]) -> Form:
+    """Return the form of a pack's images. Packs of old versions hold images as stored."""
+    orientation = manifest.get("orientation", "stored")
+    return Form(size=manifest["size"], resize=manifest["resize"], orientation=orientation)
 
 
 def find(folders: Sequence[Path], fingerprint: str, form: Form) -> Path | None:
-    """The pack of these images in this form, in the first of `folders` that has it."""
-    found = [folder / folder_name(fingerprint, form) for folder in folders]
-    return next((path for path in found if (path / MANIFEST).is_file()), None)
+    """Return the pack of these images in the first of `folders` that has one; None if none has."""
+    paths = [folder / folder_name(fingerprint, form) for folder in folders]
+    return next((path for path in paths if (path / MANIFEST).is_file()), None)
 
 
 def refuse_stale(folders: Sequence[Path], images: Stored) -> None:
-    """Raise `DataError` if the pack beside the images was made from other files than there are.
+    """Raise `DataError` if a pack in the first folder was made from other files than `images`.
 
-    Going on without it would be slow, and nobody would know why.
+    Reading the files in its place would be slow, and the user would not know why.
     """
     for folder in folders[:1]:
         for path in sorted(folder.glob(folder_name("*", images.form))):
             if (path / MANIFEST).is_file() and read_manifest(path)["files"] != images.files:
                 raise DataError(
-                    f"pack {path} was made from other files than there are in {images.folder} now; "
-                    f"{_again(path)}"
+                    f"pack {path} was made from other files than are in {images.folder} now, or by "
+                    f"a layerwise that did not hash their contents; {_again(path)}"
                 )
 
 
 class Packed:
-    """The images (`Pixels`) of one set of a pack. `views` lie in the memory map, one a shard."""
+    """The images (`Pixels`) of one set of a pack; `views` are its shards in the memory map."""
 
     def __init__(self, views: Sequence[np.ndarray]):
         self.views = views
@@ -75,14 +86,14 @@ class Packed:
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
         shards = np.searchsorted(self.ends, indices, side="right")
         for row, (index, shard) in enumerate(zip(indices, shards, strict=True)):
-            out[row] = self.views[shard][index - self.ends[shard]]  # counts from the shard's end
+            out[row] = self.views[shard][index - self.ends[shard]]  # negative: from the shard's end
 
 
 def read(folder: Path) -> Stored:
-    """A pack's images, mapped into memory and not read.
+    """Return the images of a pack, mapped into memory but not read.
 
-    Checks the manifest, and the size and footer of each shard; `verify` checks all bytes. Raises
-    `DataError` for a pack that is damaged or of another format.
+    The manifest and the size and footer of each shard are checked here; `verify` checks all bytes.
+    Raises `DataError` for a pack that is damaged or has another format.
     """
     manifest = read_manifest(folder)
     sets = {}
@@ -92,10 +103,11 @@ def read(folder: Path) -> Stored:
             Packed([part[0] for part in parts]),
             [file for part in parts for file in part[2].to_pylist()],
             np.concatenate([part[1] for part in parts]).astype(np.int64),
+            _hashes([part[3] for part in parts]),
         )
     return Stored(
         folder=folder,
-        form=Form(size=manifest["size"], resize=manifest["resize"]),
+        form=_form(manifest),
         classes=tuple(manifest["classes"]),
         sets=sets,
         fingerprint=manifest["fingerprint"],
@@ -105,7 +117,10 @@ def read(folder: Path) -> Stored:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A pack's manifest, whole and of this format, and in the folder that it belongs to."""
+    """Return the manifest of a pack.
+
+    Raises `DataError` if it is damaged, has another format or belongs to another folder.
+    """
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
@@ -115,12 +130,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if version != FORMAT:
         age = "a newer" if isinstance(version, int) and version > FORMAT else "an older"
         raise DataError(
-            f"pack {folder} is of {age} format, {version}, and this layerwise reads format "
+            f"pack {folder} has {age} format, {version}, and this layerwise reads format "
             f"{FORMAT}; {_again(folder)}"
         )
     if manifest.pop("hash", None) != (found := digest(manifest)):
         raise DataError(f"the manifest of pack {path} was changed; {_again(folder)}")
-    form = Form(size=manifest["size"], resize=manifest["resize"])
+    form = _form(manifest)
     if folder.name != folder_name(manifest["fingerprint"], form):
         raise DataError(
             f"pack {folder} holds other images, {folder_name(manifest['fingerprint'], form)}; "
@@ -129,8 +144,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest | {"hash": found}
 
 
-def _map(folder: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Images, labels and names of a shard; the images are a view of the memory map."""
+def _hashes(columns: Sequence[Any]) -> np.ndarray | None:
+    """Return the content hashes (N, 16) of a set; None if a shard of an old version has none."""
+    if any(column is None for column in columns):
+        return None
+    contents = b"".join(content for column in columns for content in column.to_pylist())
+    return np.frombuffer(contents, np.uint8).reshape(-1, HASH_BYTES)
+
+
+def _map(folder: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+    """Return images (a view of the memory map), labels, names and hashes of a shard."""
     import pyarrow as pa
 
     path = folder / shard.file
@@ -141,7 +164,7 @@ def _map(folder: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray, Any]:
                 f"{path} has {size:,} bytes, not the {shard.bytes:,} that were packed; "
                 f"{_again(folder)}"
             )
-        with pa.memory_map(str(path)) as file:  # what is mapped outlives the open file
+        with pa.memory_map(str(path)) as file:  # the map outlives the open file
             batch = pa.ipc.open_file(file).get_batch(0)
         if batch.num_rows != shard.images:
             counts = f"{batch.num_rows} images, not {shard.images}"
@@ -149,11 +172,20 @@ def _map(folder: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray, Any]:
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"cannot read {path}: {error}; {_again(folder)}") from error
     images: np.ndarray = batch.column("image").to_numpy_ndarray()
-    return images, batch.column("label").to_numpy(), batch.column("name")
+    hashes = batch.column("hash") if "hash" in batch.schema.names else None
+    return images, batch.column("label").to_numpy(), batch.column("name"), hashes
 
 
-def verify(folder: Path, told: Callable[[int, int], None]) -> list[str]:
-    """The shards of a pack whose bytes are not those that were packed; `told` done and total."""
+def no_progress(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def verify(folder: Path, progress: Progress = no_progress) -> list[str]:
+    """Return the files of the shards whose bytes differ from the packed ones.
+
+    `progress` receives the checked and the total number of bytes. Raises `DataError` for a bad
+    manifest.
+    """
     shards = [Shard(**s) for shards in read_manifest(folder)["sets"].values() for s in shards]
     done, total = 0, sum(shard.bytes for shard in shards)
     damaged = []
@@ -166,7 +198,7 @@ def verify(folder: Path, told: Callable[[int, int], None]) -> list[str]:
         if sha256 != shard.sha256:
             damaged.append(shard.file)
         done += shard.bytes
-        told(done, total)
+        progress(done, total)
     return damaged
 
 

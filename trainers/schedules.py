@@ -12,12 +12,11 @@ ONE_CYCLE_PEAK = 0.3
 
 
 def factor(schedule: Schedule, step: int, total: int) -> float:
-    """What the recipe's rate is multiplied by at `step` (0-based) of `total` steps.
+    """Return the factor of the recipe's rate at `step` (0-based) of `total` steps.
 
-    Warm-up rises linearly to 1 over the first `warmup` of the steps; the family then runs over the
-    steps that are left, except that `step` and `multi_step` drop at steps counted from the start,
-    as Caffe's do. `floor` is the smallest factor of cosine and linear. Cosine with restarts is
-    that of SGDR (Loshchilov and Hutter 2017, equation 5).
+    Warm-up rises linearly to 1 over the first `warmup` of the steps. The family then runs over the
+    remaining steps; only `step` and `multi_step` drop at steps counted from the start, as in Caffe.
+    Cosine with restarts is SGDR (Loshchilov and Hutter 2017, equation 5).
     """
     warmup = round(schedule.warmup * total)
     if step < warmup:
@@ -46,7 +45,7 @@ def factor(schedule: Schedule, step: int, total: int) -> float:
 
 
 def _cycle(done: float, restarts: int, growth: float) -> float:
-    """How much of its cycle is done when `done` of all `restarts + 1` cycles is."""
+    """Return the fraction of the current cycle when the fraction `done` of all cycles is over."""
     lengths = [growth**number for number in range(restarts + 1)]
     left = done * sum(lengths)
     for length in lengths[:-1]:
@@ -57,7 +56,7 @@ def _cycle(done: float, restarts: int, growth: float) -> float:
 
 
 def layer_factors(recipe: Recipe, copied: int) -> list[float]:
-    """What the rate of each of the first `copied` layers is multiplied by, layer 1 first."""
+    """Return the factor of the rate of each of the first `copied` layers, layer 1 first."""
     return [
         recipe.copied_rate * recipe.layer_decay ** (copied - number)
         for number in range(1, copied + 1)
@@ -65,6 +64,6 @@ def layer_factors(recipe: Recipe, copied: int) -> list[float]:
 
 
 def fresh_steps(recipe: Recipe) -> int:
-    """For how many first steps only the fresh layers of a fine-tuned network learn."""
+    """Return the number of first steps in which only a fine-tuned network's fresh layers learn."""
     assert recipe.steps is not None
     return round(recipe.fresh_first * recipe.steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,46 +9,51 @@ import numpy as np
 
 from trainers.config import ConfigError, digest
 from trainers.datasets.imagenet import natural_manmade
+from trainers.datasets.sets import whole_numbers
+from trainers.spelling import hint
+
+DRAWN = "drawn"  # division of named splits that are draws of one population
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Class indices of both halves, each in rising order.
 
-    `division` names the population it was drawn from: only splits of one division are pooled. The
-    whole set of classes is a split too, with nothing in B.
+    `division` names the population that the split was drawn from: only splits of one division are
+    pooled. The whole set of classes is a split too, with an empty B.
     """
 
     name: str
     a: tuple[int, ...]
     b: tuple[int, ...]
-    division: str = "named"
+    division: str
 
     @property
     def halves(self) -> dict[str, tuple[int, ...]]:
-        """The halves that have classes, by letter."""
+        """Halves that have classes, by letter."""
         return {letter: half for letter in "AB" if (half := self.half(letter))}
 
     @property
     def hash(self) -> str:
-        """A hash of the halves and not of the name."""
+        """Hash of the halves, without the name."""
         return digest([self.a, self.b], 16)
 
     def half(self, letter: str) -> tuple[int, ...]:
+        """Return the class indices of half `A` or `B`."""
         return {"A": self.a, "B": self.b}[letter]
 
     def half_hash(self, letter: str) -> str:
-        """A hash of the class indices of one half."""
+        """Return a hash of the class indices of one half."""
         return digest(self.half(letter), 16)
 
 
 def random_split(seed: int, n_classes: int, size: int | None = None) -> Split:
-    """Random classes against the rest: a half, `s<seed>`, or `size` of them in A, `s<seed>-<size>`.
+    """Return a random split: half of the classes in A (`s<seed>`), or `size` (`s<seed>-<size>`).
 
     The generator is the paper's: numpy's legacy stream seeded with the *list* `[seed]`
     (yosinski/convnet_transfer, ilsvrc12/make_reduced_dataset.py), so that on 1000 classes seeds
-    0 to 3 are the paper's own splits. With an odd number of classes A is the smaller half. A larger
-    A of the same seed contains the smaller.
+    0 to 3 are the paper's own splits. With an odd number of classes A is the smaller half. For one
+    seed a larger A contains every smaller one.
     """
     count = n_classes // 2 if size is None else size
     chosen = np.random.RandomState([seed]).permutation(n_classes)[:count]
@@ -64,52 +68,63 @@ def random_split(seed: int, n_classes: int, size: int | None = None) -> Split:
 
 
 def whole(n_classes: int) -> Split:
-    """All classes as one task, the paper's `netbase`: half A has them all, B none."""
+    """Return the split with all classes in A and none in B: the task of the paper's `netbase`."""
     return Split(name="whole", a=tuple(range(n_classes)), b=(), division="whole")
 
 
 def named_split(
-    name: str, a: Sequence[int | str], b: Sequence[int | str], classes: Sequence[str]
+    name: str,
+    a: Sequence[int | str],
+    b: Sequence[int | str],
+    classes: Sequence[str],
+    *,
+    drawn: bool = False,
 ) -> Split:
-    """A split by class indices or names, whose halves share nothing and leave nothing out.
+    """Return a split by class indices or names. Classes `1` … `12` are meant by these numbers.
 
-    Raises `ConfigError` with field `A` or `B`, or an empty field for the pair.
+    It is a population of its own; all `drawn` splits are one population. The halves must not
+    overlap, and must cover the dataset. Raises `ConfigError` with field `A` or `B`, or with an
+    empty field if the pair is wrong.
     """
+    numbers = whole_numbers(classes) or tuple(range(len(classes)))
+    by_number = {number: index for index, number in enumerate(numbers)}
+    by_name = {label: index for index, label in enumerate(classes)}
 
     def indices(field: str, half: Sequence[int | str]) -> tuple[int, ...]:
-        by_name = {label: index for index, label in enumerate(classes)}
-        found = []
+        chosen = []
         for item in half:
-            index = by_name.get(item, -1) if isinstance(item, str) else item
-            if not 0 <= index < len(classes):
-                expected = f"an index 0..{len(classes) - 1} or a name"
+            index = by_name.get(item, -1) if isinstance(item, str) else by_number.get(item, -1)
+            if index < 0:
+                expected = f"an index {min(numbers)}..{max(numbers)} or a name"
                 raise ConfigError(field, f"no class {item!r} in the dataset; expected {expected}")
-            found.append(index)
-        if len(set(found)) < len(found):
+            chosen.append(index)
+        if len(set(chosen)) < len(chosen):
             raise ConfigError(field, "a class is named twice")
-        if not found:
+        if not chosen:
             raise ConfigError(field, "expected at least one class")
-        return tuple(sorted(found))
+        return tuple(sorted(chosen))
 
     first, second = indices("A", a), indices("B", b)
-    if both := sorted(set(first) & set(second)):
+    if both := [numbers[i] for i in sorted(set(first) & set(second))]:
         raise ConfigError("", f"the halves overlap: classes {both} are in A and in B")
-    if missing := sorted(set(range(len(classes))) - set(first) - set(second)):
+    if missing := [numbers[i] for i in range(len(classes)) if i not in {*first, *second}]:
         raise ConfigError(
             "", f"the halves do not cover the dataset: classes {missing} are in neither"
         )
-    return Split(name=name, a=first, b=second)
+    return Split(name=name, a=first, b=second, division=DRAWN if drawn else name)
 
 
 KNOWN = {"natural_manmade": natural_manmade}  # divisions that come with the classes
 
 
 def known_split(name: str, classes: Sequence[str]) -> Split:
-    """The division called `name` of a dataset's classes. Raises `ConfigError` if it has none."""
+    """Return the known division `name` of a dataset's classes.
+
+    Raises `ConfigError` for an unknown name, or if the division does not fit these classes.
+    """
     if name not in KNOWN:
-        near = difflib.get_close_matches(name, KNOWN, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KNOWN)}"
-        raise ConfigError("", f"unknown division {name!r}; {hint}")
+        way_out = hint(name, KNOWN) or f"; known: {', '.join(KNOWN)}"
+        raise ConfigError("", f"unknown division {name!r}{way_out}")
     halves = KNOWN[name](classes)
     if halves is None:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Images gathered ahead of time by threads into reusable buffers, and moved to the device.
+"""Streams of images: threads read ahead into reusable buffers, which are copied to the device.
 
-A stream's batches are numbered, and what a number stands for is asked of a function: it can begin
-anywhere, so that a resumed training needs no replay.
+The batches of a stream are numbered, and a function gives the images of a number. So a stream can
+begin anywhere, and a resumed training needs no replay.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from trainers.datasets import Pixels
 
 AHEAD = 3  # batches that are read while one is used
 SLICE = 32  # images that a thread reads at a time
-READERS = "layerwise-reader"  # the threads' name
+READERS = "layerwise-reader"  # the prefix of the threads' names
 
 T = TypeVar("T")
 
 
 class InMemory:
-    """An array of images (N, C, H, W), uint8, as `Pixels`."""
+    """Images (`Pixels`) of an array (N, C, H, W), uint8."""
 
     def __init__(self, images: np.ndarray):
         self.images = images
@@ -34,28 +34,29 @@ class InMemory:
         self.shape = (n, c, h, w)
 
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
-        self.images.take(indices, axis=0, out=out, mode="clip")  # other modes copy once more
+        self.images.take(indices, axis=0, out=out, mode="clip")  # other modes copy twice
 
 
 class Stream:
-    """Batches of `pixels`, at most `size` images each; batch `number` is `wanted(number)`.
+    """Batches of `pixels` by number, from 0 to `stop` − 1, with at most `size` images each.
 
-    The threads of `pool` read up to `AHEAD` batches beyond the one in use, never one from `stop`
-    on. On a GPU the buffers are pinned, and copies run beside the computing, on a stream of their
-    own. What a thread raises is raised by `take`. `close` before the pool ends.
+    `indices(number)` returns the images (B,) of a batch. The threads of `pool` read up to `AHEAD`
+    batches beyond the one in use. On a GPU the buffers are pinned, and copies run on their own CUDA
+    stream beside the computation. `take` raises the errors of the threads. Call `close` before the
+    pool ends.
     """
 
     def __init__(
         self,
         pixels: Pixels,
-        wanted: Callable[[int], np.ndarray],
+        indices: Callable[[int], np.ndarray],
         *,
         stop: int,
         size: int,
         device: torch.device,
         pool: ThreadPoolExecutor,
     ):
-        self.pixels, self.wanted, self.stop, self.pool = pixels, wanted, stop, pool
+        self.pixels, self.indices, self.stop, self.pool = pixels, indices, stop, pool
         self.copies: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self.copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -67,8 +68,12 @@ class Stream:
         self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._seconds = 0.0
 
-    def take(self, number: int, make: Callable[[torch.Tensor], T]) -> T:
-        """What `make` makes of batch `number`, uint8 on the device, whose memory is used again."""
+    def take(self, number: int, use: Callable[[torch.Tensor], T]) -> T:
+        """Return `use(images)` of batch `number`; its images (B, C, H, W) are uint8 on the device.
+
+        The memory of the images is reused afterwards. Batches in order are read ahead. Raises
+        `IndexError` for a number outside the stream, and `DataError`.
+        """
         if not 0 <= number < self.stop:
             raise IndexError(f"batch {number} of a stream of {self.stop}")
         if number != self._next:
@@ -79,21 +84,21 @@ class Stream:
         slot = self._queue[0]
         for part in slot.reading:
             part.result()
-        self._move_ahead()
+        self._copy_ahead()
         self._count_wait(began, slot)
         self._queue.popleft()
         self._next += 1
         try:
             self._read_ahead()
-            return make(slot.there[: slot.images])
+            return use(slot.on_device[: slot.images])
         finally:
-            slot.used()
+            slot.release()
             self._spare.append(slot)
 
     def waited(self) -> float:
-        """Seconds that were spent waiting for images since this was asked last.
+        """Return the seconds of waiting for images since the last call.
 
-        On a GPU they are those in which it had nothing to do; the caller synchronises first.
+        On a GPU these are the seconds in which it was idle; synchronise before the call.
         """
         milliseconds = sum(began.elapsed_time(ended) for began, ended in self._waits)
         seconds: float = self._seconds + milliseconds / 1000
@@ -102,30 +107,31 @@ class Stream:
         return seconds
 
     def close(self) -> None:
-        """Stop reading ahead; when this returns, no thread writes into a buffer."""
+        """Stop reading ahead. Afterwards no thread writes into a buffer."""
         self._drop()
         if self.copies is not None:
             self.copies.synchronize()
 
     def _read_ahead(self) -> None:
         while len(self._queue) <= AHEAD and self._next + len(self._queue) < self.stop:
-            if self._slots < AHEAD + 2:  # those in the queue, and one in use
+            if self._slots < AHEAD + 2:  # the queue, and one in use
                 self._spare.appendleft(_Slot(self.shape, self.device))
                 self._slots += 1
-            indices = self.wanted(self._next + len(self._queue))
+            indices = self.indices(self._next + len(self._queue))
             self._queue.append(slot := self._spare.popleft())
             slot.read(self.pixels, indices, self.pool)
 
-    def _move_ahead(self) -> None:
-        """Begin to copy what is read, in order."""
+    def _copy_ahead(self) -> None:
+        """Begin to copy the batches that are read to the device, in order."""
         if self.copies is None:
             return
         for slot in self._queue:
             if not all(part.done() and part.exception() is None for part in slot.reading):
                 return
-            slot.move(self.copies)
+            slot.copy(self.copies)
 
     def _drop(self) -> None:
+        """Cancel the reading ahead, and wait for what cannot be cancelled."""
         reading = [part for slot in self._queue for part in slot.reading]
         for part in reading:
             part.cancel()
@@ -134,6 +140,7 @@ class Stream:
         self._queue.clear()
 
     def _now(self) -> float | torch.cuda.Event:
+        """Return the time on the CPU, or an event on the GPU."""
         if self.copies is None:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -141,63 +148,68 @@ class Stream:
         return event
 
     def _count_wait(self, began: float | torch.cuda.Event, slot: _Slot) -> None:
-        """Let what is computed next wait for the slot's copy, and count for how long."""
+        """Make the next computation wait for the slot's copy, and count the time."""
         if isinstance(began, float):
             self._seconds += time.perf_counter() - began
         else:
-            slot.moved.wait()
+            slot.copied.wait()
             ended = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             ended.record()
             self._waits.append((began, ended))
 
 
 class _Slot:
-    """A buffer that threads write, and on a GPU its twin there.
+    """A buffer that threads write into, and on a GPU a second one there.
 
-    Each waits for the other: the threads until the last copy is done (`moved`), a copy until what
-    was computed from the last one is (`free`).
+    The threads wait until the last copy is done (`copied`). A copy waits until the computation on
+    the last one is done (`free`).
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device):
         cuda = device.type == "cuda"
         self.host = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
-        self.there = torch.empty(shape, dtype=torch.uint8, device=device) if cuda else self.host
+        self.on_device = self.host
+        if cuda:
+            self.on_device = torch.empty(shape, dtype=torch.uint8, device=device)
         self.images = 0
         self.reading: list[Future[None]] = []
-        self.is_moved = True
+        self.is_copied = True
         if cuda:
-            self.moved = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.free = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.free.record()  # whatever had this memory before
+            self.free.record()  # an earlier computation may still read this memory
 
     def read(self, pixels: Pixels, indices: np.ndarray, pool: ThreadPoolExecutor) -> None:
-        if self.there is not self.host:
-            self.moved.synchronize()
-        self.images, self.is_moved = len(indices), False
+        """Begin to read the images at `indices` into the buffer, in slices."""
+        if self.on_device is not self.host:
+            self.copied.synchronize()
+        self.images, self.is_copied = len(indices), False
         buffer = self.host.numpy()
         self.reading = []
         for start in range(0, len(indices), SLICE):
             part = slice(start, min(start + SLICE, len(indices)))
             self.reading.append(pool.submit(pixels.gather, indices[part], buffer[part]))
 
-    def move(self, copies: torch.cuda.Stream) -> None:
-        if self.is_moved:
+    def copy(self, copies: torch.cuda.Stream) -> None:
+        """Begin to copy the buffer to the GPU."""
+        if self.is_copied:
             return
         with torch.cuda.stream(copies):
             self.free.wait()
-            self.there[: self.images].copy_(self.host[: self.images], non_blocking=True)
-            self.moved.record()
-        self.is_moved = True
+            self.on_device[: self.images].copy_(self.host[: self.images], non_blocking=True)
+            self.copied.record()
+        self.is_copied = True
 
-    def used(self) -> None:
-        if self.there is not self.host:
+    def release(self) -> None:
+        """Mark the end of the computation on this buffer, as queued so far."""
+        if self.on_device is not self.host:
             self.free.record()
 
 
 def in_chunks(
     pixels: Pixels, members: np.ndarray, size: int, device: torch.device, readers: int
 ) -> Iterator[torch.Tensor]:
-    """`pixels` at `members`, in their order, `size` at a time, on the device."""
+    """Yield the `pixels` at `members` (N,) in chunks (≤ size, C, H, W), uint8, on the device."""
     with (
         ThreadPoolExecutor(readers, READERS) as pool,
         contextlib.closing(chunk_stream(pixels, members, size, device, pool)) as stream,
@@ -209,7 +221,7 @@ def in_chunks(
 def chunk_stream(
     pixels: Pixels, members: np.ndarray, size: int, device: torch.device, pool: ThreadPoolExecutor
 ) -> Stream:
-    """A stream whose batch i is the i-th `size` of `members`."""
+    """Return a stream of the `pixels` at `members` (N,), in order, `size` images per batch."""
     return Stream(
         pixels,
         lambda number: members[number * size : (number + 1) * size],

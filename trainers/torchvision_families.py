@@ -1,4 +1,4 @@
-"""What each family of torchvision's networks does in its forward pass, and takes as options."""
+"""Forward passes and options of torchvision's families of networks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Shape = tuple[int, int, int]
 
 
 class Mean(nn.Module):
-    """The mean over all positions of a map."""
+    """Mean over all positions of a map."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return maps.mean([2, 3])
 
 
 class Tokens(nn.Module):
-    """A vision transformer's first layer: patches, the class token before them, positions."""
+    """First layer of a vision transformer: class token, patches, positions."""
 
     def __init__(self, network: Any):
         super().__init__()
@@ -29,7 +29,7 @@ class Tokens(nn.Module):
         self.dropout = network.encoder.dropout
 
     def reset_parameters(self) -> None:
-        """As torchvision starts its own: the token at 0, positions with deviation 0.02."""
+        """Set the first weights as torchvision does: token 0, positions with deviation 0.02."""
         nn.init.zeros_(self.class_token)
         nn.init.normal_(self.pos_embedding, std=0.02)
 
@@ -40,13 +40,13 @@ class Tokens(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """The first of a vision transformer's tokens, which the classes are read from."""
+    """First of a vision transformer's tokens; the classes are read from it."""
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens[:, 0]
 
 
-# Forward passes that are not "the children in order, flattened before the last" (`in_order`).
+# Parts of the forward pass, in order, of the families that `in_order` does not describe.
 FORWARD: dict[str, Callable[[Any], list[nn.Module]]] = {
     "ResNet": lambda it: [
         *(it.conv1, it.bn1, it.relu, it.maxpool, it.layer1, it.layer2, it.layer3, it.layer4),
@@ -71,11 +71,11 @@ FORWARD: dict[str, Callable[[Any], list[nn.Module]]] = {
     ],
 }
 
-# What makes a vision transformer larger or smaller. Other families have sizes of their own.
+# Options that set a vision transformer's size. Sizes of other families are among their own options.
 SIZES = ("patch_size", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
 
-# What a family is told beside the number of classes: sizes of the images, and no auxiliary heads.
-TOLD: dict[str, Callable[[Shape], dict[str, Any]]] = {
+# Arguments of a family beside the number of classes: size of the images, no auxiliary heads.
+ARGUMENTS: dict[str, Callable[[Shape], dict[str, Any]]] = {
     "VisionTransformer": lambda shape: {"image_size": shape[1]},
     "MaxVit": lambda shape: {"input_size": shape[1:]},
     "GoogLeNet": lambda _: {"aux_logits": False, "init_weights": True},
@@ -83,7 +83,7 @@ TOLD: dict[str, Callable[[Shape], dict[str, Any]]] = {
 }
 NO_OPTIONS = ("num_classes", "aux_logits", "dropout_aux", "transform_input")
 
-# Options that a family takes and its constructor does not declare as such.
+# Options of a family that its constructor does not declare as arguments with plain defaults.
 MORE_OPTIONS: dict[str, dict[str, type]] = {
     "EfficientNet": {"dropout": float},
     "MobileNetV3": {"width_mult": float, "reduced_tail": bool, "dilated": bool},
@@ -92,7 +92,7 @@ MORE_OPTIONS: dict[str, dict[str, type]] = {
 
 
 def in_order(network: nn.Module) -> list[nn.Module]:
-    """The children in order, those of plain `nn.Sequential`s; flattened before the last child."""
+    """Return the children in order, those of `nn.Sequential`s too; the last sees flat vectors."""
     parts: list[nn.Module] = []
     *body, head = network.children()
     for child in (*body, nn.Flatten(), head):

@@ -1,18 +1,17 @@
 """torchvision's classification networks as numbered layers: `torchvision:resnet18`.
 
-A network is written here as the list of what its forward pass goes through. What has weights of its
-own begins a layer, and what has none, or only normalises, belongs to the layer before it: stages of
-a ResNet, residual blocks of a MobileNet, encoder blocks of a vision transformer, weight layers of
-VGG. That the list gives what torchvision's own network gives, to the last bit, is checked once a
-process for each network that is built.
+A network is a list of the parts that its forward pass consists of. A part with weights begins a
+layer; a part without weights, or one that only normalises, belongs to the layer before it. Layers
+are stages of a ResNet, residual blocks of a MobileNet, encoder blocks of a vision transformer,
+weight layers of VGG. Once per process and network, `_check` proves that the layers give the outputs
+of torchvision's own network, to the last bit.
 
-Always fresh weights. Auxiliary heads, which torchvision trains with losses of their own, are left
-out. Images of any number of channels: see `_fit_channels`.
+Weights are always fresh. Auxiliary heads, which torchvision trains with losses of their own, are
+left out. Images may have any number of channels: see `_fit_channels`.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -27,12 +26,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from trainers.config import TORCHVISION, ConfigError
+from trainers.spelling import hint
 from trainers.torchvision_families import (
+    ARGUMENTS,
     FORWARD,
     MORE_OPTIONS,
     NO_OPTIONS,
     SIZES,
-    TOLD,
     Shape,
     in_order,
 )
@@ -41,43 +41,43 @@ NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 class TorchvisionLayer(nn.Sequential):
-    """A numbered layer, its parts under torchvision's names, that knows its first weights."""
+    """Numbered layer with parts under torchvision's names; `rebuild` builds the network again."""
 
     def __init__(
         self,
         parts: OrderedDict[str, nn.Module],
         number: int,
-        again: Callable[[], list[TorchvisionLayer]],
+        rebuild: Callable[[], list[TorchvisionLayer]],
     ):
         super().__init__(parts)
-        self.number, self.again = number, again
+        self.number, self.rebuild = number, rebuild
 
     def fill_parameters(self) -> None:
-        """The first weights of torchvision's constructor.
+        """Set the first weights of torchvision's constructor.
 
-        It starts a network as a whole; of one made from the current random state, this layer.
+        torchvision fills a network as a whole. This layer takes its part of a new network, which is
+        built from the current random state.
         """
-        self.load_state_dict(self.again()[self.number - 1].state_dict())
+        self.load_state_dict(self.rebuild()[self.number - 1].state_dict())
 
 
 def find(name: str) -> Builder:
-    """The network `torchvision:NAME`. Raises `ConfigError` with field `name`."""
+    """Return the builder of `torchvision:NAME`. Raises `ConfigError` with field `name`."""
     from torchvision import models
 
     known = models.list_models(module=models)
     short = name.removeprefix(TORCHVISION)
     if short not in known:
-        near = difflib.get_close_matches(short, known, 1)
-        hint = f"did you mean '{TORCHVISION}{near[0]}'?" if near else f"known: {', '.join(known)}"
-        raise ConfigError("name", f"unknown torchvision network {short!r}; {hint}")
+        way_out = hint(short, known, TORCHVISION) or f"; known: {', '.join(known)}"
+        raise ConfigError("name", f"unknown torchvision network {short!r}{way_out}")
     return Builder(short)
 
 
 class Builder:
-    """A function from classes, the shape of an image and options to layers, as `conv8` is one.
+    """Function from classes, the shape of an image and options to layers, like `conv8`.
 
-    Its options are the numbers and texts that torchvision's constructor has a default for. Those
-    given are part of a trial's id even at that default, which is torchvision's to change.
+    Its options are the numbers and strings with a default in torchvision's constructor. A given
+    option is part of a trial's id even at that default, since torchvision may change the default.
     """
 
     def __init__(self, name: str):
@@ -104,45 +104,56 @@ class Builder:
 
     @property
     def family(self) -> str:
+        """Name of the network's class, such as `ResNet`."""
         return self.network.__name__
 
     def __call__(self, *, classes: int, shape: Shape, **options: Any) -> list[nn.Module]:
-        """The layers. Raises `ConfigError` for an option that this network sets itself."""
+        """Return the layers.
+
+        Raises `ConfigError` for an option out of range or one that this network sets itself, and
+        `ValueError` for images that it does not take.
+        """
         _check(self.name, classes, shape, tuple(sorted(options.items())))
         return [*self.layers(classes, shape, options)]
 
     def layers(self, classes: int, shape: Shape, options: dict[str, Any]) -> list[TorchvisionLayer]:
-        again = functools.partial(self.layers, classes, shape, options)
-        return _cut(self.construct(classes, shape, options), again)
+        """Return the layers, without `_check`."""
+        rebuild = functools.partial(self.layers, classes, shape, options)
+        return _cut(self.construct(classes, shape, options), rebuild)
 
     def construct(self, classes: int, shape: Shape, options: dict[str, Any]) -> nn.Module:
-        """torchvision's own network, for images of this many channels."""
-        given = {name: _as_lists(value) for name, value in options.items()}
-        told: dict[str, Any] = {"num_classes": classes}
-        if self.family in TOLD:
-            told |= TOLD[self.family](shape)
+        """Return torchvision's own network, for images of this shape (C, H, W)."""
+        options = {name: _as_lists(value) for name, value in options.items()}
+        arguments: dict[str, Any] = {"num_classes": classes}
+        if self.family in ARGUMENTS:
+            arguments |= ARGUMENTS[self.family](shape)
         if self.family == "VisionTransformer":
-            network = self._transformer(shape, told, given)
+            network = self._transformer(shape, arguments, options)
         else:
             try:
-                network = self.function(weights=None, **told | given)
+                network = self.function(weights=None, **arguments | options)
             except (TypeError, ValueError) as error:
-                if field := next((option for option in given if f"'{option}'" in str(error)), None):
+                if field := next((name for name in options if f"'{name}'" in str(error)), None):
                     message = f"{TORCHVISION}{self.name} sets {field!r} itself: {error}"
                     raise ConfigError(field, message) from error
                 raise
         _fit_channels(network, shape[0])
         return network
 
-    def _transformer(self, shape: Shape, told: dict[str, Any], given: dict[str, Any]) -> nn.Module:
-        """A vision transformer with the named one's sizes, except for those given."""
+    def _transformer(
+        self, shape: Shape, arguments: dict[str, Any], options: dict[str, Any]
+    ) -> nn.Module:
+        """Return a vision transformer with the sizes of the named one, except for options."""
         with torch.device("meta"):
             named = self.function(weights=None)
         blocks = named.encoder.layers
-        own = named.patch_size, len(blocks), blocks[0].num_heads, named.hidden_dim, named.mlp_dim
-        sizes = dict(zip(SIZES, own, strict=True)) | given
-        if wrong := next((name for name in SIZES if sizes[name] < 1), None):
-            raise ConfigError(wrong, "expected x ≥ 1")
+        defaults = (
+            *(named.patch_size, len(blocks), blocks[0].num_heads),
+            *(named.hidden_dim, named.mlp_dim),
+        )
+        sizes = dict(zip(SIZES, defaults, strict=True)) | options
+        if field := next((name for name in SIZES if sizes[name] < 1), None):
+            raise ConfigError(field, "expected x ≥ 1")
         if shape[1] != shape[2]:
             raise ValueError(f"expected square images, found {shape[1]}×{shape[2]}")
         if shape[1] % sizes["patch_size"]:
@@ -151,27 +162,29 @@ class Builder:
         if sizes["hidden_dim"] % sizes["num_heads"]:
             message = f"expected a divisor of hidden_dim, {sizes['hidden_dim']}"
             raise ConfigError("num_heads", f"{message}, found {sizes['num_heads']}")
-        return self.network(**told | sizes)
+        return self.network(**arguments | sizes)
 
 
-def _cut(network: nn.Module, again: Callable[[], list[TorchvisionLayer]]) -> list[TorchvisionLayer]:
-    """The network as layers; its forward pass is theirs, one after the other."""
+def _cut(
+    network: nn.Module, rebuild: Callable[[], list[TorchvisionLayer]]
+) -> list[TorchvisionLayer]:
+    """Return the network as layers, which in order make its forward pass."""
     parts = FORWARD.get(type(network).__name__, in_order)(network)
     names = {id(module): name.replace(".", "_") for name, module in network.named_modules()}
     layers: list[OrderedDict[str, nn.Module]] = []
-    begun = False  # whether the last layer has weights
+    last_has_weights = False
     for part in parts:
-        weighted = _has_weights(part)
-        if not layers or (weighted and begun):
+        has_weights = _has_weights(part)
+        if not layers or (has_weights and last_has_weights):
             layers.append(OrderedDict())
-            begun = False
-        begun = begun or weighted
+            last_has_weights = False
+        last_has_weights = last_has_weights or has_weights
         layers[-1][names.get(id(part), type(part).__name__.lower())] = part
-    return [TorchvisionLayer(parts, number, again) for number, parts in enumerate(layers, start=1)]
+    return [TorchvisionLayer(layer, number, rebuild) for number, layer in enumerate(layers, 1)]
 
 
 def _has_weights(part: nn.Module) -> bool:
-    """Whether a part does more than normalise."""
+    """Return whether a part has weights, those of normalisation not counted."""
     return any(
         list(module.parameters(recurse=False))
         for module in part.modules()
@@ -180,25 +193,25 @@ def _has_weights(part: nn.Module) -> bool:
 
 
 def _fit_channels(network: nn.Module, channels: int) -> None:
-    """Build the first convolution, which torchvision makes for three channels, for another number.
+    """Give the first convolution another number of input channels than torchvision's three.
 
-    Its filters are normal, with the deviation of those that torchvision's constructor gave it.
+    The new filters are normal, with the deviation of the filters from torchvision's constructor.
     """
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     if channels != first.in_channels:
-        kept = first.weight.detach()
-        weight = kept.new_empty(len(kept), channels, *kept.shape[2:])
-        first.weight = nn.Parameter(nn.init.normal_(weight, std=float(kept.std())))
+        old = first.weight.detach()
+        weight = old.new_empty(len(old), channels, *old.shape[2:])
+        first.weight = nn.Parameter(nn.init.normal_(weight, std=float(old.std())))
         first.in_channels = channels
 
 
 @functools.lru_cache(maxsize=64)
 @torch.no_grad()
 def _check(name: str, classes: int, shape: Shape, options: tuple[tuple[str, Any], ...]) -> None:
-    """Raise `ValueError` unless the layers give what torchvision's network gives.
+    """Raise `ValueError` unless the layers give the outputs of torchvision's network.
 
-    On a random image, and with weights under which no difference is lost: some networks start with
-    a head of zeros, scales of 1e-6 or filters too small for two images to differ.
+    They are compared on a random image, with weights under which no difference is lost: some
+    networks start with a head of zeros, scales of 1e-6 or filters too small to tell images apart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -223,7 +236,7 @@ def _check(name: str, classes: int, shape: Shape, options: tuple[tuple[str, Any]
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether a parameter can be given in a sweep file: numbers, texts, booleans, lists of them."""
+    """Return whether a sweep file can give such a value: a number, string, boolean, or a list."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple):
         return all(map(_is_plain, typing.get_args(annotation)))
     return annotation in (int, float, bool, str, type(None), ...)

@@ -1,7 +1,7 @@
 """Copy the first n layers, freeze them, and prove that the frozen part did not change.
 
-What is held fixed is a set of names of parameters and buffers, made once for a training (`held`);
-freezing, the mode of normalisation and the proof all go by it.
+The frozen part is a set of names of parameters and buffers (`frozen_names`). Freezing, the mode of
+normalisation and the proof all use this set.
 """
 
 from __future__ import annotations
@@ -15,32 +15,36 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from trainers import checkpoint
 from trainers.adaptation import misfits
-from trainers.config import Adaptation, Training, digest
-from trainers.first_weights import initialise, layer_seed
-from trainers.networks import Network, NetworkError, Shape, build, set_dropout
+from trainers.config import Adaptation, Training, digest, is_own
+from trainers.first_weights import build_seed, initialise, layer_seed
+from trainers.networks import Network, NetworkError, Shape, build, set_dropout, tensors_of
 from trainers.torchvision_networks import NORMALISATION
 
 
 def starting_network(
     training: Training, shape: Shape, dtype: torch.dtype, parent: bytes | None
 ) -> Network:
-    """The network before its first step, on the CPU; `parent` is its base's checkpoint.
+    """Return the network before its first step, on the CPU; `parent` is its base's checkpoint.
 
-    What is not copied starts from weights of its own: random filters and the fresh layers of a
-    target and seed are the same in all treatments and for every n. What is replaced or widened in
-    copied layers starts as in a fresh one.
+    Fresh layers of one target and seed start the same in all treatments and for every n, and so do
+    random filters. A replaced or widened tensor starts as in a fresh layer.
+    Raises `NetworkError` if layers do not fit, `CheckpointError` if the checkpoint is missing or
+    damaged.
     """
     treatment, task = training.treatment, digest(training.target)
-    network = build(training.network, len(training.target.labels), shape)
     random = treatment.n if treatment.kind == "random" else 0
-    seeds = []
-    for number in range(1, len(network) + 1):
-        if treatment.kind in ("base", "base_long"):
-            role = "base"
-        else:
-            role = "random" if number <= random else "fresh"
-        seeds.append(layer_seed(training.seed, role, task, number))
-    initialise(network, training.recipe, seeds, random)
+    role = "base" if treatment.kind in ("base", "base_long") else "fresh"
+
+    def built(role: str) -> Network:
+        seed = build_seed(training.seed, role, task)
+        return build(training.network, len(training.target.labels), shape, seed)
+
+    network = built(role)
+    if random and is_own(training.network.name):
+        network = Network.of([*built("random")[:random], *network[random:]])
+    roles = ["random"] * random + [role] * (len(network) - random)
+    seeds = [layer_seed(training.seed, role, task, i) for i, role in enumerate(roles, start=1)]
+    initialise(network, training.recipe, seeds, random, is_own=is_own(training.network.name))
     network.to(dtype)
     if training.recipe.dropout is not None:
         set_dropout(network, training.recipe.dropout)
@@ -57,15 +61,15 @@ def copy_layers(
     n: int,
     adapt: Adaptation = Adaptation(),
 ) -> None:
-    """Set layers 1..n of `network` from a base's `state`. Every tensor must be there and fit.
+    """Copy layers 1..n of a base's `state` into `network`. Every tensor must exist and fit.
 
-    Except for those that `adapt` declares: replaced ones keep their first weights, and widened ones
-    do so beyond the base's size. Raises `NetworkError` with the list of those that do not fit.
+    `adapt` declares the exceptions: a replaced tensor keeps its first weights; a widened tensor
+    keeps them beyond the base's size. Raises `NetworkError` with the list of all misfits.
     """
-    adapt, fresh = adapt.within(n), network[:n].state_dict()
+    adapt, fresh = adapt.within(n), tensors_of(network[:n])
     base, target = ({k: tuple(t.shape) for k, t in s.items()} for s in (state, fresh))
-    if wrong := misfits(base, target, n, adapt):
-        listed = "; ".join(message for _, message in wrong)
+    if problems := misfits(base, target, n, adapt):
+        listed = "; ".join(message for _, message in problems)
         raise NetworkError(f"layers 1..{n} cannot be copied; {listed}")
     with torch.no_grad():
         for name, tensor in fresh.items():
@@ -74,70 +78,81 @@ def copy_layers(
                 tensor[common] = state[name].to(tensor.dtype)
 
 
-def held(network: Network, training: Training, n: int) -> frozenset[str]:
-    """The names of all parameters and buffers that a training that freezes n layers holds fixed.
+def frozen_names(network: Network, training: Training, n: int) -> frozenset[str]:
+    """Return the names of all parameters and buffers that stay fixed when n layers are frozen.
 
-    Those of layers 1..n, except for what is new in them, replaced or widened, and for what the
-    recipe lets normalisation learn or measure.
+    These are the names in layers 1..n, without replaced or widened tensors, and without the parts
+    of normalisation that the recipe lets learn (`frozen_affine`, `frozen_statistics`).
     """
-    recipe, new, frozen = training.recipe, training.adapt, network[:n]
-    learns = {name for name in frozen.state_dict() if new.replaces(name) or new.widens(name)}
-    for path, module in frozen.named_modules():
+    recipe, adapt, layers = training.recipe, training.adapt, network[:n]
+    learning = {name for name in tensors_of(layers) if adapt.changes(name)}
+    for path, module in layers.named_modules():
         if isinstance(module, NORMALISATION):
             affine = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
             statistics = {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
             if not recipe.frozen_affine:
-                learns |= affine
-            if not recipe.frozen_statistics or learns & statistics:  # measured all or none
-                learns |= statistics
-    return frozenset(frozen.state_dict()) - learns
+                learning |= affine
+            # A module measures all of its statistics or none: its mode decides.
+            if not recipe.frozen_statistics or learning & statistics:
+                learning |= statistics
+    return frozenset(tensors_of(layers)) - learning
 
 
 def copied_parameters(network: Network, training: Training) -> frozenset[str]:
-    """The names of the parameters that are copied and learn: none of what is new beside them."""
-    new, tuned = training.adapt, training.treatment.tuned_layers
+    """Return the names of the parameters that are copied and learn, without new ones."""
+    adapt, tuned = training.adapt, training.treatment.tuned_layers
     names = (name for name, _ in network[:tuned].named_parameters())
-    return frozenset(name for name in names if not (new.replaces(name) or new.widens(name)))
+    return frozenset(name for name in names if not adapt.changes(name))
 
 
-def held_layers(network: Network, held: Collection[str]) -> int:
-    """How many layers, from the first on, are held as a whole: through them no gradient passes."""
-    for number, layer in enumerate(network):
-        if not all(f"layer{number + 1}.{name}" in held for name in layer.state_dict()):
+def wholly_frozen_layers(network: Network, frozen: Collection[str]) -> int:
+    """Return how many layers, counted from the first, are frozen as a whole.
+
+    No gradient has to pass through these layers.
+    """
+    learning = {name.partition(".")[0] for name in tensors_of(network) if name not in frozen}
+    for number in range(len(network)):
+        if f"layer{number + 1}" in learning:
             return number
     return len(network)
 
 
-def freeze(network: Network, held: Collection[str]) -> dict[str, nn.Parameter]:
-    """Exclude what is held from training; the parameters that are left, which all learn, by name.
+def freeze(network: Network, frozen: Collection[str]) -> dict[str, nn.Parameter]:
+    """Exclude the `frozen` parameters from training, and return all others by name.
 
-    Without a gradient a parameter is given to no optimiser: no decay and no momentum touch it.
+    A frozen parameter has no gradient and belongs to no optimiser: neither decay nor momentum
+    changes it.
     """
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name not in held)
+        parameter.requires_grad_(name not in frozen)
     for name, parameter in network.named_parameters(remove_duplicate=False):
-        assert parameter.requires_grad == (name not in held), f"{name} is shared by two layers"
+        assert parameter.requires_grad == (name not in frozen), f"{name} is shared by two layers"
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def training_mode(network: Network, held: Collection[str]) -> None:
-    """Training mode, except that normalisation keeps the statistics that are held.
+def training_mode(network: Network, frozen: Collection[str]) -> None:
+    """Set training mode, except for normalisation whose statistics are frozen.
 
-    Dropout stays on above and in frozen layers, as in the paper's networks.
+    A user's module with buffers, all of which are frozen, counts as normalisation. Dropout is on
+    above and in frozen layers, as in the paper's networks.
     """
     network.train()
     for path, module in network.named_modules():
-        if isinstance(module, _NormBase) and f"{path}.running_mean" in held:
+        if isinstance(module, _NormBase) and f"{path}.running_mean" in frozen:
             module.eval()
+        elif not type(module).__module__.startswith(("torch.", "torchvision.", "trainers.")):
+            buffers = [f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)]
+            if buffers and all(name in frozen for name in buffers):
+                module.training = False
 
 
-def fingerprint(network: Network, held: Collection[str]) -> str:
-    """SHA-256 of the parameters and buffers that are held; empty if there are none."""
-    if not held:
+def fingerprint(network: Network, frozen: Collection[str]) -> str:
+    """Return the SHA-256 of the frozen parameters and buffers, or "" if nothing is frozen."""
+    if not frozen:
         return ""
-    state = network.state_dict()
+    state = tensors_of(network)
     hasher = hashlib.sha256()
-    for name in sorted(held):
+    for name in sorted(frozen):
         values = state[name].detach().cpu().contiguous()
         hasher.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
         hasher.update(values.reshape(-1).view(torch.uint8).numpy().data)

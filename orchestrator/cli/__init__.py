@@ -1,17 +1,22 @@
-"""The command line. Every command is thin: it reads its arguments, asks, prints the answer."""
+"""The commands. Each is thin: it reads its arguments, calls another room, prints the answer.
+
+Imports every room, and typer. Heavy libraries are imported inside functions, so that
+`layerwise --help` answers in under half a second.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import asking, making, running
+from orchestrator.cli import data, results, run, sweeps
+from orchestrator.cli.surroundings import settle
 from orchestrator.errors import LayerwiseError, SweepError
 
-MISTAKE = 2
+MISTAKE = 2  # exit code after a mistake of the user
 
 app = typer.Typer(
     help="How transferable are the features of each layer of a network?",
@@ -22,54 +27,87 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: list[tuple[Callable[..., None], str]] = [  # in the order of the help, with examples
-    (making.init, "Example: layerwise init mine.yaml"),
-    (making.check, "Example: layerwise check mine.yaml"),
+# The commands in the order of the help, with their examples.
+COMMANDS: list[tuple[Callable[..., None], str]] = [
+    (sweeps.init, "Example: layerwise init mine.yaml"),
+    (sweeps.check, "Example: layerwise check mine.yaml"),
     (
-        asking.plan,
+        sweeps.plan,
         "Examples: layerwise plan digits --json; layerwise plan mine.yaml --device k20",
     ),
-    (asking.splits, "Example: layerwise splits digits --json"),
+    (sweeps.splits, "Example: layerwise splits digits --json"),
     (
-        running.run,
+        run.run,
         "Examples: layerwise run digits; layerwise run mine.yaml --set recipe.steps=100 "
-        "--only 'treatment=transfer and n=3'; layerwise run mine.yaml --address auto",
+        "--only \"treatment = 'transfer' AND n = 3\"; layerwise run mine.yaml --address auto",
     ),
     (
-        running.search,
+        run.search,
         "Examples: layerwise search digits_search; "
         "layerwise search digits_search --export study.db; optuna-dashboard sqlite:///study.db",
     ),
-    (asking.status, "Examples: layerwise status digits; layerwise status digits --follow"),
+    (results.status, "Examples: layerwise status digits; layerwise status digits --follow"),
+    (results.ls, "Examples: layerwise ls --json; layerwise ls"),
     (
-        asking.query,
-        'Example: layerwise query "SELECT treatment, n, avg(top1) FROM trials GROUP BY ALL '
-        'ORDER BY ALL"; tables: trials, curves, classes, sweeps, effects, levels, speed, speeds, '
-        "table1, studies, held_out, paper, paper_curves",
+        results.query,
+        'Example: layerwise query "SELECT treatment, n, avg(top1) FROM results '
+        "WHERE sweep = 'digits' GROUP BY ALL ORDER BY ALL\"; tables: results, trials, curves, "
+        "classes, sweeps, effects, levels, speed, speeds, table1, studies, held_out, paper, "
+        "paper_curves",
     ),
     (
-        asking.reference,
+        results.reference,
         "Examples: layerwise reference --csv; layerwise reference table1; "
         "layerwise reference figure3 --json",
     ),
-    (asking.report, "Example: layerwise report digits"),
-    (running.debug, "Example: layerwise debug digits 'A3B+ s2'"),
+    (results.report, "Example: layerwise report digits"),
     (
-        making.pack,
+        run.debug,
+        "Examples: layerwise debug digits 'A3B+ s2'; layerwise debug digits 'A3B+ s2' --pdb",
+    ),
+    (
+        data.pack,
         "Examples: layerwise pack imagenet --root /data/ilsvrc; layerwise pack mine.yaml; "
         "layerwise pack imagenet --root /data/ilsvrc --verify",
     ),
-    (making.clean, "Example: layerwise clean --failed"),
+    (
+        results.clean,
+        "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
+    ),
 ]
 for command, examples in COMMANDS:
     app.command(epilog=examples)(command)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        from orchestrator.execution.provenance import layerwise_commit
+
+        commit = layerwise_commit()
+        typer.echo(f"layerwise {metadata.version('layerwise')}{f' ({commit})' if commit else ''}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show version and commit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """How transferable are the features of each layer of a network?"""
+
+
 def main(arguments: list[str] | None = None) -> Any:
-    """The entry point: a user's mistake is one line a mistake on standard error and exit code 2."""
+    """Run the command line. A user's mistakes are lines on standard error and exit code 2."""
+    settle()
     try:
         return app(arguments)
     except LayerwiseError as error:
-        prefix = "" if isinstance(error, SweepError) else "layerwise: "  # it names its file itself
+        prefix = "" if isinstance(error, SweepError) else "layerwise: "  # its lines name the file
         typer.echo(f"{prefix}{error}", err=True)
         sys.exit(MISTAKE)

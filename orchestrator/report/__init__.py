@@ -1,4 +1,5 @@
-"""The report: what was found (findings), drawn (figures, charts) and put on a page.
+"""Report: results for a reader, as an HTML page, in a terminal and through SQL.
 
-Altair is imported by `charts` only, jinja2 by `page` only.
+May import every room but `cli` and `cluster`. Altair is imported by `charts` only, jinja2 by
+`page` only, DuckDB by `query` only, rich by this room only.
 """

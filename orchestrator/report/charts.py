@@ -1,7 +1,7 @@
-"""The marks that the figures are made of, and how they become HTML and PNG. Only file with Altair.
+"""The marks of all figures, and their export to HTML and PNG. The only module with Altair.
 
-A mark is drawn from rows whose columns say all of its look: `style` makes these columns, so no mark
-needs a scale for colour or shape, and all figures look alike.
+A mark is drawn from rows. Their columns hold its whole look: `style` makes these columns, so no
+mark needs a scale for colour or shape, and all figures look alike.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
 
-from orchestrator.comparisons import BASES
+from orchestrator.stats.measurements import BASES
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
-COLOURS = {  # blue from the own half, orange from the other; the paler of two is fine-tuned
+COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fine-tuned
     "base": "#222222",
     "base_long": "#7b4fa3",
     "BnB": "#08519c",
@@ -28,16 +29,18 @@ COLOURS = {  # blue from the own half, orange from the other; the paler of two i
     "random": "#8a8a8a",
     "random+": "#b5b5b5",
     "recovery": "#00735c",
+    "dissimilar": "#b8336a",
+    "random, dissimilar": "#5f6f52",
 }
 INK = {"#4a98d3": "#2273b0", "#e08a1e": "#a8630c", "#8a8a8a": "#6a6a6a", "#b5b5b5": "#6a6a6a"}
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 DOTS = [2, 3]
-HEIGHT, GAP, ROOM = 280, 14, 92  # pixels: of a plot, between labels, for labels on the right
+HEIGHT, GAP, ROOM = 280, 14, 92  # pixels: height of a plot, between labels, right of a plot
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart without a width, and what is written above it."""
+    """A chart without a width, and its title."""
 
     title: str
     chart: alt.LayerChart
@@ -45,18 +48,24 @@ class Panel:
 
 @dataclass(frozen=True)
 class Frame:
-    """The axes that the marks of a panel share: layers or steps across, percent or steps up."""
+    """The axes that the marks of a panel share: layers or steps across, percent or steps up.
+
+    `across_label` names an axis of neither layers nor steps, which is logarithmic. `across_text`
+    and `up_label` are Vega expressions for the labels of the ticks.
+    """
 
     across: tuple[float, float]
     up: tuple[float, float]
     layers: Sequence[int] = ()
-    across_label: str = ""  # of an axis that is neither layers nor steps; it is logarithmic
+    across_label: str = ""
+    across_ticks: Sequence[float] = ()
+    across_text: str = "datum.label"
     up_ticks: Sequence[float] = ()
-    up_label: str = "datum.label"  # a Vega expression
+    up_label: str = "datum.label"
     across_title: str = "training step"
 
     def xy(self, x: str, y: str) -> dict[str, Any]:
-        """Encodings of two columns."""
+        """Return the encodings of two columns."""
         if self.layers:
             values = self.layers if len(self.layers) <= 16 else alt.Undefined
             name = "datum.value == 0 ? 'base' : datum.label"
@@ -65,7 +74,15 @@ class Frame:
             )
         else:
             name = self.across_label or self.across_title
-            axis = alt.Axis(title=name, format=",d", tickCount=6, grid=False)
+            values = self.across_ticks or alt.Undefined
+            axis = alt.Axis(
+                title=name,
+                format=",d",
+                tickCount=6,
+                grid=False,
+                values=values,
+                labelExpr=self.across_text,
+            )
         kind = "log" if self.across_label else "linear"
         up = alt.Axis(values=self.up_ticks or alt.Undefined, labelExpr=self.up_label)
         return {
@@ -77,13 +94,13 @@ class Frame:
 
 
 def layer_frame(layers: Iterable[int], up: tuple[float, float], **options: Any) -> Frame:
-    """A frame over numbers of layers, with half a layer of room on both sides."""
-    found = sorted(set(layers)) or [0]
-    return Frame((found[0] - 0.5, found[-1] + 0.5), up, found, **options)
+    """Return a frame over numbers of layers, with half a layer of room on both sides."""
+    ticks = sorted(set(layers)) or [0]
+    return Frame((ticks[0] - 0.5, ticks[-1] + 0.5), up, ticks, **options)
 
 
 def span(values: Iterable[float | None]) -> tuple[float, float]:
-    """A domain with some room around the values; at least one unit high."""
+    """Return a domain with some room around the values, at least one unit high."""
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
     room = max(0.05 * (high - low), 0.5)
@@ -91,7 +108,7 @@ def span(values: Iterable[float | None]) -> tuple[float, float]:
 
 
 def style(arm: str, label: str = "") -> Row:
-    """The look of a series, as columns: frozen and fine-tuned differ in print, too."""
+    """Return the look of a series as columns. Frozen and fine-tuned also differ without colour."""
     tuned = arm.endswith("+")
     return {
         "label": label or arm,
@@ -105,7 +122,11 @@ def style(arm: str, label: str = "") -> Row:
 def points(
     rows: Rows, frame: Frame, hover: Mapping[str, str], *, x: str = "n", count: bool = False
 ) -> alt.Chart:
-    """One marker a row. `hover` maps columns to names; `count` draws the column of that name."""
+    """Draw one marker per row.
+
+    `hover` maps columns to the names that a tooltip shows. With `count`, the column of that name
+    sets the size of a marker.
+    """
     size = alt.Size("count:Q", scale=alt.Scale(range=[14, 120]), legend=None)
     return (
         _chart(rows)
@@ -121,7 +142,7 @@ def points(
 
 
 def curves(rows: Rows, frame: Frame, *, x: str = "n") -> alt.Chart:
-    """One line a series, from row to row; a row with `gap` interrupts it."""
+    """Draw one line per series, from row to row; a row with `gap` interrupts it."""
     runs: dict[str, int] = Counter()
     joined = []
     for row in rows:
@@ -141,7 +162,7 @@ def curves(rows: Rows, frame: Frame, *, x: str = "n") -> alt.Chart:
 
 
 def overlay(rows: Rows, frame: Frame) -> list[alt.Chart]:
-    """One pale dashed line a series, or a rule where it has no n: results that are not ours."""
+    """Draw published results: one pale dashed line per series, or a rule if it has no n."""
     pale = {"opacity": 0.5, "strokeWidth": 1.5, "strokeDash": [4, 3]}
     colour = _literal(alt.Color, "colour")
     along = _chart([row for row in rows if row["n"]]).mark_line(**pale)
@@ -153,7 +174,7 @@ def overlay(rows: Rows, frame: Frame) -> list[alt.Chart]:
 
 
 def bands(rows: Rows, frame: Frame) -> list[alt.Chart]:
-    """From `low` to `high` along a series, or a bar where it has one n; nulls draw nothing."""
+    """Draw a band from `low` to `high` along a series, or a bar if it has one n; skip nulls."""
     bounded = [row for row in rows if row["low"] is not None]
     encoding = {
         **frame.xy("n", "low"),
@@ -169,13 +190,13 @@ def bands(rows: Rows, frame: Frame) -> list[alt.Chart]:
 
 
 def rules(rows: Rows, frame: Frame) -> alt.Chart:
-    """A dotted line across at the height of each row."""
+    """Draw a dotted line across at the height of each row."""
     mark = _chart(rows).mark_rule(strokeDash=DOTS, strokeWidth=1.2, opacity=0.9)
     return mark.encode(y=frame.xy("n", "y")["y"], color=_literal(alt.Color, "colour"))
 
 
 def labels(rows: Rows, frame: Frame, *, x: str = "n", fixed: bool = True) -> alt.Chart:
-    """The name of each series right of its last row, or, if `fixed`, of the frame."""
+    """Draw the name of each series right of its last row, or right of the frame if `fixed`."""
     last: dict[str, Mapping[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row[x]):
         last[row["label"]] = row
@@ -191,31 +212,31 @@ def labels(rows: Rows, frame: Frame, *, x: str = "n", fixed: bool = True) -> alt
 
 
 def spread(heights: Sequence[float], gap: float, within: tuple[float, float]) -> list[float]:
-    """Heights at least `gap` apart, in the same order, within bounds, moved as little as possible.
+    """Return heights in the same order, at least `gap` apart and within bounds.
 
-    The least squares are those of bounded isotonic regression: pool adjacent violators, then clip.
+    They move as little as possible, by least squares: this is isotonic regression of the heights
+    less their distances, clipped to the bounds. If the bounds are too narrow, only the lower holds.
     """
-    order = sorted(range(len(heights)), key=lambda index: heights[index])
-    pools: list[tuple[float, int]] = []  # mean and size of what moves together
-    for rank, index in enumerate(order):
-        mean, size = heights[index] - rank * gap, 1
-        while pools and pools[-1][0] > mean:
-            before, count = pools.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        pools.append((mean, size))
-    low, high = within[0], max(within[0], within[1] - gap * (len(heights) - 1))
-    flat = [min(max(mean, low), high) for mean, size in pools for _ in range(size)]
-    moved = {index: flat[rank] + rank * gap for rank, index in enumerate(order)}
-    return [moved[index] for index in range(len(heights))]
+    from scipy.optimize import isotonic_regression
+
+    if not heights:
+        return []
+    order = np.argsort(heights, kind="stable")
+    distances = gap * np.arange(len(heights))
+    pooled = isotonic_regression(np.asarray(heights)[order] - distances).x
+    low, high = within[0], max(within[0], within[1] - distances[-1])
+    moved = np.empty(len(heights))
+    moved[order] = np.clip(pooled, low, high) + distances
+    return [float(height) for height in moved]
 
 
 def stack(*marks: alt.Chart) -> alt.LayerChart:
-    """Marks over each other, the first at the bottom."""
+    """Draw marks over each other, the first at the bottom."""
     return alt.layer(*marks)
 
 
 def choice(chart: alt.LayerChart, column: str, options: Sequence[int], text: str) -> alt.LayerChart:
-    """A chart of the rows whose `column` the reader picks; the last option at first."""
+    """Draw the rows whose `column` equals the reader's choice; the last option is the default."""
     pick = alt.binding_radio if len(options) <= 10 else alt.binding_select
     chosen = alt.param(name="chosen", value=options[-1], bind=pick(options=options, name=text))
     marks = [mark.transform_filter(f"datum.{column} == chosen") for mark in chart.layer]
@@ -223,19 +244,19 @@ def choice(chart: alt.LayerChart, column: str, options: Sequence[int], text: str
 
 
 def spec(panel: Panel) -> dict[str, Any]:
-    """The Vega-Lite specification of a panel that is as wide as what contains it."""
+    """Return the Vega-Lite specification of a panel that fills the width of its container."""
     sized = panel.chart.properties(
         width="container",
         height=HEIGHT,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         padding={"left": 2, "top": 6, "right": 2, "bottom": 2},  # fitting makes room for labels
     )
-    found: dict[str, Any] = _styled(sized).to_dict()
-    return found
+    specification: dict[str, Any] = _styled(sized).to_dict()
+    return specification
 
 
 def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
-    """Panels of `width` pixels side by side, as a PNG of twice that resolution."""
+    """Return a PNG at double resolution of panels of `width` pixels, `columns` per row."""
     import vl_convert
 
     sized = [
@@ -245,16 +266,16 @@ def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
         for panel in panels
     ]
     apart = alt.RowColnumber(row=90, column=ROOM + 50)
-    whole = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
-    whole = whole.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12})
+    figure = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
+    figure = figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12})
     data: bytes = vl_convert.vegalite_to_png(
-        _styled(whole).to_json(), vl_version=_version(), scale=2, allowed_base_urls=[]
+        _styled(figure).to_json(), vl_version=_version(), scale=2, allowed_base_urls=[]
     )
     return data
 
 
 def javascript() -> str:
-    """Vega, Vega-Lite and vegaEmbed as one script without dependencies."""
+    """Return Vega, Vega-Lite and vegaEmbed as one script without dependencies."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _version()))
@@ -273,7 +294,7 @@ def _names(rows: Rows) -> list[str]:
 
 
 def _literal(channel: Any, column: str) -> Any:
-    """A column that holds the look itself: no scale, no legend."""
+    """Encode a column that holds the look itself: no scale, no legend."""
     return channel(f"{column}:N", scale=None, legend=None)
 
 

@@ -1,7 +1,7 @@
-"""The figures of the report: which rows of the statistics are drawn, with which marks.
+"""The figures of the report: rows of the statistics become marks.
 
-A figure is a list of panels that stand alone, so that the report can stack them on a narrow screen.
-Accuracies come in as fractions and are drawn in percent.
+A figure is a list of panels, each complete in itself, so that the page can stack them on a narrow
+screen. Accuracies come in as fractions and are drawn in percent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.comparisons import ARMS, BASES, METRICS, Network
-from orchestrator.report import charts
+from orchestrator.report import charts, wording
 from orchestrator.report.charts import Frame, Panel, Row, Rows, layer_frame, span, stack, style
+from orchestrator.stats.measurements import ARMS, BASES, METRICS, Network
 
-# effect: (label, whose colour)
+# The series of each panel, as effect: (label, arm that lends its colour).
 AGAINST_BASE = {
     "random": ("random", "random"),
     "selffer": ("BnB", "BnB"),
@@ -38,16 +38,21 @@ GAINS = {
     "transfer_gain": ("transfer gain", "recovery"),
     "longer_training": ("base_long", "base_long"),
 }
+OVER_LONGER = {
+    "selffer_gain_over_longer": ("BnB+", "BnB+"),
+    "gain_over_longer": ("AnB+", "AnB+"),
+}
 PUBLISHED = "pale and dashed: paper, 2014"
-ASIDE = 0.13  # layers between the markers of two treatments of one n
+LEAST_DF = 3  # degrees of freedom of a t interval that is drawn as a band
+ASIDE = 0.13  # distance of the markers of two arms at one n, in layers
 
 
 def figure2(
     networks: Sequence[Network], effects: Rows, published: tuple[Rows, Rows] = ((), ())
 ) -> list[Panel]:
-    """Each network at its n, and the mean difference to the own base with its interval.
+    """Draw each network at its n, and the mean difference to the own base with its interval.
 
-    `published` are levels and effects of the same group of other results, drawn pale.
+    `published` are levels and effects of published results on the same group, drawn pale.
     """
     aside = _aside(x.arm for x in networks)
     rows: list[Row] = []
@@ -85,52 +90,163 @@ def figure2(
     lower = lines(effects, AGAINST_BASE, zero="base", published=published[1])
     note = f"; {PUBLISHED}" if others else ""
     return [
-        Panel(f"{metric[0].upper()}{metric[1:]} of each network, %{note}", upper),
+        Panel(f"{wording.capital(metric)} of each network, %{note}", upper),
         Panel(f"Mean difference to the own base, points{note}", lower),
     ]
 
 
 def decomposition(effects: Rows) -> list[Panel]:
-    """Where frozen features lose, and what fine-tuning gains beside longer training.
+    """Draw the losses of frozen features, and the gains of fine-tuning beside longer training.
 
-    A panel of which no effect is known is left out.
+    A panel without effects is left out.
     """
     known = {row["effect"] for row in effects}
     parts = {
         "What freezing loses and fine-tuning recovers, points": DROP,
         "What fine-tuning gains, beside longer training, points": GAINS,
+        "Fine-tuned less longer training (base_long), points": OVER_LONGER,
     }
     return [
-        Panel(title, lines(effects, series))
+        Panel(title, lines(effects, series, "base_long" if series is OVER_LONGER else ""))
         for title, series in parts.items()
         if known & series.keys()
     ]
 
 
-def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
-    """The bases by training images a class, and those of `published` pale; null is left out.
+def figure3(parts: Sequence[tuple[str, Rows]], published: Rows = ()) -> list[Panel]:
+    """Draw frozen transfer and random filters on one axis, dissimilar halves beside random ones.
 
-    Networks with all images have no place on this axis.
+    `parts` are divisions with their effects, which differ in nothing else; each line is of one
+    division. With fewer than two lines there is no figure.
     """
+    looks: dict[str, tuple[str, str]] = {}
+    for division, _ in parts:
+        if division == "random":
+            looks |= {f"{division}/transfer": ("AnB", "AnB")}
+            looks |= {f"{division}/random": ("random filters", "random")}
+        else:
+            name = division.replace("_", "/")
+            looks |= {f"{division}/transfer": (f"AnB {name}", "dissimilar")}
+            looks |= {f"{division}/random": (f"random {name}", "random, dissimilar")}
 
-    def heights(rows: Rows) -> list[Row]:
+    def named(rows: Rows, division: str) -> list[Row]:
         return [
-            style(row["arm"])
-            | {"n": row["images_per_class"], "y": 100 * row["value"], "dash": [1, 0]}
-            | {key: None if row[key] is None else 100 * row[key] for key in ("low", "high")}
-            for row in sorted(rows, key=lambda row: row["images_per_class"] or 0)
-            if row["arm"] in BASES and row["images_per_class"] is not None
+            {**row, "effect": f"{division}/{row['effect']}"}
+            for row in rows
+            if f"{division}/{row['effect']}" in looks
         ]
 
+    rows = [row for division, effects in parts for row in named(effects, division)]
+    drawn = {row["effect"] for row in rows}
+    if len(drawn) < 2 or not any(effect.endswith("/transfer") for effect in drawn):
+        return []
+    others = [
+        row
+        for division, _ in parts
+        for row in named([x for x in published if x["division"] == division], division)
+    ]
+    note = f"; {PUBLISHED}" if others else ""
+    chart = lines(rows, looks, zero="base", published=others)
+    return [Panel(f"Frozen layers less the own base, points{note}", chart)]
+
+
+def overfitting(networks: Sequence[Network], trials: pa.Table) -> list[Panel]:
+    """Draw mean top-1 on training, validation and test images after the last step, by arm and n.
+
+    The last panel is training less test. Trials without training accuracy, of old stores, are left
+    out; without any there is no panel.
+    """
+    columns = ("train_top1", "val_top1", "top1")
+    scores = {
+        row["id"]: tuple(100 * row[name] for name in columns)
+        for row in trials.select(["id", *columns]).to_pylist()
+        if all(row[name] is not None for name in columns)
+    }
+    values: dict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
+    for x in networks:
+        if x.id in scores:
+            values[x.arm, x.n].append(scores[x.id])
+    if not values:
+        return []
+    means = {
+        place: [fmean(column) for column in zip(*rows, strict=True)]
+        for place, rows in values.items()
+    }
+    up = span(y for row in means.values() for y in row)
+    panels = {
+        "Training images": ([row[0] for row in means.values()], up),
+        "Validation images": ([row[1] for row in means.values()], up),
+        "Test images": ([row[2] for row in means.values()], up),
+    }
+    gaps = [row[0] - row[2] for row in means.values()]
+    panels["Training less test, points"] = (gaps, span([0.0, *gaps]))
+    counts = [len(rows) for rows in values.values()]
+    return [
+        Panel(
+            title if "points" in title else f"{title}: mean top-1, %",
+            _by_arm(list(means), heights, counts, limits),
+        )
+        for title, (heights, limits) in panels.items()
+    ]
+
+
+def _by_arm(
+    places: Sequence[tuple[str, int]],
+    heights: Sequence[float],
+    counts: Sequence[int],
+    up: tuple[float, float],
+) -> Any:
+    """Draw one height per arm and n: bases as rules, copies as lines."""
+    rows = [
+        style(arm) | {"n": n, "y": y, "networks": count}
+        for (arm, n), y, count in zip(places, heights, counts, strict=True)
+    ]
+    frame = layer_frame({n for _, n in places}, up)
+    copied = sorted((row for row in rows if row["n"]), key=lambda row: row["n"])
+    hover = {"label": "treatment", "n": "n", "y": "mean", "networks": "networks"}
+    return stack(
+        charts.rules([row for row in rows if not row["n"]], frame),
+        charts.curves(copied, frame),
+        charts.points(rows, frame, hover),
+        charts.labels(rows, frame),
+    )
+
+
+def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
+    """Draw the bases by training images per class, with those of `published` pale.
+
+    All images (null) have the last place, at twice the largest number.
+    """
+    limits = {row["images_per_class"] for row in [*levels, *published]} - {None}
+    every = 2 * max(limits)
+
+    def heights(rows: Rows) -> list[Row]:
+        placed = [
+            style(row["arm"])
+            | {"n": row["images_per_class"] or every, "y": 100 * row["value"], "dash": [1, 0]}
+            | _bounds(row)
+            | {"images": "all" if row["images_per_class"] is None else str(row["images_per_class"])}
+            for row in rows
+            if row["arm"] in BASES
+        ]
+        return sorted(placed, key=lambda row: row["n"])
+
     rows, others = heights(levels), heights(published)
-    limits = [row["n"] for row in [*rows, *others]]
     up = span(y for row in [*rows, *others] for y in (row["y"], row["low"], row["high"]))
-    frame = Frame((min(limits) / 1.5, max(limits) * 1.5), up, across_label="images of each class")
+    last = max(row["n"] for row in [*rows, *others])
+    decades = [10.0**k for k in range(9) if min(limits) <= 10**k <= max(limits)]
+    frame = Frame(
+        (min(limits) / 1.5, last * 1.5),
+        up,
+        across_label="images of each class",
+        across_ticks=[*(decades or sorted(limits)), *([every] if last == every else [])],
+        across_text=f"datum.value == {every} ? 'all' : datum.label",
+    )
     chart = stack(
         *charts.overlay(others, frame),
         *charts.bands(rows, frame),
         charts.curves(rows, frame),
-        charts.points(rows, frame, {"label": "treatment", "n": "images", "y": "%"}),
+        charts.points(rows, frame, {"label": "treatment", "images": "images", "y": "%"}),
         charts.labels(rows, frame),
     )
     metric = METRICS[levels[0]["metric"]]
@@ -144,18 +260,18 @@ def lines(
     zero: str = "",
     published: Rows = (),
 ) -> Any:
-    """Effects as lines with interval bands; one that has no n (n = 0) is a dashed rule with a bar.
+    """Draw effects as lines with interval bands; an effect without n (n = 0) is a rule with a bar.
 
-    Zero is a rule, too, named `zero`. Of `published` effects the same series are drawn pale.
+    `zero` names the rule at zero. `published` effects of the same series are drawn pale.
     """
     rows = [
         style(series[row["effect"]][1], series[row["effect"]][0])
         | {"n": row["n"], "y": 100 * row["estimate"], "splits": row["n_splits"]}
-        | {key: None if row[key] is None else 100 * row[key] for key in ("low", "high")}
+        | _bounds(row)
         for row in effects
         if row["effect"] in series
     ]
-    origin = style("base", zero) | {"n": 0, "y": 0.0}
+    origin = style(zero or "base", zero) | {"n": 0, "y": 0.0}
     layers = {row["n"] for row in rows}
     drawn = {(row["effect"], row["n"]) for row in effects}
     others = [
@@ -178,8 +294,21 @@ def lines(
     )
 
 
+def has_band(row: Mapping[str, Any]) -> bool:
+    """Return whether a row has an interval that is drawn.
+
+    Below `LEAST_DF` degrees of freedom, a t interval is so wide that it would hide the lines.
+    """
+    return row["low"] is not None and (row["df"] is None or row["df"] >= LEAST_DF)
+
+
+def _bounds(row: Mapping[str, Any]) -> Row:
+    """Return `low` and `high` in percent; None where no band is drawn."""
+    return {key: 100 * row[key] if has_band(row) else None for key in ("low", "high")}
+
+
 def speed_figure(speed: Rows, speeds: Rows) -> list[Panel]:
-    """Steps until the base's final accuracy, and the gain in area under the validation curve."""
+    """Draw steps to the base's final accuracy, and the gain in area under the validation curve."""
     most = max((row["steps"] for row in speed if row["steps"]), default=1)
     never = 1.14 * most
     frame = layer_frame(
@@ -197,7 +326,7 @@ def speed_figure(speed: Rows, speeds: Rows) -> list[Panel]:
     dots = [
         style(arm)
         | {"n": n, "x": n + aside[arm], "y": y, "count": count}
-        | {"steps": "never" if y == never else f"{y:.0f}"}
+        | {"steps": wording.steps(None if y == never else y)}
         for (arm, n, y), count in counts.items()
         if n
     ]
@@ -224,11 +353,11 @@ def speed_figure(speed: Rows, speeds: Rows) -> list[Panel]:
 
 
 def learning(networks: Iterable[Network], curves: pa.Table) -> list[Row]:
-    """Mean validation top-1 (percent) by arm, n and step, over complete networks."""
+    """Return mean validation top-1 in percent by arm, n and step, over these networks."""
     place = {x.id: (x.arm, x.n) for x in networks}
     heights: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for row in curves.select(["id", "step", "val_top1"]).to_pylist():
-        if row["id"] in place:
+        if row["id"] in place and row["val_top1"] is not None:
             heights[*place[row["id"]], row["step"]].append(100 * row["val_top1"])
     return [
         style(arm) | {"n": n, "step": step, "y": fmean(values)}
@@ -237,15 +366,15 @@ def learning(networks: Iterable[Network], curves: pa.Table) -> list[Row]:
 
 
 def learning_figure(rows: Rows, *, choose: bool) -> list[Panel]:
-    """Learning curves: one panel with a choice of n, or one panel an n; the bases are in each.
+    """Draw learning curves, with the bases: one panel with a choice of n, or one panel per n.
 
-    base_long is drawn as far as the others go.
+    base_long is cut where the other curves end.
     """
     end = max((row["step"] for row in rows if row["label"] != "base_long"), default=1)
-    kept = [row for row in rows if row["step"] <= end]
-    frame = Frame((0, end), span(row["y"] for row in kept))
-    layers = sorted({row["n"] for row in kept if row["n"]}) or [0]
-    shown = {n: [{**row, "n": n} for row in kept if row["n"] in (0, n)] for n in layers}
+    rows = [row for row in rows if row["step"] <= end]
+    frame = Frame((0, end), span(row["y"] for row in rows))
+    layers = sorted({row["n"] for row in rows if row["n"]}) or [0]
+    shown = {n: [{**row, "n": n} for row in rows if row["n"] in (0, n)] for n in layers}
     if not choose:
         return [Panel(f"n = {n}", _learning([shown[n]], frame)) for n in layers]
     chart = charts.choice(_learning(list(shown.values()), frame), "n", layers, "layers copied, n: ")
@@ -253,16 +382,16 @@ def learning_figure(rows: Rows, *, choose: bool) -> list[Panel]:
 
 
 def _ticks(most: float) -> list[int]:
-    """Round numbers from 0 to `most`, about five."""
+    """Return about five round numbers from 0 to `most`."""
     unit = 10 ** max(0, math.floor(math.log10(most / 5)))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k * 6 > most)
     return list(range(0, int(most) + 1, step))
 
 
 def _aside(arms: Iterable[str]) -> dict[str, float]:
-    """How far right of its n each arm is drawn, so that markers do not hide each other."""
-    found = set(arms)
-    groups = [[arm for arm in ARMS if arm in found and (arm in BASES) == bases] for bases in (0, 1)]
+    """Return the distance of each arm's markers from its n, so that they do not hide each other."""
+    drawn = set(arms)
+    groups = [[arm for arm in ARMS if arm in drawn and (arm in BASES) == bases] for bases in (0, 1)]
     return {
         arm: ASIDE * (place - (len(group) - 1) / 2)
         for group in groups
@@ -271,7 +400,7 @@ def _aside(arms: Iterable[str]) -> dict[str, float]:
 
 
 def _learning(groups: Sequence[Rows], frame: Frame) -> Any:
-    """Curves of several n over each other; the labels of each n are placed on their own."""
+    """Draw the curves of several n over each other, each n with its own placement of labels."""
     rows = [row for group in groups for row in group]
     names = [charts.labels(group, frame, x="step") for group in groups]
     return stack(charts.curves(rows, frame, x="step"), *names)

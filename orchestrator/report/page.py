@@ -1,8 +1,7 @@
-"""The report of a sweep: one HTML file that needs no network, and its figures as PNG."""
+"""The report of a sweep: one HTML file that loads nothing else, and its figures as PNG."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
@@ -12,97 +11,116 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from orchestrator import yaml_source
-from orchestrator.comparisons import ARMS, DIFFERENCES, METRICS
-from orchestrator.errors import SweepError
-from orchestrator.intervals import CLASS_AND_SEED
-from orchestrator.report import charts, study
-from orchestrator.report.findings import count, findings, half_width, interval_note, points
-from orchestrator.report.groups import Findings, findings_of
-from orchestrator.stats import needs_classes
-from orchestrator.store import Store
+from orchestrator.report import charts
+from orchestrator.report.charts import Panel
+from orchestrator.report.figures import has_band
+from orchestrator.report.searches import search_notes, search_sections
+from orchestrator.report.sections import Section, sections_of
+from orchestrator.report.sentences import sentences_of
+from orchestrator.report.wording import (
+    capital,
+    count,
+    half_width,
+    interval_note,
+    left_out,
+    mark,
+    mark_note,
+    no_interval,
+    percent,
+    points,
+    steps,
+)
+from orchestrator.states import BAD_OUTCOMES, State
+from orchestrator.stats.intervals import CLASS_AND_SEED
+from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS
+from orchestrator.stats.statistics import Statistics
+from orchestrator.store.store import Store
+from orchestrator.sweep.records import reference_of
+from trainers import whole_file
+from trainers.datasets import SHARED
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
-TITLES = {  # effect: (what the table calls it, how it is computed)
+TITLES = {  # effect: (its title, the difference that it is)
     name: (name.replace("co_", "co-").replace("_", " "), " − ".join(pair))
     for name, pair in DIFFERENCES.items()
 }
-PNG = {
+PUBLISHED_BY = {  # metric: what it is of a published network
+    "top1": "the last test of each network",
+    "top1_at_best": "the best test of each network",
+    "val_mean10": "the mean of the ten best tests of each network, as in the paper",
+}
+PNG = {  # kind of figure: (panels per row, pixels per panel)
     "figure2": (1, 620),
     "images": (1, 620),
+    "figure3": (1, 620),
     "decomposition": (2, 420),
     "speed": (2, 420),
+    "overfitting": (2, 420),
     "curves": (4, 240),
     "search_fine_tune": (3, 320),
     "search_base_long": (2, 320),
 }
-MOST_FAILURES = 100
+MOST_FAILURES = 100  # in the table of failures
 
 
 def write_report(
-    store: Store, sweep: str, members: pa.Table, folder: Path, published: str | None = None
+    store: Store, sweep: str, folder: Path, statistics: Statistics | None = None
 ) -> Path:
-    """Write `index.html` and the PNG figures of a sweep into a folder; the path of the HTML file.
+    """Write `index.html` and the PNG figures of a sweep into a folder; return the path of the page.
 
-    `members` are the sweep's rows of the table `sweeps`. What has not run yet is only missing.
-    `published` is the `reference` whose results are drawn beside these, by default the sweep's own.
+    Trials that have not run are left out. `statistics` are those of the sweep, if the caller has
+    them. Raises `StoreError` if the store does not know the sweep.
     """
-    ids = members["id"].unique()
-    text = _text(store, sweep)
-    tables = {
-        name: (table := store.table(name)).filter(pc.is_in(table["id"], ids))
-        for name in ("trials", "curves", *(["classes"] if needs_classes(members) else []))
-    }
-    groups = findings_of(members, **tables, published=published or _reference(text))
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.png"):  # one of an earlier report would not belong to this one
-        if path.stem.partition("-")[0] in PNG:
-            path.unlink()
-    for group in groups:
-        for name, panels in group.figures.items():
-            if name in PNG:
-                columns, width = PNG[name]
-                image = charts.png(panels, columns=columns, width=width)
-                (folder / f"{name}{group.suffix}.png").write_bytes(image)
-    searches = study.sections(store, sweep, members)
-    for search in searches:
-        if search.panels:
-            columns, width = PNG[search.name]
-            image = charts.png(search.panels, columns=columns, width=width)
-            (folder / f"{search.name}.png").write_bytes(image)
-    page = _context(sweep, members, tables["trials"], groups) | {"sweep": sweep, "text": text}
-    page["figures"] = {
-        f"{name}{group.suffix}": [
-            {"title": panel.title, "spec": charts.spec(panel)} for panel in panels
-        ]
+    statistics = statistics or Statistics.of_sweep(store, sweep)
+    record = store.sweep_record(sweep)
+    reference = record.reference if record.reference is not None else reference_of(record.text)
+    groups = sections_of(statistics, reference)
+    searches = search_sections(store, record.studies, statistics)
+    figures = {
+        f"{name}{group.suffix}": panels
         for group in groups
         for name, panels in group.figures.items()
-        if name != "curves"
     }
-    page["figures"] |= {
-        search.name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in search.panels]
-        for search in searches
+    figures |= {search.name: search.panels for search in searches}
+    page = _context(sweep, statistics, groups) | {"text": record.text, "searches": searches}
+    page["figures"] = {
+        name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+        for name, panels in figures.items()
+        if _kind(name) != "curves"
     }
-    page["searches"] = searches
-    page["notes"] += study.notes(members)
     path = folder / "index.html"
-    path.write_text(_render(page), encoding="utf-8")
+    _write_pngs(folder, figures)
+    whole_file.write(path, _render(page).encode())
     return path
 
 
-def _context(
-    sweep: str, members: pa.Table, trials: pa.Table, groups: Sequence[Findings]
-) -> dict[str, Any]:
-    """What the page says beside its figures."""
-    rows = trials.to_pylist()
+def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
+    """Write the figures that `PNG` lists. Remove those of an earlier report."""
+    for path in folder.glob("*.png"):
+        if _kind(path.stem) in PNG:
+            path.unlink()
+    for name, panels in figures.items():
+        if _kind(name) in PNG and panels:
+            columns, width = PNG[_kind(name)]
+            image = charts.png(panels, columns=columns, width=width)
+            whole_file.write(folder / f"{name}.png", image)
+
+
+def _kind(name: str) -> str:
+    """Return the key of a figure in `PNG`: its name without the suffix of its group."""
+    return name.partition("-")[0]
+
+
+def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> dict[str, Any]:
+    """Return the page's text and tables, without its figures."""
+    members, rows = statistics.members, statistics.trials.to_pylist()
     return {
-        "notes": _notes(sweep, members, rows, groups),
-        "complete": sum(row["outcome"] == "complete" for row in rows),
+        "sweep": sweep,
+        "notes": _notes(sweep, statistics, rows, groups) + search_notes(members),
+        "complete": sum(row["outcome"] == State.COMPLETE for row in rows),
         "planned": len(members["id"].unique()),
         "groups": [_of_group(group, several=len(groups) > 1) for group in groups],
         "titles": TITLES,
@@ -110,11 +128,12 @@ def _context(
         "most_failures": MOST_FAILURES,
         "provenance": _provenance(rows),
         "points": points,
+        "published": PUBLISHED_BY[statistics.metric or "top1"],
     }
 
 
-def _of_group(group: Findings, *, several: bool) -> dict[str, Any]:
-    """The sentences and tables of one group."""
+def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
+    """Return the sentences and tables of one group."""
     with_chance, without_chance = (
         _matrix(chosen, "effect", group.layers, _effect, TITLES)
         for chosen in (group.included, group.excluded)
@@ -125,7 +144,7 @@ def _of_group(group: Findings, *, several: bool) -> dict[str, Any]:
         "suffix": group.suffix,
         "metric": METRICS[group.group.metric],
         "drawn": list(group.figures),
-        "findings": findings(group.included, group.levels, group.speeds),
+        "sentences": sentences_of(group.included, group.levels, group.speeds),
         "layers": group.layers,
         "levels": _matrix(group.levels, "arm", group.layers, _level, ARMS),
         "effects": with_chance,
@@ -134,41 +153,69 @@ def _of_group(group: Findings, *, several: bool) -> dict[str, Any]:
         "all": len(group.included),
         "left": len(group.excluded),
         "all_effects": group.included + group.excluded,
-        "interval": interval_note(bounded[0]) if bounded else "",
+        "interval": interval_note(bounded) if bounded else "",
+        "bands": _bands(group.included),
+        "half": mark_note([*group.included, *group.levels]),
         "overlaid": group.overlaid,
+        "table1": group.table1,
     }
 
 
-def _notes(sweep: str, members: pa.Table, rows: Rows, groups: Sequence[Findings]) -> list[str]:
-    """What a reader must know first."""
+def _bands(rows: Rows) -> str:
+    """Say what the bands of a figure are, or why it has none."""
+    drawn = [row for row in rows if has_band(row)]
+    if drawn:
+        return f"Bands and the bar of base_long are pointwise 95 %: {interval_note(drawn)}."
+    if bounded := [row for row in rows if row["low"] is not None]:
+        return (
+            f"No bands are drawn: the {interval_note(bounded)} would hide the lines. The tables "
+            "have it."
+        )
+    return f"{capital(no_interval(rows[0]))}." if rows else ""
+
+
+def _notes(sweep: str, statistics: Statistics, rows: Rows, groups: Sequence[Section]) -> list[str]:
+    """Return notes for the top of the page: gaps, failures and limits of the numbers."""
+    members = statistics.members
     planned, outcomes = len(members["id"].unique()), Counter(row["outcome"] for row in rows)
-    if not outcomes["complete"]:
+    if not outcomes[State.COMPLETE]:
         return [
             f"No network is complete yet, so there is nothing to show. Run: layerwise run {sweep}"
         ]
     notes = []
-    if outcomes["complete"] < planned:
-        others = [
-            f"{outcomes[name]} {name}" for name in ("failed", "lost", "skipped") if outcomes[name]
-        ]
+    if statistics.metric is not None:
+        notes.append(f"Every network is measured by the {METRICS[statistics.metric]}.")
+    if outcomes[State.COMPLETE] < planned:
+        others = [f"{outcomes[name]} {name}" for name in BAD_OUTCOMES if outcomes[name]]
         others += [f"{planned - len(rows)} not run"] if planned > len(rows) else []
         notes.append(
-            f"Incomplete: {outcomes['complete']} of {planned} networks are complete "
-            f"({', '.join(others)}). All numbers are of those that are."
+            f"Incomplete: {outcomes[State.COMPLETE]} of {planned} networks are complete "
+            f"({', '.join(others)}). All numbers are of complete networks."
         )
+    if statistics.unpaired or statistics.without_curve:
+        notes.append(f"{capital(left_out(statistics, curves=True))}.")
     for group in groups:
         where = f"{group.title}: one" if len(groups) > 1 else "One"
         units = {row["unit"] for row in group.included}
-        if CLASS_AND_SEED in units:
+        if CLASS_AND_SEED in units and all(row["low"] is None for row in group.included):
+            notes.append(
+                f"{where} split by nature, with one seed: differences have no interval, because "
+                "one seed cannot tell how far seeds differ."
+            )
+        elif CLASS_AND_SEED in units:
             notes.append(
                 f"{where} split by nature: its intervals cover which classes and which seeds were "
-                "drawn, and nothing of how another such division would come out."
+                "drawn; they say nothing about another such division."
             )
         elif units and max(row["n_splits"] for row in group.included) < 2:
             notes.append(
-                f"{where} split: differences have no interval, because the split is what an "
-                "interval counts."
+                f"{where} split: differences have no interval, because an interval counts splits."
             )
+    if any(map(_allows_shared_images, rows)):
+        notes.append(
+            "Training, validation and test sets share images (shared_images of the dataset allows "
+            "it), so accuracies may be too high."
+        )
     if chance := sum(bool(row["at_chance"]) for row in rows):
         networks = count(chance, "network")
         notes.append(f"{networks} never left chance: effects are given with and without them.")
@@ -178,6 +225,12 @@ def _notes(sweep: str, members: pa.Table, rows: Rows, groups: Sequence[Findings]
     return notes
 
 
+def _allows_shared_images(row: Row) -> bool:
+    """Return whether the dataset of a trial has the option `shared_images`."""
+    dataset = json.loads(row["training"] or "{}").get("target", {}).get("dataset", {})
+    return dict(dataset.get("options", ())).get(SHARED) is True
+
+
 def _matrix(
     rows: Rows,
     key: str,
@@ -185,44 +238,45 @@ def _matrix(
     cell: Callable[[Row], tuple[str, str]],
     order: Iterable[str],
 ) -> list[dict[str, Any]]:
-    """One line per name, with a cell (text, small text) per n, or one for the whole line."""
-    found = {(row[key], row["n"]): cell(row) for row in rows}
+    """Return one line per name, with a cell (text, small text) per n, or one for the whole line."""
+    cells = {(row[key], row["n"]): cell(row) for row in rows}
     return [
         {
             "name": name,
-            "whole": found.get((name, 0), ("", "")),
-            "cells": [found.get((name, n), ("", "")) for n in layers],
+            "whole": cells.get((name, 0), ("", "")),
+            "cells": [cells.get((name, n), ("", "")) for n in layers],
         }
         for name in order
-        if any(name == known for known, _ in found)
+        if any(name == known for known, _ in cells)
     ]
 
 
 def _level(row: Row) -> tuple[str, str]:
-    return points(row["value"], sign=False), half_width(row)
+    return percent(row["value"]) + mark(row), half_width(row)
 
 
 def _effect(row: Row) -> tuple[str, str]:
-    return points(row["estimate"]), half_width(row)
+    return points(row["estimate"]) + mark(row), half_width(row)
 
 
 def _steps(row: Row) -> tuple[str, str]:
-    middle = "never" if row["steps"] is None else f"{row['steps']:.0f}"
-    return middle, f"{row['n_never']} of {row['n_networks']} never" if row["n_never"] else ""
+    return steps(row["steps"]), f"{row['n_never']} of {row['n_networks']} never" if row[
+        "n_never"
+    ] else ""
 
 
 def _failures(members: pa.Table, rows: Rows) -> list[dict[str, Any]]:
-    """Trials that ended otherwise than complete, under the names of this sweep."""
+    """Return the trials that ended and are not complete, under their names in this sweep."""
     names = dict(zip(members["id"].to_pylist(), members["name"].to_pylist(), strict=True))
-    failed = [row for row in rows if row["outcome"] != "complete"]
+    failed = [row for row in rows if row["outcome"] != State.COMPLETE]
     failed.sort(key=lambda row: (row["outcome"], names[row["id"]]))
-    wanted = ("id", "outcome", "error_type", "error_message", "error_step")
-    return [{"name": names[row["id"]]} | {key: row[key] for key in wanted} for row in failed]
+    columns = ("id", "outcome", "error_type", "error_message", "error_step")
+    return [{"name": names[row["id"]]} | {key: row[key] for key in columns} for row in failed]
 
 
 def _provenance(rows: Rows) -> list[tuple[str, str]]:
-    """Where the numbers come from, as pairs of a name and a text."""
-    done = [row for row in rows if row["outcome"] == "complete"]
+    """Return the origin of the numbers, as pairs of a name and a string."""
+    done = [row for row in rows if row["outcome"] == State.COMPLETE]
     frozen = [row["frozen_proven"] for row in done if row["frozen_proven"] is not None]
     starts, ends = ([row[key] for row in rows if row[key]] for key in ("started", "ended"))
     seconds = sum(row["seconds_train"] or 0 for row in done)
@@ -248,41 +302,19 @@ def _provenance(rows: Rows) -> list[tuple[str, str]]:
 
 
 def _counted(rows: Rows, *columns: str) -> str:
-    """The values of columns, with counts where there are several: host1 (280), host2 (16)."""
+    """Return the values of columns, with counts if there are several: `host1 (280), host2 (16)`."""
     counts = Counter(" ".join(str(row[key]) for key in columns if row[key]) for row in rows)
     known = [(value, count) for value, count in counts.most_common() if value]
     return ", ".join(f"{value} ({count})" if len(known) > 1 else value for value, count in known)
 
 
-def _text(store: Store, sweep: str) -> str:
-    """The sweep's file as it was run; empty where the store does not hold it."""
-    try:
-        data = store.get(store.path("sweeps", f"{sweep}.parquet"))
-    except FileNotFoundError:
-        return ""
-    metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
-    return (metadata.get(b"sweep") or b"").decode()
-
-
-def _reference(text: str) -> str | None:
-    """The `reference` of a sweep as it was recorded; none where the text is not that of a file."""
-    if changed := re.findall(r"^# changed by: --set reference=(\S+)$", text, re.MULTILINE):
-        return str(changed[-1])
-    try:
-        data, _ = yaml_source.parse(text, "sweep")
-    except SweepError:
-        return None
-    found = data.get("reference") if isinstance(data, Mapping) else None
-    return found if isinstance(found, str) else None
-
-
 def _render(page: Mapping[str, Any]) -> str:
-    """The template with everything escaped, and the JavaScript once."""
+    """Return the page from its template. Everything but the JavaScript is escaped."""
     import jinja2
 
     script = re.sub(r"<(?=/script|!--)", r"\\x3c", charts.javascript(), flags=re.IGNORECASE)
-    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(source).render(page, javascript=script)
+    return environment.from_string(template).render(page, javascript=script)

@@ -1,7 +1,7 @@
-"""What happens to clusters. A fault is a function of a scene and a random generator.
+"""Faults of clusters. A fault is a function of a scene and a random generator.
 
-It returns whether it happened: without a worker there is none to kill. Each leaves as many living
-nodes as it found, and a store that works.
+It returns whether it happened: without a worker there is none to kill. Each fault leaves the same
+number of living nodes, and a store that works.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Fault = Callable[[Scene, Random], bool]
 
 
 def kill_worker(scene: Scene, random: Random) -> bool:
-    """A process that carries out trials is killed, as by a segmentation fault."""
+    """Kill a worker process, as a segmentation fault does."""
     pids = [pid for node in scene.machines.nodes for pid in node.workers()]
     return bool(pids) and send(random.choice(pids), signal.SIGKILL)
 
 
 def kill_raylet(scene: Scene, random: Random) -> bool:
-    """A node loses its raylet; another node takes its place."""
+    """Kill the raylet of a node. Another node takes its place."""
     node = random.choice(scene.machines.nodes)
     killed = send(node.raylet, signal.SIGKILL)
     scene.machines.lose(node)
@@ -35,7 +35,7 @@ def kill_raylet(scene: Scene, random: Random) -> bool:
 
 
 def lose_node(scene: Scene, random: Random) -> bool:
-    """All processes of a node are gone at once; another node takes its place."""
+    """Kill all processes of a node at once. Another node takes its place."""
     node = random.choice(scene.machines.nodes)
     node.signal(signal.SIGKILL)
     scene.machines.lose(node)
@@ -43,7 +43,7 @@ def lose_node(scene: Scene, random: Random) -> bool:
 
 
 def freeze_node(scene: Scene, random: Random) -> bool:
-    """A node stands still until it is given up, and wakes when its trials were tried again."""
+    """Stop a node until Ray declares it dead, and wake it after its trials were tried again."""
     node = random.choice(scene.machines.nodes)
     frozen = node.processes()
     for pid in frozen:
@@ -53,13 +53,13 @@ def freeze_node(scene: Scene, random: Random) -> bool:
     time.sleep(random.uniform(0.0, 6.0))
     for pid in frozen:
         send(pid, signal.SIGCONT)
-    time.sleep(random.uniform(0.5, 2.0))  # whatever it does now must do no harm
+    time.sleep(random.uniform(0.5, 2.0))  # the node that woke must do no harm now
     scene.machines.forget(node)
     return True
 
 
 def drain_node(scene: Scene, random: Random) -> bool:
-    """The cluster is told that a node goes in some seconds, as of a spot node, and it goes."""
+    """Announce the end of a node some seconds ahead, as for a spot node, then kill it."""
     node, seconds = random.choice(scene.machines.nodes), random.randint(2, 5)
     scene.machines.drain(node, seconds)
     time.sleep(seconds)
@@ -69,13 +69,13 @@ def drain_node(scene: Scene, random: Random) -> bool:
 
 
 def kill_driver(scene: Scene, random: Random) -> bool:  # noqa: ARG001
-    """The program itself is killed."""
+    """Kill the driver."""
     killed = [send(driver.pid, signal.SIGKILL) for driver in scene.drivers]
     return any(killed)
 
 
 def kill_head(scene: Scene, random: Random) -> bool:  # noqa: ARG001
-    """The head is gone, which the program must notice; then there is a new cluster."""
+    """Kill the head. The driver must notice and end; then start a new cluster."""
     scene.machines.kill_head()
     wait_for(lambda: not scene.running, "end of a driver without a head")
     scene.machines.stop()
@@ -84,7 +84,7 @@ def kill_head(scene: Scene, random: Random) -> bool:  # noqa: ARG001
 
 
 def damage_snapshots(scene: Scene, random: Random) -> bool:
-    """The newest snapshots are truncated, changed or deleted, and a worker killed."""
+    """Truncate, change or delete the newest snapshots, and kill a worker."""
     folders = Path(scene.store.path("progress")).glob("*")
     newest = [max(folder.glob("*.safetensors"), default=None) for folder in folders]
     damaged = [_damage(scene, path, random) for path in newest if path]
@@ -92,13 +92,15 @@ def damage_snapshots(scene: Scene, random: Random) -> bool:
 
 
 def damage_base(scene: Scene, random: Random) -> bool:
-    """The weights of a base are damaged while others begin from them, and a worker killed."""
-    kept = sorted(Path(scene.store.path("checkpoints")).glob("*/*.safetensors"))
-    return bool(kept) and _damage(scene, random.choice(kept), random) and kill_worker(scene, random)
+    """Damage the weights of a base while other trials begin from them, and kill a worker."""
+    paths = sorted(Path(scene.store.path("checkpoints")).glob("*/*.safetensors"))
+    if not paths or not _damage(scene, random.choice(paths), random):
+        return False
+    return kill_worker(scene, random)
 
 
 def _damage(scene: Scene, path: Path, random: Random) -> bool:
-    """Truncate a file, change some of it, or delete it; whether it was there."""
+    """Truncate a file, change 8 bytes of it, or delete it. Return whether it was there."""
     scene.reader.spoilt.add(str(path))
     with contextlib.suppress(FileNotFoundError):
         size = path.stat().st_size
@@ -116,7 +118,7 @@ def _damage(scene: Scene, path: Path, random: Random) -> bool:
 
 
 def fill_disk(scene: Scene, random: Random) -> bool:
-    """The disk of the store is full for a while."""
+    """Fill the disk of the store for 2 to 10 seconds."""
     filler = Path(scene.store.root, "filler")
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -127,14 +129,14 @@ def fill_disk(scene: Scene, random: Random) -> bool:
 
 
 def fail_store(scene: Scene, random: Random) -> bool:  # noqa: ARG001
-    """The object store answers nothing but 503 for 30 seconds."""
+    """Let the object store answer every request with 503, for 30 seconds."""
     with _answers(scene, lambda _: True):
         time.sleep(30.0)
     return True
 
 
 def slow_store(scene: Scene, random: Random) -> bool:
-    """Every answer of the object store takes up to two seconds, for half a minute."""
+    """Delay every answer of the object store by up to two seconds, for 30 seconds."""
 
     def late(asked: str) -> bool:  # noqa: ARG001
         time.sleep(random.uniform(0.0, 2.0))
@@ -146,7 +148,7 @@ def slow_store(scene: Scene, random: Random) -> bool:
 
 
 def deny_writes(scene: Scene, random: Random) -> bool:
-    """The object store forbids writing for a while."""
+    """Let the object store forbid writing for 2 to 10 seconds."""
     assert scene.server is not None
     scene.server.deny = lambda asked: not asked.startswith(("GET", "HEAD"))
     time.sleep(random.uniform(2.0, 10.0))

@@ -1,7 +1,7 @@
-"""A Ray cluster of real raylets on this machine, whose processes can be killed, frozen, drained.
+"""Ray cluster of real raylets on this machine, for tests that kill, freeze and drain its nodes.
 
-Every node has a loopback address of its own and the cluster a fresh token. Only processes that the
-cluster started are ever signalled.
+Every node has its own loopback address, and the cluster a fresh token. Signals reach only processes
+that the cluster started.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from tests.processes import descendants
 from tests.s3_server import CREDENTIALS
 
 HEAD = "127.0.0.2"
-PATIENCE = 120.0
-# Faster than Ray's own seconds, so that what a fault costs is what layerwise makes of it.
+PATIENCE = 120.0  # seconds
+# Shorter than Ray's defaults, so that the cost of a fault is that of layerwise.
 HEALTH = {
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 500,
     "health_check_failure_threshold": 3,
 }
-TOKEN = secrets.token_hex(32)  # a process of Ray's reads it once
+TOKEN = secrets.token_hex(32)  # one for all clusters: a process of Ray reads it once
 QUIET = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long nodes wait for a head that is gone
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # until nodes give up a dead head
     "RAY_DEDUP_LOGS": "0",
 }
 
 
 def wait_for(happened: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Look every 50 ms until it happened. Raises `TimeoutError`."""
+    """Poll every 50 ms until `happened()`. Raises `TimeoutError` after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not happened():
         if time.monotonic() > deadline:
@@ -50,7 +50,7 @@ def wait_for(happened: Callable[[], object], what: str, patience: float = PATIEN
 
 
 def send(pid: int, what: signal.Signals) -> bool:
-    """Signal a process; whether it was there."""
+    """Signal a process. Return whether it was there."""
     try:
         os.kill(pid, what)
     except ProcessLookupError:
@@ -59,7 +59,7 @@ def send(pid: int, what: signal.Signals) -> bool:
 
 
 class Node:
-    """A machine of the cluster: a raylet with the processes below it."""
+    """Node of the cluster: a raylet with the processes below it."""
 
     def __init__(self, started: Any):
         self.started = started
@@ -70,7 +70,7 @@ class Node:
         return int(self.started.all_processes["raylet"][0].process.pid)
 
     def workers(self) -> list[int]:
-        """The processes that carry out trials."""
+        """Return the process ids of workers that run trials."""
         return [pid for pid, line in descendants(self.raylet).items() if "Trainable" in line]
 
     def processes(self) -> list[int]:
@@ -81,7 +81,7 @@ class Node:
             send(pid, what)
 
     def bury(self) -> None:
-        """End what is left of it, and forget it."""
+        """Kill all its processes."""
         below = self.processes()
         self.started.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         for pid in below:
@@ -89,7 +89,7 @@ class Node:
 
 
 class Machines:
-    """A head that runs no trial, and nodes of one CPU each. Their settings are this process's."""
+    """A head without trials, and nodes of one CPU each. Sets environment variables of Ray."""
 
     def __init__(self, nodes: int = 2):
         self.size = nodes
@@ -97,7 +97,7 @@ class Machines:
         self.made = 0
 
     def start(self) -> None:
-        """A new head and new nodes."""
+        """Start a new head and new nodes."""
         self.folder = tempfile.mkdtemp(prefix="lw")  # short: sockets lie in it
         own = {"RAY_TMPDIR": self.folder, "LAYERWISE_CACHE": f"{self.folder}/cache"}
         own["RAY_AUTH_TOKEN"] = TOKEN
@@ -127,23 +127,23 @@ class Machines:
         self.nodes.append(Node(self.cluster.add_node(node_ip_address=address, num_cpus=1)))
 
     def forget(self, node: Node) -> None:
-        """A node that is dead, or is to be, leaves with all that is left of it."""
+        """Remove a node, and kill its remaining processes."""
         self.nodes.remove(node)
         self.cluster.worker_nodes.discard(node.started)
         node.bury()
 
     def lose(self, node: Node) -> None:
-        """The same, and another one takes its place."""
+        """Remove a node, and add another one."""
         self.forget(node)
         self.add()
 
     def alive(self, node: Node) -> bool:
-        """Whether the head thinks that a node lives."""
+        """Return whether the head believes that a node is alive."""
         table = self.cluster.global_state.node_table()
         return any(row["NodeID"] == node.id and row["Alive"] for row in table)
 
     def drain(self, node: Node, seconds: int) -> None:
-        """Announce that a node goes away, as a cloud does for a spot node."""
+        """Announce the end of a node in `seconds`, as a cloud does for a spot node."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
         command += ["--address", self.address, "--node-id", node.id]
         command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
@@ -151,7 +151,7 @@ class Machines:
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
     def kill_head(self) -> None:
-        """Everything on the head's machine but the driver ends at once."""
+        """Kill all processes of the head at once, and not the driver."""
         for processes in list(self.head.started.all_processes.values()):
             for one in processes:
                 send(one.process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A sweep that is carried out while faults happen to it, and what must hold of its store."""
+"""A sweep that runs under faults, and the conditions that its store must meet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from orchestrator.store import Store
-from orchestrator.tables import OUTCOMES, result_columns
+from orchestrator.states import OUTCOMES
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
 from tests.chaos.machines import Machines, wait_for
 from tests.results import results
 from tests.s3_server import S3Server
@@ -29,16 +30,16 @@ TRIALS = 2 * (2 + 5 * 2)
 
 
 class Reader(threading.Thread):
-    """Reads all files of a store again and again: one that is half written would be unreadable.
+    """Thread that reads all files of a store again and again, to find one that is half written.
 
-    It knows nothing of the store but that a name ends in `.parquet`, or in the hash of what is in
-    it, and that a hidden file is none. Rows of complete trials must stay what they are.
+    It knows only that a name ends in `.parquet` or in the hash of the content, and that hidden
+    files do not count. Rows of complete trials must not change.
     """
 
     def __init__(self, store: Store):
         super().__init__(daemon=True)
         self.files = store.files
-        self.spoilt: set[str] = set()  # by a fault, on purpose
+        self.spoilt: set[str] = set()  # paths that a fault damaged on purpose
         self.seen: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, dict[str, object]] = {}
         self.wrong: list[str] = []
@@ -51,15 +52,15 @@ class Reader(threading.Thread):
     def look(self) -> None:
         selector = pafs.FileSelector(self.files.base, recursive=True, allow_not_found=True)
         try:
-            found = self.files.fs.get_file_info(selector)
-        except OSError:  # a file went away meanwhile, or the store fails
+            files = self.files.fs.get_file_info(selector)
+        except OSError:  # a file was deleted meanwhile, or the store fails
             return
-        for info in found:
+        for info in files:
             state = (info.size, info.mtime_ns)
             if info.extension in ("parquet", "safetensors") and self.seen.get(info.path) != state:
                 self.seen[info.path] = state
                 self.read(info.path)
-        complete = {info.base_name for info in found if "/trials/complete/" in info.path}
+        complete = {info.base_name for info in files if "/trials/complete/" in info.path}
         gone = [id for id in self.rows if f"{id}.parquet" not in complete]
         self.wrong += [f"the row of {id} went away" for id in gone]
 
@@ -67,7 +68,7 @@ class Reader(threading.Thread):
         try:
             with self.files.fs.open_input_file(path) as file:
                 data = file.read()
-        except OSError:  # snapshots go, and rows are replaced by better ones
+        except OSError:  # snapshots are deleted, and rows replaced
             self.seen.pop(path)
             return
         try:
@@ -80,12 +81,12 @@ class Reader(threading.Thread):
                 result = {name: row[name] for name in result_columns("trials")}
                 if self.rows.setdefault(row["id"], result) != result:
                     self.wrong.append(f"the row of {row['id']} changed")
-        except Exception as error:  # whatever it is, a reader would have met it
+        except Exception as error:  # a reader of the store would have failed too
             if path not in self.spoilt:
                 self.wrong.append(f"{path}: {error!r}")
 
     def close(self) -> list[str]:
-        """What was wrong."""
+        """Stop. Return the problems."""
         self.ended.set()
         self.join()
         self.look()
@@ -94,22 +95,22 @@ class Reader(threading.Thread):
 
 @dataclass(kw_only=True)
 class Scene:
-    """One sweep with one store on a cluster, and the programs that carry it out."""
+    """One sweep with one store on a cluster, and its drivers."""
 
     machines: Machines
     store: Store
     steps: int
     logs: Path
-    server: S3Server | None = None  # where the store is
+    server: S3Server | None = None  # of a store on S3
     drivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     runs: int = 0
-    faults: int = 0  # that happened
+    faults: int = 0  # number that happened
 
     def __post_init__(self) -> None:
         self.reader = Reader(self.store)
 
     def start_driver(self) -> None:
-        """`layerwise run`, as a user gives it once more after each fault that ended it."""
+        """Start `layerwise run`, as a user does again after a fault that ended it."""
         self.runs += 1
         changes = [part for one in (*GRID, f"recipe.steps={self.steps}") for part in ("--set", one)]
         line = [sys.executable, "-m", "orchestrator", "run", "digits", *changes, "--no-report"]
@@ -127,46 +128,46 @@ class Scene:
         return any(driver.poll() is None for driver in self.drivers)
 
     def training(self) -> bool:
-        """Whether a worker is there that trains."""
+        """Return whether a worker trains."""
         return any(node.workers() for node in self.machines.nodes)
 
     def waits(self, seconds: float) -> bool:
-        """Wait so long, or until no driver runs; whether one does."""
+        """Wait `seconds`, or until no driver runs. Return whether one does."""
         with contextlib.suppress(TimeoutError):
             wait_for(lambda: not self.running, "end", seconds)
         return self.running
 
     def collect(self) -> list[int]:
-        """The exit codes of the drivers, all of which have ended."""
+        """Return the exit codes of the drivers after their end."""
         codes = [driver.wait() for driver in self.drivers]
         self.drivers.clear()
         return codes
 
     def said(self) -> str:
-        """What all drivers said."""
+        """Return the output of all drivers."""
         logs = sorted(self.logs.glob("run-*.txt"), key=lambda path: path.stat().st_mtime)
         return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in logs)
 
     def problems(self, expected: dict[str, pa.Table]) -> list[str]:
-        """What does not hold of the store, now that the sweep has ended."""
-        found = self.reader.close()
+        """Return the conditions that the store fails after the end of the sweep."""
+        problems = self.reader.close()
         rows = {outcome: self.store.names("trials", outcome) for outcome in OUTCOMES}
         if (complete := len(rows.pop("complete"))) != TRIALS:
-            found.append(f"{complete} of {TRIALS} trials are complete")
-        found += [f"{outcome}: {', '.join(names)}" for outcome, names in rows.items() if names]
+            problems.append(f"{complete} of {TRIALS} trials are complete")
+        problems += [f"{outcome}: {', '.join(names)}" for outcome, names in rows.items() if names]
         if left := self.store.names("progress"):
-            found.append(f"snapshots are left of {', '.join(left)}")
+            problems.append(f"snapshots are left of {', '.join(left)}")
         for name, table in results(self.store.root).items():
             if table.num_rows != expected[name].num_rows:
-                found.append(f"{table.num_rows} rows of {name}, not {expected[name].num_rows}")
+                problems.append(f"{table.num_rows} rows of {name}, not {expected[name].num_rows}")
             elif table != expected[name]:
-                found.append(f"other values in {name}")
-        return found
+                problems.append(f"other values in {name}")
+        return problems
 
 
 @contextlib.contextmanager
 def scene(machines: Machines, kind: str = "folder", steps: int = 1000) -> Iterator[Scene]:
-    """An empty store: a `folder`, a small `disk` of its own (as root), or a bucket of `s3`."""
+    """Make a scene with an empty store: a `folder`, a small `disk` (as root) or a bucket (`s3`)."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         root, server = f"{folder}/store", None

@@ -1,13 +1,14 @@
-"""Sweeps under faults at random moments: what must hold of them, and what the faults cost.
+"""Sweeps under faults at random moments: their results, and the cost of the faults.
 
     make chaos                                              # 40 minutes
     make chaos CHAOS="--only 'worker killed' --faults 5"    # one kind of fault
     make chaos CHAOS="--seed 7 --json chaos.json"
 
-The same sweep is carried out again and again on a cluster of raylets on this machine, each time
-from an empty store, with some faults of one kind at random moments. Where a fault ends the program,
-the same command is given again. In the end all trials must be complete, all result columns equal to
-those of training without Ray and without faults, and nothing half written may ever have been seen.
+The same sweep runs again and again on a cluster of raylets on this machine. Each time it starts
+from an empty store, and meets some faults of one kind at random moments. Where a fault ends the
+driver, the suite gives the same command again. At the end all trials must be complete, and all
+result columns equal to those of training without Ray and without faults. No reader may ever have
+met a half-written file.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from tests.chaos.machines import Machines, machines
 from tests.chaos.scene import GRID, ROOT, Scene, scene
 from tests.results import results
 
-LONGEST = 600.0  # seconds of a sweep with all its faults
+LONGEST = 600.0  # limit in seconds of a sweep with all its faults
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of fault: how many in all, and how many in one sweep with what pauses (seconds)."""
+    """A kind of fault: number in all and per sweep, and the range of pauses in seconds."""
 
     name: str
     fault: Fault
@@ -146,7 +147,7 @@ Tables = dict[str, pa.Table]
 def lap(
     on: Machines, kind: Kind, count: int, random: generators.Random, expected: Tables, steps: int
 ) -> Lap:
-    """A sweep with up to `count` faults. After the last one it must end by itself."""
+    """Run a sweep with up to `count` faults. After the last fault it must end by itself."""
     done, begun = Lap(kind=kind.name), time.monotonic()
     with scene(on, kind.store, steps) as now:
         while time.monotonic() - begun < LONGEST:
@@ -177,6 +178,7 @@ def lap(
 
 
 def undisturbed(on: Machines, store: str, expected: Tables, steps: int) -> Lap:
+    """Run a sweep without faults."""
     nothing = Kind(
         name=f"none ({store})",
         fault=lambda *_: False,
@@ -189,7 +191,7 @@ def undisturbed(on: Machines, store: str, expected: Tables, steps: int) -> Lap:
 
 
 def without_ray(steps: int) -> Tables:
-    """What the sweep's tables must hold: trained one after the other in a process without Ray."""
+    """Return the expected tables: trained one after the other in a process without Ray."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         changes = [part for one in (*GRID, f"recipe.steps={steps}") for part in ("--set", one)]
         line = [sys.executable, "-m", "orchestrator", "run", "digits", *changes, "--no-report"]
@@ -209,11 +211,11 @@ def main() -> None:
         prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", action="append", choices=[kind.name for kind in KINDS])
-    parser.add_argument("--faults", type=int, help="of each kind, instead of its own number")
-    parser.add_argument("--steps", type=int, default=800, help="of a training")
+    parser.add_argument("--faults", type=int, help="faults per kind, instead of the default")
+    parser.add_argument("--steps", type=int, default=800, help="steps of a training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--untimed", action="store_true", help="leave out sweeps without faults")
-    parser.add_argument("--json", type=Path, help="write the figures of every sweep here")
+    parser.add_argument("--json", type=Path, help="file for the figures of every sweep")
     asked = parser.parse_args()
     kinds = [kind for kind in KINDS if asked.only is None or kind.name in asked.only]
     laps = run(kinds, asked.faults, asked.seed, asked.steps, not asked.untimed)
@@ -223,7 +225,7 @@ def main() -> None:
 
 
 def run(kinds: Sequence[Kind], count: int | None, seed: int, steps: int, timed: bool) -> list[Lap]:
-    """Carry out the suite and say what comes of it."""
+    """Run the kinds of faults one after the other, and print the results."""
     if os.geteuid() and any(kind.store == "disk" for kind in kinds):
         say("disk full: left out, since only root can mount a disk")
         kinds = [kind for kind in kinds if kind.store != "disk"]
@@ -258,7 +260,7 @@ def tell(one: Lap) -> None:
 
 
 def table(kinds: Sequence[Kind], laps: Sequence[Lap]) -> str:
-    """Kinds with their faults, and the time lost by each beside sweeps without any."""
+    """Return a line per kind, with the time lost per fault beside sweeps without faults."""
     usual = {}
     for store in dict.fromkeys(kind.store for kind in kinds):
         if without := [one.seconds for one in laps if one.kind == f"none ({store})"]:
@@ -266,11 +268,11 @@ def table(kinds: Sequence[Kind], laps: Sequence[Lap]) -> str:
     headings = ("faults", "sweeps", "runs", "wrong", "s lost", "ratio")
     lines = [f"{'fault':28} " + " ".join(f"{heading:>6}" for heading in headings)]
     for kind in kinds:
-        of = [one for one in laps if one.kind == kind.name]
-        count, wrong = sum(one.faults for one in of), sum(bool(one.problems) for one in of)
-        line = f"{kind.name:28} {count:6} {len(of):6} {sum(one.runs for one in of):6} {wrong:6}"
+        its = [one for one in laps if one.kind == kind.name]
+        count, wrong = sum(one.faults for one in its), sum(bool(one.problems) for one in its)
+        line = f"{kind.name:28} {count:6} {len(its):6} {sum(one.runs for one in its):6} {wrong:6}"
         if count and kind.store in usual:
-            lost = (sum(one.seconds for one in of) - len(of) * usual[kind.store]) / count
+            lost = (sum(one.seconds for one in its) - len(its) * usual[kind.store]) / count
             line += f" {lost:6.1f} {lost / usual[kind.store]:6.2f}"
         lines.append(line)
     killing = {kind.name for kind in kinds if kind.kills}

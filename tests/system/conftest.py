@@ -1,4 +1,4 @@
-"""Machines, on one machine: homes of their own, an sshd for them, and no setting of the user's."""
+"""Simulated machines on this one: own homes, an sshd, and none of the user's settings."""
 
 from __future__ import annotations
 
@@ -66,9 +66,16 @@ class Machines:
         return self.folder / "home"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """A shell's, on any of them: this Python, this code, the token, ssh with our settings."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "AWS_"))}
-        return kept | {
+        """Return the environment of a shell on any of the machines.
+
+        It has this Python, this code, the cluster's token, and ssh with the tests' settings.
+        """
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "TUNE_", "AWS_"))
+        }
+        return inherited | {
             "HOME": str(self.home),
             "PATH": f"{self.folder}/bin:{BIN}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
@@ -79,7 +86,7 @@ class Machines:
         }
 
     def run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """A command as the user gives it, which must end well."""
+        """Run a command as the user gives it. It must succeed."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -93,7 +100,7 @@ class Machines:
         return done
 
     def drop_connections(self) -> None:
-        """End every ssh connection, as a network does that goes away."""
+        """End every ssh connection, as a lost network does."""
         for session in _children(self.sshd.pid):
             os.kill(session, signal.SIGKILL)
 
@@ -112,7 +119,7 @@ def wait_for(happened: Callable[[], object], what: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _apart() -> None:
-    """These tests stop every Ray that they see: only where `tests/system/run` started them."""
+    """End the session unless `tests/system/run` started it: the tests stop every Ray."""
     if "LAYERWISE_SYSTEM_TESTS" not in os.environ:
         pytest.exit("start these tests with: make test-system", returncode=2)
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.results import results
 from tests.system.conftest import BIN, HEAD, PATIENCE, ROOT, wait_for
 
@@ -88,8 +88,8 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a shell on the head of a cluster that has no worker yet."""
     config = tmp_path / "ray_bootstrap_config.yaml"
     config.write_text(yaml.safe_dump(CLUSTER))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    shell = kept | {
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    shell = inherited | {
         "HOME": str(tmp_path),
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -115,12 +115,12 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def log() -> str:
-    """What the autoscaler says: what it launches, and once a second the nodes that there are."""
+    """Lines of the autoscaler: what it launches, and once per second the nodes that exist."""
     return (RAY / "session_latest/logs/monitor.log").read_text()
 
 
 def asked_for_at_once() -> int:
-    """How many nodes the autoscaler had asked for when it saw the first one.
+    """Number of nodes that the autoscaler had requested when it saw the first one.
 
     It may ask for too many, and ends those again when it sees them.
     """
@@ -130,7 +130,7 @@ def asked_for_at_once() -> int:
 
 
 def workers() -> int:
-    """How many nodes there are now beside the head."""
+    """Number of nodes that exist now, without the head."""
     return int(re.findall(r"\nActive:\n 1 ray\.head\.default\n(?: (\d+) core)?", log())[-1] or 0)
 
 
@@ -147,8 +147,8 @@ def test_a_burst_brings_its_nodes_at_once_and_idle_ones_go(
     (package / "nets.py").write_text(NETWORK.format(folder=str(tmp_path)))
     (tmp_path / "burst.yaml").write_text(SWEEP)
     run = ["layerwise", "run", "burst.yaml", "--no-report", "--store"]
-    whole = [*run, "whole", "--inline"]
-    subprocess.run(whole, cwd=tmp_path, env=growing, check=True, timeout=PATIENCE)
+    inline = [*run, "whole", "--inline"]
+    subprocess.run(inline, cwd=tmp_path, env=growing, check=True, timeout=PATIENCE)
 
     grown = Store(tmp_path / "grown")
     with subprocess.Popen(
@@ -170,6 +170,6 @@ def test_a_burst_brings_its_nodes_at_once_and_idle_ones_go(
     assert asked_for_at_once() >= NODES
     wait_for(lambda: workers() == 0, "end of the last node")
 
-    found, expected = (results(tmp_path / name)["trials"] for name in ("grown", "whole"))
-    assert found.num_rows == NODES
-    assert found == expected
+    stored, expected = (results(tmp_path / name)["trials"] for name in ("grown", "whole"))
+    assert stored.num_rows == NODES
+    assert stored == expected

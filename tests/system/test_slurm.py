@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.system.conftest import BIN, PATIENCE, ROOT, wait_for
 
 # One node, which is this machine: srun runs its command here, where there is one address.
@@ -34,8 +34,8 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home").mkdir()
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout/.venv").symlink_to(BIN.parent)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    return kept | {
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    return inherited | {
         "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path / "home"),
@@ -52,7 +52,7 @@ def test_a_job_whose_time_is_up_queues_again_and_goes_on(
 ) -> None:
     store = tmp_path / "store"
     command = ["bash", str(ROOT / "clusters/slurm.sbatch"), "digits", "--store", str(store)]
-    command += ["--only", "treatment=base", "--set", "splits.random=[0]", "--no-report"]
+    command += ["--only", "treatment = 'base'", "--set", "splits.random=[0]", "--no-report"]
     command += ["--set", "recipe.steps=2000", "--set", "checkpoint_seconds=0.2"]
     with subprocess.Popen(
         command, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

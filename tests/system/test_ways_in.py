@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from tests.system.conftest import HEAD, ROOT, WORKER, Machines, wait_for
 
 ADDRESS = f"{HEAD}:6379"
@@ -19,7 +19,7 @@ DASHBOARD = (
 )
 # No word needs quoting: `ray submit` hands them to a shell as they are.
 SMALL = ["--no-report", "--set", "splits.random=[0]", "--set", "layers=[7]"]
-SMALL += ["--set", "recipe.steps=20"]
+SMALL += ["--set", "recipe.steps=20", "--set", "name=digits"]  # else named after its changes
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def complete(store: Path) -> int:
 def test_the_project_was_shipped(cluster: str, machines: Machines) -> None:
     assert cluster
     shipped = machines.home / "layerwise"
-    assert (shipped / "orchestrator/cli/running.py").exists()
+    assert (shipped / "orchestrator/cli/run.py").exists()
     assert not (shipped / ".venv").exists()
     assert not (shipped / ".git").exists()
 
@@ -85,7 +85,7 @@ def test_ray_submit_and_a_connection_that_drops(
 def test_ray_job_submit(cluster: str, machines: Machines, tmp_path: Path) -> None:
     assert cluster
     job = ["ray", "job", "submit", "--address", DASHBOARD, "--working-dir", "."]
-    run = ["python", "-m", "orchestrator", "run", "digits", "--only", "treatment=base"]
+    run = ["python", "-m", "orchestrator", "run", "digits", "--only", "treatment = 'base'"]
     done = machines.run(*job, "--", *run, "--store", str(tmp_path), *SMALL)
     assert "succeeded" in done.stdout + done.stderr
     assert complete(tmp_path) == 2
@@ -93,6 +93,6 @@ def test_ray_job_submit(cluster: str, machines: Machines, tmp_path: Path) -> Non
 
 def test_run_at_an_address(cluster: str, machines: Machines, tmp_path: Path) -> None:
     assert cluster
-    run = ["layerwise", "run", "digits", "--address", ADDRESS, "--only", "treatment=base"]
+    run = ["layerwise", "run", "digits", "--address", ADDRESS, "--only", "treatment = 'base'"]
     machines.run(*run, "--store", str(tmp_path), *SMALL)
     assert complete(tmp_path) == 2

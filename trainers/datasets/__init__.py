@@ -1,8 +1,9 @@
 """Datasets by name, each with training, validation and test images.
 
-A dataset of one's own is a function `package.module:function` that returns
-`{"train": (images, labels), "validation": …, "test": …}`, and optionally `"classes"`, their names.
-Images are an array (N, C, H, W) or (N, H, W), uint8 or float, or a list of image files of one size.
+A user's own dataset is a function `package.module:function` that returns
+`{"train": (images, labels), "validation": (…), "test": (…)}`, and optionally `"classes"`, the names
+of the classes. Images are an array (N, C, H, W) or (N, H, W), uint8 or float, or a list of image
+files of one size. Labels are integers from 0.
 """
 
 from __future__ import annotations
@@ -15,14 +16,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainers.config import ConfigError, DatasetInfo, DatasetRef, Options, Task, digest
+from trainers.config import (
+    ConfigError,
+    DatasetInfo,
+    DatasetRef,
+    Options,
+    Task,
+    digest,
+    key,
+    require,
+)
 from trainers.datasets import archives, digits, folders, generated, imagenet
 from trainers.datasets.imagenet import natural_manmade
 from trainers.datasets.images import DataError, Pixels
 from trainers.datasets.own import from_mapping, hash_arrays
 from trainers.datasets.places import Place, place
-from trainers.datasets.sets import SUBSETS, Dataset, Subset
-from trainers.own_code import fit_options, resolve
+from trainers.datasets.sets import SUBSETS, Dataset, Subset, check_classes, refuse_shared
+from trainers.own_code import fit_options, recorded_files, resolve, sources
+from trainers.seeds import seeded
 from trainers.tasks import members
 
 __all__ = [
@@ -34,26 +45,36 @@ __all__ = [
     "Subset",
     "describe",
     "fetch",
+    "forget",
     "load",
+    "load_again",
     "natural_manmade",
     "options_of",
     "task_arrays",
 ]
 
 
-class DatasetKind(NamedTuple):
-    """How a dataset is loaded, and what is known of it without loading it.
+SHARED = "shared_images"
+"""Option of every own dataset: true allows equal images in two of its sets."""
 
-    `load` is given its options, after a `Place` where it has `files`. Where nothing is known
-    without the data there is no `info`; `fetch` downloads into a folder what may be downloaded;
-    `packable` ones are folders of image files.
-    """
+
+class DatasetKind(NamedTuple):
+    """A known dataset: the functions that load, describe and download it."""
 
     load: Callable[..., Dataset]
+    """Takes the options as keywords, and first a `Place` if the dataset has `files`."""
+
     info: Callable[..., DatasetInfo] | None = None
+    """Takes the options and describes the dataset without its data; None if that is impossible."""
+
     files: bool = False
+    """True if the dataset is read from files that a sweep may place with `root`."""
+
     fetch: Callable[[Path], None] | None = None
+    """Downloads the dataset into a folder; None if it cannot be downloaded freely."""
+
     packable: bool = False
+    """True if the dataset consists of image files, of which a pack can be made."""
 
 
 def _archive(name: str) -> DatasetKind:
@@ -76,9 +97,10 @@ DATASETS: dict[str, DatasetKind] = {
 
 
 def load(ref: DatasetRef, root: str | None = None) -> Dataset:
-    """The dataset that `ref` names, from `root` or where this machine keeps its data.
+    """Return the dataset of `ref`, from `root` or from this machine's folder of data.
 
-    Raises `DataError` if it is missing or damaged, or not the one planned with.
+    The last two are kept in memory. Raises `DataError` if the dataset is missing, damaged, or
+    different from the plan's.
     """
     dataset = _load(ref.name, ref.options, _place(ref.name, root, ref.fingerprint))
     if ref.fingerprint and dataset.fingerprint != ref.fingerprint:
@@ -89,10 +111,31 @@ def load(ref: DatasetRef, root: str | None = None) -> Dataset:
     return dataset
 
 
-def describe(name: str, options: Options, root: str | None = None) -> DatasetInfo:
-    """What planning must know of a dataset; known ones need not be on this machine.
+def load_again(ref: DatasetRef) -> Dataset:
+    """Return the dataset of a user's function, called once more."""
+    return _load.__wrapped__(ref.name, ref.options, None)
 
-    Raises `ConfigError` naming `name` or the wrong option, and `DataError` for bad data.
+
+def opened_files(name: str, options: Options) -> tuple[str, ...]:
+    """Return the paths, as given, of the data files that a user's function opened.
+
+    Raises as `load` does.
+    """
+    paths = _load(name, options_of(name, options), None).opened
+    code = (".py", ".pyc")
+    return tuple(path for path in paths if Path(path).is_file() and not path.endswith(code))
+
+
+def forget() -> None:
+    """Drop the datasets that this process keeps in memory; the next use reads them again."""
+    _load.cache_clear()
+
+
+def describe(name: str, options: Options, root: str | None = None) -> DatasetInfo:
+    """Return the facts that planning needs: classes, image shape, counts and fingerprint.
+
+    A dataset with an `info` function need not be on this machine; others are loaded. Raises
+    `ConfigError`, which names the field (`name`, `root` or an option), and `DataError`.
     """
     fitting = options_of(name, options)
     if root is not None and not (name in DATASETS and DATASETS[name].files):
@@ -107,14 +150,15 @@ def describe(name: str, options: Options, root: str | None = None) -> DatasetInf
         classes=dataset.classes,
         shape=(c, h, w),
         fingerprint=dataset.fingerprint,
+        notes=dataset.notes,
         **{s: tuple(counts[s]) for s in SUBSETS},
     )
 
 
 def fetch(name: str, root: str | None = None) -> None:
-    """Download a dataset to where it is looked for, unless it is there.
+    """Download the missing files of a dataset to `root` or to this machine's folder of data.
 
-    Raises `ConfigError` for one that cannot be downloaded so, `DataError` if it fails.
+    Raises `ConfigError` if the dataset cannot be downloaded, and `DataError` if a download fails.
     """
     download = DATASETS[name].fetch if name in DATASETS else None
     if download is None:
@@ -124,9 +168,15 @@ def fetch(name: str, root: str | None = None) -> None:
 
 
 def options_of(name: str, options: Options) -> Options:
-    """The options of a dataset, those at their default left out. Raises `ConfigError`."""
-    function = DATASETS[name].load if name in DATASETS else resolve(name)[0]
-    return fit_options(function, options, given=())
+    """Return the checked options of a dataset without those at their default.
+
+    Raises `ConfigError`, which names the wrong option.
+    """
+    if name in DATASETS:
+        return fit_options(DATASETS[name].load, options, given=())
+    allowed, others = _apart(options)
+    fitting = fit_options(resolve(name)[0], others, given=())
+    return tuple(sorted((*fitting, (SHARED, True)))) if allowed else fitting
 
 
 def _place(name: str, root: str | None, expected: str = "") -> Place | None:
@@ -136,19 +186,45 @@ def _place(name: str, root: str | None, expected: str = "") -> Place | None:
 @functools.lru_cache(maxsize=2)
 def _load(name: str, options: Options, where: Place | None) -> Dataset:
     if name in DATASETS:
-        return DATASETS[name].load(*([where] if where else []), **dict(options))
-    function, source = resolve(name)
-    dataset = from_mapping(name, function(**dict(fit_options(function, options, given=()))))
+        dataset = DATASETS[name].load(*([where] if where else []), **dict(options))
+        check_classes(name, dataset)
+        return dataset
+    allowed, others = _apart(options)
+    dataset = _own(name, others)
+    check_classes(name, dataset)
+    return refuse_shared(name, dataset, allowed)
+
+
+def _apart(options: Options) -> tuple[bool, Options]:
+    """Return whether `shared_images` is set, and the options of a user's function itself.
+
+    Raises `ConfigError` if it is neither true nor false.
+    """
+    allowed = dict(options).get(SHARED, False)
+    require(isinstance(allowed, bool), SHARED, f"expected true or false, found {allowed!r}")
+    return allowed, tuple((key, value) for key, value in options if key != SHARED)
+
+
+def _own(name: str, options: Options) -> Dataset:
+    """Return the dataset of a user's function; its fingerprint holds pixels, labels and code."""
+    function = resolve(name)[0]
+    with recorded_files() as opened, seeded(key("dataset", name, options)):
+        made = function(**dict(fit_options(function, options, given=())))
+        dataset = from_mapping(name, made)
     manifest = []
     for subset in map(dataset.subset, SUBSETS):
         assert isinstance(subset.images, np.ndarray)
         manifest.append(hash_arrays(subset.images, subset.labels))
-    return dataclasses.replace(dataset, fingerprint=digest([source, dataset.classes, manifest], 16))
+    fingerprint = digest([sources(name), dataset.classes, manifest], 16)
+    return dataclasses.replace(dataset, fingerprint=fingerprint, opened=tuple(sorted(opened)))
 
 
 def task_arrays(task: Task, subset: str, root: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a task and their labels, as `tasks.members` chooses them."""
-    whole = load(task.dataset, root).subset(subset)
-    indices, labels = members(task, subset, whole.labels)
-    assert isinstance(whole.images, np.ndarray)
-    return whole.images[indices], labels
+    """Return the images (N, C, H, W) and labels (N,) of a task, as `tasks.members` chooses them.
+
+    Only for datasets whose images are an array in memory. Raises `DataError`.
+    """
+    stored = load(task.dataset, root).subset(subset)
+    indices, labels = members(task, subset, stored.labels)
+    assert isinstance(stored.images, np.ndarray)
+    return stored.images[indices], labels

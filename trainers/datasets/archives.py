@@ -1,4 +1,8 @@
-"""CIFAR and MNIST from local copies in their published formats, read through torchvision."""
+"""CIFAR and MNIST in their published formats, read and downloaded through torchvision.
+
+Formats: https://www.cs.toronto.edu/~kriz/cifar.html (the Python version),
+http://yann.lecun.com/exdb/mnist (IDX) and https://github.com/zalandoresearch/fashion-mnist (IDX).
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainers.config import DatasetInfo, digest, require
-from trainers.datasets.images import DataError, some
+from trainers.datasets.images import DataError, first_few
 from trainers.datasets.places import Place
 from trainers.datasets.sets import Dataset, Labelled, divide
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """What is published of a dataset: `train` and `test` are images a class, `shape` is (C, H, W).
-
-    `files` are (name, md5) of what is downloaded, `folder` is where torchvision looks for it below
-    its root, `torchvision` the name of its class there.
-    """
+    """Published facts of a dataset."""
 
     torchvision: str
+    """The name of its class in `torchvision.datasets`."""
+
     url: str
+    """The address that the files are downloaded from, without their names."""
+
     folder: str
+    """The folder in which torchvision looks for the files, relative to its root."""
+
     files: tuple[tuple[str, str], ...]
+    """(name, md5) of each file that is downloaded."""
+
     classes: tuple[str, ...]
+
     shape: tuple[int, int, int]
+    """(C, H, W) of one image."""
+
     train: tuple[int, ...]
+    """Training images of each class."""
+
     test: tuple[int, ...]
+    """Test images of each class."""
+
     held_out: int
+    """The default of the option `held_out`."""
 
     @property
     def fingerprint(self) -> str:
+        """A hash over the published checksums."""
         return digest([self.torchvision, self.files], 16)
 
 
@@ -108,7 +125,7 @@ ARCHIVES = {
 
 
 class Functions(NamedTuple):
-    """What the registry of datasets holds of an archive."""
+    """The functions of one archive in the registry of datasets."""
 
     load: Callable[..., Dataset]
     info: Callable[..., DatasetInfo]
@@ -116,13 +133,23 @@ class Functions(NamedTuple):
 
 
 def functions(name: str) -> Functions:
-    """How dataset `name` is loaded, described and downloaded."""
+    """Return the functions that load, describe and download dataset `name`."""
     default = ARCHIVES[name].held_out
 
     def load(place: Place, /, *, held_out: int = default) -> Dataset:
+        """Return the dataset, uint8, from its files in the folder of `place`.
+
+        The test images are the published ones. Raises `DataError` for missing or damaged files.
+
+        Options:
+            held_out: Images per class that are held out of training for validation, from 0 to
+                one less than the smallest class has. With 0 the test set is also the validation
+                set.
+        """
         return _load(name, place.folder, held_out)
 
     def info(*, held_out: int = default) -> DatasetInfo:
+        """Return the facts that planning needs. Raises `ConfigError` for `held_out`."""
         return _info(ARCHIVES[name], held_out)
 
     return Functions(load, info, lambda folder: _fetch(name, folder))
@@ -142,28 +169,25 @@ def _info(archive: Archive, held_out: int) -> DatasetInfo:
 
 
 def _load(name: str, folder: Path, held_out: int) -> Dataset:
-    """The test images are the archive's own; validation images are held out by their index.
-
-    Raises `DataError` for a copy that is missing or damaged.
-    """
+    """Load an archive; the images have no names, so their indices decide which are held out."""
     archive = ARCHIVES[name]
     _unpack(archive, folder)
     sets = {}
     for subset, counts in (("train", archive.train), ("test", archive.test)):
         try:
             raw = _torchvision(archive, folder, train=subset == "train")
-        except RuntimeError as error:  # its word for files that are missing or damaged
+        except RuntimeError as error:  # torchvision raises it for missing and damaged files
             raise DataError(_missing(name, folder)) from error
-        except (OSError, ValueError, AssertionError) as error:  # it asserts that sizes fit
+        except (OSError, ValueError, AssertionError) as error:  # it asserts that the sizes fit
             raise DataError(
                 f"{name} at {folder} is damaged ({error}): remove its files and fetch them again"
             ) from error
         images, labels = _arrays(raw)
-        found = np.bincount(labels, minlength=len(archive.classes))
-        if images.shape[1:] != archive.shape or found.tolist() != list(counts):
+        per_class = np.bincount(labels, minlength=len(archive.classes))
+        if images.shape[1:] != archive.shape or per_class.tolist() != list(counts):
             raise DataError(
-                f"{name} at {folder}: the {subset} images are not those that were published: "
-                f"{images.shape}, {some([str(n) for n in found])} images a class; "
+                f"{name} at {folder}: the {subset} images are not the published ones: "
+                f"{images.shape}, {first_few([str(n) for n in per_class])} images per class; "
                 "remove the files and fetch them again"
             )
         sets[subset] = Labelled(images, [str(index) for index in range(len(labels))], labels)
@@ -178,14 +202,14 @@ def _torchvision(archive: Archive, folder: Path, **options: Any) -> Any:
 
 
 def _arrays(raw: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, C, H, W), uint8, and labels of a torchvision dataset."""
+    """Return the images (N, C, H, W), uint8, and labels (N,), int64, of a torchvision dataset."""
     images = np.asarray(raw.data)
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(images), np.asarray(raw.targets, np.int64)
 
 
 def _unpack(archive: Archive, folder: Path) -> None:
-    """Unpack what was downloaded and put in place but not unpacked, where it is whole."""
+    """Unpack downloaded files that are not unpacked yet. Raises `DataError` for a damaged one."""
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     where = folder / archive.folder
@@ -218,7 +242,7 @@ def _missing(name: str, folder: Path) -> str:
 
 
 def _fetch(name: str, folder: Path) -> None:
-    """Download with torchvision, which checks the md5 sums; what is there already is kept."""
+    """Download the missing files with torchvision, which checks the md5 sums."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _torchvision(ARCHIVES[name], folder, download=True)

@@ -1,4 +1,8 @@
-"""scikit-learn's handwritten digits, placed at random on a larger canvas with noise."""
+"""scikit-learn's handwritten digits, placed at random on a larger canvas with noise.
+
+https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_digits.html, a copy of the
+test set of https://archive.ics.uci.edu/dataset/80: 1,797 images of 8×8 pixels.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ from trainers.datasets.images import DataError
 from trainers.datasets.own import hash_arrays
 from trainers.datasets.sets import SUBSETS, Dataset, Subset
 
-# SHA-256 over the pixels and labels of scikit-learn's copy of the UCI optical digits.
+# `hash_arrays` of the pixels and labels in scikit-learn's file.
 DIGITS_HASH = "192c099834f8e7cd"
+# The images of each class.
 DIGITS_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
@@ -28,18 +33,29 @@ def digits(
     test: int = 94,
     seed: int = 0,
 ) -> Dataset:
-    """scikit-learn's handwritten digits: 8×8 images placed at random on a larger canvas.
+    """Return renderings of scikit-learn's digits: each original at a random place under noise.
 
-    The originals are divided before any rendering. `train`, `validation` and `test` count originals
-    a class; each training original is rendered `renderings` times, each time at its own place and
-    with its own noise (standard deviation, of a full scale of 1), the others once.
+    Images are (1, canvas, canvas), float32, 0..1 before the noise. The originals are divided into
+    the three sets before any rendering, so that no original is in two sets. Raises `DataError` if
+    scikit-learn or its digits are missing or have changed.
+
+    Options:
+        canvas: Height and width of the images in pixels, 8 to 256.
+        noise: Standard deviation of the Gaussian noise; ink is 1, paper 0.
+        renderings: Images per training original, 1 to 1000, each with its own place and noise.
+            Originals of the other sets are rendered once.
+        train: Originals per class for training. The three numbers together are at most 174, the
+            originals of the smallest class.
+        validation: Originals per class for validation.
+        test: Originals per class for test.
+        seed: Seed of the division, the places and the noise, 0 to 2^32 - 1.
     """
     counts = {"train": train, "validation": validation, "test": test}
     originals, labels = _digits_file()
-    found = hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
-    if found != DIGITS_HASH:
+    actual = hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
+    if actual != DIGITS_HASH:
         raise DataError(
-            f"scikit-learn's digits have changed: expected hash {DIGITS_HASH}, found {found}; "
+            f"scikit-learn's digits have changed: expected hash {DIGITS_HASH}, found {actual}; "
             "install a scikit-learn that ships the UCI test set of 1,797 images"
         )
     pixels = originals.reshape(-1, 8, 8).astype(np.float32) / 16
@@ -66,9 +82,9 @@ def digits(
 
 
 def _digits_file() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (1797, 64), 0..16, and labels, from scikit-learn's file.
+    """Return pixels (1797, 64), 0..16, and labels (1797,) from scikit-learn's file.
 
-    `sklearn.datasets.load_digits` reads the same, after a second of imports in every worker.
+    `sklearn.datasets.load_digits` reads the same file, but its import takes a second per worker.
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
@@ -92,7 +108,10 @@ def digits_info(
     test: int = 94,
     seed: int = 0,
 ) -> DatasetInfo:
-    """What planning must know of `digits`, without scikit-learn."""
+    """Return the facts that planning needs, without scikit-learn.
+
+    Raises `ConfigError` for an option of `digits` that is out of range.
+    """
     for name, value, least, most in (
         ("canvas", canvas, 8, 256),
         ("noise", noise, 0, 100),
@@ -107,7 +126,7 @@ def digits_info(
     if train + validation + test > min(DIGITS_IMAGES):
         raise ConfigError(
             "train",
-            f"train + validation + test is {train + validation + test} images a class; "
+            f"train + validation + test is {train + validation + test} images per class; "
             f"expected at most {min(DIGITS_IMAGES)}, the images of the smallest class",
         )
     return DatasetInfo(

@@ -1,8 +1,8 @@
-"""A small ImageNet-like folder of JPEGs, made on first use: the real thing for tests and demos.
+"""A small folder of JPEGs in the layout of ImageNet, drawn at the first use, for tests and demos.
 
-Each class has a colour, a texture and a shape of its own under noise, so that networks learn, and
-more layers learn more. As in ImageNet, sizes and aspect ratios differ, and some files are grey or
-CMYK. Classes are WordNet ids of ImageNet, half natural and half man-made, and what is written is
+Each class has its own colour, texture and shape under noise, so that networks learn, and deeper
+networks learn more. As in ImageNet, sizes and aspect ratios differ, and some files are grey or
+CMYK. Half of the classes are natural classes of ImageNet, half are man-made ones. The files are
 read by the code that reads ImageNet.
 """
 
@@ -21,8 +21,8 @@ from trainers.datasets.images import DataError, Form
 from trainers.datasets.places import Place
 from trainers.datasets.sets import Dataset
 
-VERSION = 1  # of what is drawn: it is part of the fingerprint
-GREY, CMYK = 7, 11  # every so many images
+VERSION = 1  # of the drawing; part of the fingerprint
+GREY, CMYK = 7, 11  # every 7th image is grey, every 11th CMYK
 
 
 def generated(
@@ -37,26 +37,37 @@ def generated(
     held_out: int = 6,
     seed: int = 0,
 ) -> Dataset:
-    """`images` of each class for training and validation, `test` for test, about `size` pixels.
+    """Return generated images, drawn into the place's folder unless they are there.
 
-    `held_out` of `images` are for validation; with 0 the test images are.
+    Images are (3, size, size), uint8. Raises `DataError` if they cannot be written or are
+    incomplete, and `ConfigError` for an option.
+
+    Options:
+        classes: Number of classes, 2 to 898.
+        images: Images per class for training and validation, 1 to 10,000.
+        test: Images per class for test, 1 to 10,000.
+        size: Height and width in pixels that images are brought to, 1 to 4096; sides are drawn
+            with 0.75 to 1.5 times as many pixels.
+        resize: `squash` changes the aspect ratio; `crop` scales the shorter side and keeps the
+            centre.
+        held_out: Of `images`, how many per class are held out of training for validation, 0 to
+            `images` - 1. With 0 the test set is also the validation set.
+        seed: Seed of the drawing, 0 to 2^32 - 1.
     """
     info = generated_info(
         classes=classes, images=images, test=test, size=size, held_out=held_out, seed=seed
     )
-    drawn, counts = (
-        place.within(digest([info.fingerprint, size], 16)),
-        {"train": images, "val": test},
-    )
+    drawn = place.within(digest([info.fingerprint, size], 16))
+    counts = {"train": images, "val": test}
     if not drawn.folder.is_dir():
         _write(drawn.folder, info.classes, counts, size, seed)
     form = Form(size=size, resize=resize)
-    stored = folders.stored(drawn, form, folders.files, info.fingerprint)
+    stored = folders.find_stored(drawn, form, folders.read_files, info.fingerprint)
     for name, count in counts.items():
         if len(stored.sets[name].labels) != count * classes:
             raise DataError(
-                f"some of the images generated in {drawn.folder} are gone: remove the folder, and "
-                "they are drawn again"
+                f"some generated images in {drawn.folder} are missing: remove the folder, and they "
+                "are drawn again"
             )
     return folders.dataset(stored, held_out)
 
@@ -71,7 +82,7 @@ def generated_info(
     held_out: int = 6,
     seed: int = 0,
 ) -> DatasetInfo:
-    """What planning must know of it, without drawing it."""
+    """Return the facts that planning needs, without drawing. Raises `ConfigError` for an option."""
     form = Form(size=size, resize=resize)
     for name, value, least, most in (
         ("classes", classes, 2, 898),
@@ -92,22 +103,23 @@ def generated_info(
 
 
 def _wnids(classes: int) -> tuple[str, ...]:
-    """Ids of ImageNet's classes, evenly spread, natural and man-made in equal numbers."""
+    """Return sorted WordNet ids of ImageNet, natural and man-made ones in equal numbers."""
     known = groups()
     natural = [wnid for wnid, group in known.items() if group == "natural"]
     manmade = [wnid for wnid, group in known.items() if group != "natural"]
-    found = []
+    chosen = []
     for group, count in ((natural, classes // 2), (manmade, classes - classes // 2)):
-        found += [group[index * len(group) // count] for index in range(count)]
-    return tuple(sorted(found))
+        chosen += [group[index * len(group) // count] for index in range(count)]  # evenly spread
+    return tuple(sorted(chosen))
 
 
 def _write(
     folder: Path, classes: tuple[str, ...], sets: dict[str, int], size: int, seed: int
 ) -> None:
-    """Draw all images beside `folder` and rename them into place.
+    """Draw all images into a temporary folder and rename it to `folder`.
 
-    Several processes may begin at once; all draw the same, and the first to end is kept.
+    Several processes may do so at once: all draw the same images, and the first one to end wins.
+    Raises `DataError` if the disk fails.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,12 +145,12 @@ def _publish(beside: Path, folder: Path) -> None:
     try:
         beside.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was quicker
+        if not folder.is_dir():  # else another process was faster
             raise
 
 
 def _draw(label: int, size: int, random: np.random.RandomState) -> np.ndarray:
-    """An image (H, W, 3), uint8, of a class."""
+    """Draw an image (H, W, 3), uint8, of class `label`."""
     height, width = random.randint(size * 3 // 4, size * 3 // 2 + 1, size=2)
     y, x = np.mgrid[0:height, 0:width]
     y, x = y / height, x / width

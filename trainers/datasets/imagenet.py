@@ -1,8 +1,9 @@
-"""ImageNet (ILSVRC 2012): what is published of it, and the folder of its images.
+"""ImageNet (ILSVRC 2012): its published facts, and the dataset in its folder.
 
-Planning needs no images. The number of training images of each class is not published with the
-archives, so plans count with the mean of the natural and of the man-made classes, and a real folder
-is held against what is published: the classes, the totals, and the range of a class.
+https://image-net.org/challenges/LSVRC/2012. Planning needs no images. The number of training images
+of each class is not published with the archives, so a plan takes the mean over the natural and over
+the man-made classes. A folder is compared with the published facts: the classes, the total number
+and size of the images, and the range of images per class.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 
 from trainers.config import DatasetInfo, digest, require
 from trainers.datasets import folders
-from trainers.datasets.images import DataError, Form, some
-from trainers.datasets.listings import Tree, listed
+from trainers.datasets.images import DataError, Form, first_few
+from trainers.datasets.listings import Scan, scan
 from trainers.datasets.places import Place
 from trainers.datasets.sets import Dataset, Stored
 
@@ -27,20 +28,25 @@ CLASSES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """One of the archives that image-net.org gives to researchers, and what it holds.
-
-    `least` and `most` are images a class, `size` the archive's bytes.
-    """
+    """Published facts of one archive of image-net.org."""
 
     name: str
     md5: str
+
     size: int
+    """Bytes of the archive."""
+
     images: int
+
     least: int
+    """Images in the smallest class."""
+
     most: int
+    """Images in the largest class."""
 
 
-# https://image-net.org/challenges/LSVRC/2012/2012-downloads.php; the md5 sums are torchvision's.
+# https://image-net.org/challenges/LSVRC/2012/2012-downloads.php; the md5 sums are those of
+# torchvision/datasets/imagenet.py.
 ARCHIVES = {
     "train": Archive(
         name="ILSVRC2012_img_train.tar",
@@ -60,22 +66,25 @@ ARCHIVES = {
     ),
 }
 FINGERPRINT = digest(["imagenet", *(archive.md5 for archive in ARCHIVES.values())], 16)
-NATURAL_MEAN = 1283  # training images of a natural class, from the authors' mean images
+NATURAL_MEAN = 1283  # training images per natural class, from the authors' mean images
 
 
 @functools.cache
 def groups() -> dict[str, str]:
-    """The 1000 classes in their order: WordNet id → `natural` or `man-made`, as in the paper."""
+    """Return the 1000 classes in their order: WordNet id → `natural` or `man-made`.
+
+    The groups are those of the paper (`half_nat_idx.txt` and `half_man_idx.txt` of
+    https://github.com/yosinski/convnet_transfer).
+    """
     text = (importlib.resources.files(__package__) / "imagenet.csv").read_text(encoding="utf-8")
     return {row["wnid"]: row["group"] for row in csv.DictReader(text.splitlines())}
 
 
 def natural_manmade(classes: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Indices of the natural and of the man-made classes, of which the first half is A.
+    """Return the indices of the natural classes (half A) and of the man-made classes (half B).
 
-    `classes` are WordNet ids of ImageNet's 1000 classes, in any number and order; with any other
-    name, or none of one group, there is no such split. Source: `half_nat_idx.txt` and
-    `half_man_idx.txt` of yosinski/convnet_transfer.
+    `classes` are WordNet ids of ImageNet classes in any number and order. Returns None if another
+    name is among them, or if one of the groups is empty.
     """
     known = groups()
     if any(name not in known for name in classes):
@@ -88,18 +97,29 @@ def natural_manmade(classes: Sequence[str]) -> tuple[tuple[int, ...], tuple[int,
 def imagenet(
     place: Place, /, *, size: int = 256, resize: str = "squash", held_out: int = 50
 ) -> Dataset:
-    """The ILSVRC 2012 folder as torchvision lays it out: `train/<wnid>/*.JPEG`, `val/<wnid>/…`.
+    """Return ImageNet from its folder: `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`.
 
-    The 50,000 validation images are the test set; `held_out` images of each class are held out of
-    training for validation. With `held_out: 0` the 50,000 serve as both, which is what the paper
-    did: its best validation scores are also its test scores, and so a little too good.
+    The layout is that of torchvision's `ImageNet`. The 50,000 validation images are the test set.
+    Images are (3, size, size), uint8. Raises `DataError` for a folder that differs from the
+    published facts.
+
+    Options:
+        size: Height and width in pixels that images are brought to, 1 to 4096.
+        resize: `squash` changes the aspect ratio, as in the paper; `crop` scales the shorter side
+            and keeps the centre.
+        held_out: Images per class that are held out of training for validation, 0 to 731. With 0
+            the 50,000 images serve for validation and test, as in the paper; the test scores of
+            the best validation step are then a little too good.
     """
     form = Form(size=size, resize=resize)
-    return folders.dataset(folders.stored(place, form, checked, FINGERPRINT), held_out)
+    return folders.dataset(folders.find_stored(place, form, checked, FINGERPRINT), held_out)
 
 
 def imagenet_info(*, size: int = 256, resize: str = "squash", held_out: int = 50) -> DatasetInfo:
-    """What planning must know of ImageNet, without it. See the module for the training counts."""
+    """Return the facts that planning needs; the training counts are estimates (see the module).
+
+    Raises `ConfigError` for an option.
+    """
     form = Form(size=size, resize=resize)
     least = ARCHIVES["train"].least
     require(0 <= held_out < least, "held_out", f"expected 0 ≤ x < {least}, the smallest class")
@@ -115,7 +135,7 @@ def imagenet_info(*, size: int = 256, resize: str = "squash", held_out: int = 50
 
 
 def _training_counts() -> tuple[int, ...]:
-    """About as many images as each class has; in all exactly as many as there are."""
+    """Return the estimated training images of each class; their sum is exact."""
     manmade = [wnid for wnid, group in groups().items() if group != "natural"]
     rest = ARCHIVES["train"].images - NATURAL_MEAN * (CLASSES - len(manmade))
     mean, left = divmod(rest, len(manmade))
@@ -124,29 +144,29 @@ def _training_counts() -> tuple[int, ...]:
 
 
 def checked(place: Place, form: Form) -> Stored:
-    """The images of an ILSVRC 2012 folder. Raises `DataError` if it is not what is published."""
+    """Return the images of a folder. Raises `DataError` if it differs from the published facts."""
     for name, archive in ARCHIVES.items():
         if not (place.folder / name).is_dir():
             raise DataError(
                 f"imagenet is not at {place.folder}: fetch {archive.name} (md5 {archive.md5}) from "
-                "https://image-net.org/download.php, and unpack it so that there are "
-                f"{place.folder / name}/<wnid>/*.JPEG; or say where it is with dataset.root"
+                "https://image-net.org/download.php, and unpack it into "
+                f"{place.folder / name}/<wnid>/*.JPEG; or name its folder with dataset.root"
             )
     for name, archive in ARCHIVES.items():
-        if mistake := compare(listed(place.folder / name), archive, groups()):
+        if difference := compare(scan(place.folder / name), archive, groups()):
             raise DataError(
-                f"{place.folder / name} {mistake}: unpack {archive.name} (md5 {archive.md5}) again,"
-                " or use dataset image_folder for images of your own choice"
+                f"{place.folder / name} {difference}: unpack {archive.name} (md5 {archive.md5}) "
+                "again, or use the dataset image_folder for your own choice of images"
             )
-    return folders.files(place, form)
+    return folders.read_files(place, form)
 
 
-def compare(tree: Tree, archive: Archive, wnids: Collection[str]) -> str:
-    """What is wrong with a folder that should hold an archive's images; empty if nothing is."""
+def compare(tree: Scan, archive: Archive, wnids: Collection[str]) -> str:
+    """Return how the images of a folder differ from an archive's; empty if they do not."""
     if absent := sorted(set(wnids) - set(tree.classes)):
-        return f"lacks {len(absent)} of {len(wnids)} classes: {some(absent)}"
-    if more := sorted(set(tree.classes) - set(wnids)):
-        return f"has {len(more)} folders that are no class of ImageNet: {some(more)}"
+        return f"lacks {len(absent)} of {len(wnids)} classes: {first_few(absent)}"
+    if unknown := sorted(set(tree.classes) - set(wnids)):
+        return f"has {len(unknown)} folders that are not a class of ImageNet: {first_few(unknown)}"
     counts = np.bincount(tree.labels, minlength=len(tree.classes))
     wrong = [
         f"{name} has {count}"
@@ -157,15 +177,16 @@ def compare(tree: Tree, archive: Archive, wnids: Collection[str]) -> str:
         least, most = archive.least, archive.most
         expected = f"{least} ≤ x ≤ {most}" if least < most else least
         counts_of = f"{len(wrong)} classes with a wrong number of images"
-        return f"has {counts_of}: {some(wrong)}; expected {expected}"
+        return f"has {counts_of}: {first_few(wrong)}; expected {expected}"
     if len(tree.names) != archive.images:
         return f"has {len(tree.names):,} images, not {archive.images:,}"
-    # Each file takes a header of 512 bytes and whole blocks of 512; so does each class's archive.
+    # In a tar file each file takes a header of 512 bytes and whole blocks of 512. The archive of
+    # each class is such a file too.
     headers, blocks = 512 * archive.images, 511 * archive.images + 2**24
-    bytes_in_all = int(tree.sizes.sum())
-    if not archive.size - headers - blocks <= bytes_in_all <= archive.size - headers:
+    total = int(tree.sizes.sum())
+    if not archive.size - headers - blocks <= total <= archive.size - headers:
         return (
-            f"has {bytes_in_all:,} bytes of images, which cannot be those of an archive of "
-            f"{archive.size:,}: they were changed"
+            f"has {total:,} bytes of images, which cannot be those of an archive of "
+            f"{archive.size:,}: the images were changed"
         )
     return ""

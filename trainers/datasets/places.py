@@ -1,4 +1,4 @@
-"""Where the data of a dataset is on this machine. Never part of an id."""
+"""The places of data on this machine. A place is never part of an id."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ HOME = "LAYERWISE_DATA"
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of a dataset, the folders in which its packs may be, and the planned fingerprint.
-
-    `expected` is empty where nothing has been planned yet.
-    """
+    """Folder of a dataset's files, and the data expected in it."""
 
     folder: Path
+    """The folder of the dataset's files."""
+
     packs: tuple[Path, ...]
+    """The folders in which packs of the dataset may be, in the order of search."""
+
     expected: str = ""
+    """The fingerprint that the plan was made with; empty while planning."""
 
     def within(self, name: str) -> Place:
-        """The same for a folder in this one, which has packs of its own."""
+        """Return the place of a subfolder, which has its own `packs` folder."""
         folder = self.folder / name
         packs = (folder / "packs", *self.packs[1:]) if self.packs else ()
         return Place(folder, packs, self.expected)
 
 
 def home() -> Path:
-    """The folder of all data: `LAYERWISE_DATA`, or `~/.cache/layerwise/data`.
+    """Return the folder of all data: `LAYERWISE_DATA`, or `~/.cache/layerwise/data`.
 
-    Raises `DataError` for a relative one: workers have other working folders.
+    Raises `DataError` if `LAYERWISE_DATA` is relative: workers have other working folders.
     """
     named = os.environ.get(HOME)
     if named and not named.startswith(("/", "~", "$")):
@@ -42,21 +44,28 @@ def home() -> Path:
 
 
 def cache() -> Path:
-    """Where what can be made again is kept: `~/.cache/layerwise`, or as `XDG_CACHE_HOME` says."""
+    """Return the folder for data that can be computed again: `~/.cache/layerwise`.
+
+    `XDG_CACHE_HOME` takes the place of `~/.cache`.
+    """
     return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "layerwise"
 
 
 def place(name: str, root: str | None, expected: str = "") -> Place:
-    """Where dataset `name` is: at `root`, or in its own folder of `home()`.
+    """Return the place of dataset `name`: `root`, or the folder `name` of `home()`.
 
-    `root` may use ~ and environment variables, so that each node may have the data elsewhere.
-    Raises `DataError` for a variable that is not set.
+    `root` may contain ~ and environment variables, so that each node can have the data elsewhere.
+    Raises `DataError` if a variable is not set.
     """
     folder = expand(root) if root is not None else home() / name
     return Place(folder, (folder / "packs", home() / "packs"), expected)
 
 
 def expand(root: str) -> Path:
+    """Return `root` as an absolute path, with ~ and environment variables replaced.
+
+    Raises `DataError` if a variable is not set.
+    """
     path = os.path.expandvars(root)
     if unset := re.search(r"\$\{?(\w+)", path):
         raise DataError(f"data folder {root}: the environment variable {unset[1]} is not set here")
@@ -64,7 +73,7 @@ def expand(root: str) -> Path:
 
 
 def portable(root: str | None) -> str | None:
-    """A root as it is sent to other processes, which work in other folders."""
+    """Return a root in the form that is sent to other processes: absolute, or with ~ or $ kept."""
     if root is None or root.startswith(("~", "$")):
         return root
     return str(Path(root).absolute())

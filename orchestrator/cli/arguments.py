@@ -1,0 +1,195 @@
+"""Arguments that several commands share, and the sweeps, plans and stores that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from orchestrator.errors import LayerwiseError
+from orchestrator.report.console import say, terminal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from orchestrator.plan.plan import Plan
+    from orchestrator.plan.resolve import ResolvedSweep
+    from orchestrator.stats.statistics import Statistics
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.schema import Sweep
+    from orchestrator.sweep.source import Source
+
+SweepArgument = Annotated[
+    str,
+    typer.Argument(metavar="SWEEP", help="A YAML file, a bundled sweep, or one in the store."),
+]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store", envvar="LAYERWISE_STORE", help="Folder of the results, or s3://bucket/prefix."
+    ),
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the sweep: recipe.steps=100."),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="CONDITION",
+        help="SQL on a trial's labels; bases are added: \"treatment = 'transfer' AND n = 3\".",
+    ),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Replace a sweep of this name with other settings.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="A running Ray cluster, or auto; by default a local one is started.",
+    ),
+]
+CpusOption = Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster.")]
+GpusOption = Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")]
+DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")]
+InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MetricOption = Annotated[
+    Literal["top1", "top1_at_best", "val_mean10"],
+    typer.Option(
+        help="Measure networks by test top-1 after the last step, test top-1 at the best "
+        "validation step, or the mean of the ten best validation top-1 (the paper's)."
+    ),
+]
+RESULTS = "results"
+INTERRUPTED = 130  # exit code after Ctrl-C
+
+
+def loaded_sweep(sweep: str, changes: list[str], store: Store | None) -> tuple[Sweep, Source]:
+    """Load a sweep by its file or bundled name with `--set` changes, or by its name in a store."""
+    from orchestrator.sweep.load import is_file_or_bundled, load_recorded, load_sweep
+
+    if store is None or is_file_or_bundled(sweep):
+        return load_sweep(sweep, changes)
+    names = store.sweep_names()
+    if sweep not in names:
+        return load_sweep(sweep, changes, known=names)
+    if changes:
+        raise LayerwiseError(
+            f"--set changes a sweep file or a bundled sweep; {sweep} is a sweep of the store"
+        )
+    record = store.sweep_record(sweep)
+    return load_recorded(sweep, record.text, record.forms or ())
+
+
+def sweep_name(sweep: str, changes: list[str], store: Store) -> str:
+    """Return the name in the store of a sweep. Its data need not be on this machine."""
+    if not changes and sweep in store.sweep_names():
+        return sweep
+    from orchestrator.sweep.load import is_file_or_bundled
+
+    is_known = changes or is_file_or_bundled(sweep)
+    return loaded_sweep(sweep, changes, store)[0].name if is_known else sweep
+
+
+def resolved_sweep(sweep: str, changes: list[str], store: Store | None = None) -> ResolvedSweep:
+    """Load a sweep with its `--set` changes, its data and its network."""
+    from orchestrator.plan.resolve import resolve
+
+    resolved = resolve(*loaded_sweep(sweep, changes, store))
+    for note in resolved.data.notes:
+        say(terminal(errors=True), note)
+    return resolved
+
+
+def plan_of(sweep: str, changes: list[str], store: Store | None = None) -> Plan:
+    """Load a sweep with its `--set` changes, and plan it."""
+    from orchestrator.plan.plan import make_plan
+
+    return make_plan(resolved_sweep(sweep, changes, store))
+
+
+def selected(planned: Plan, only: str | None) -> set[str] | None:
+    """Return the ids of the trials whose labels meet the SQL condition `only`; None without one.
+
+    Raises `LayerwiseError` for a condition that is not valid or that no trial meets.
+    """
+    if only is None:
+        return None
+    from orchestrator.report.query import QueryError, matching, values_of
+    from orchestrator.store.schemas import to_table
+    from orchestrator.sweep.schema import ALL_TREATMENTS
+    from orchestrator.sweep.source import shown
+
+    for treatment in ALL_TREATMENTS:
+        if treatment.endswith("+") and treatment in only:
+            raise LayerwiseError(
+                f"--only: no label is {treatment!r}; fine-tuned trials are "
+                f"treatment = '{treatment.removesuffix('+')}' AND NOT frozen"
+            )
+    labels = to_table("sweeps", [trial.labels() for trial in planned.members])
+    labels = labels.drop_columns(["tuning_unequal"])
+    try:
+        ids = matching(labels, only)
+    except QueryError as error:
+        raise LayerwiseError(f"--only: {error}") from error
+    if not ids:
+        raise LayerwiseError(
+            f"--only: no trial of sweep {planned.sweep.name} matches {shown(only)}; "
+            f"there are {values_of(labels, only)}"
+        )
+    return set(ids)
+
+
+def open_store(place: str, must_exist: bool = False) -> Store:
+    """Open the store at `place`. Raises `LayerwiseError` if it must exist and does not."""
+    from orchestrator.store.store import Store
+
+    store = Store(place)
+    if must_exist and not store.exists():
+        raise LayerwiseError(
+            f"no store at {place}; `layerwise run` makes one, --store names another"
+        )
+    return store
+
+
+def print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
+    """Print a table as CSV, as JSON or for a reader."""
+    from orchestrator.report.query import to_csv, to_json
+
+    if csv:
+        typer.echo(to_csv(table), nl=False)
+    elif as_json:
+        typer.echo(to_json(table))
+    else:
+        from orchestrator.report.terminal import query_table
+
+        out = terminal()
+        out.print(query_table(table, out.width))
+
+
+def statistics_of(store: Store, sweep: str, metric: str) -> Statistics:
+    """Return the statistics of a sweep by the metric of `MetricOption`.
+
+    By default one class against the rest has its own metrics, so the default names none.
+    """
+    from orchestrator.stats.statistics import Statistics
+
+    return Statistics.of_sweep(store, sweep, None if metric == "top1" else metric)
+
+
+def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
+    """Write the report of a sweep, and return the path of its page.
+
+    The report by a metric that was chosen lies in a folder of its own beside the primary one.
+    """
+    from orchestrator.report.page import write_report
+
+    # A browser reads no bucket: the report of a remote store is written to the working folder.
+    folder = Path() if store.is_remote else Path(store.root)
+    return write_report(
+        store, sweep, folder / "reports" / sweep / (statistics.metric or ""), statistics
+    )

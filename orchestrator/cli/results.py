@@ -1,0 +1,212 @@
+"""Commands on results: how far a sweep is, its tables and report, the paper's, cleaning up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from orchestrator.cli.arguments import (
+    INTERRUPTED,
+    RESULTS,
+    JsonOption,
+    MetricOption,
+    SetOption,
+    StoreOption,
+    SweepArgument,
+    open_store,
+    plan_of,
+    print_table,
+    report_of,
+    statistics_of,
+    sweep_name,
+)
+from orchestrator.errors import LayerwiseError
+from orchestrator.report.console import terminal
+
+if TYPE_CHECKING:
+    from orchestrator.store.store import Store
+
+
+# Columns of the published results that a terminal shows.
+SHOWN = ["directory", "name", "division", "val_mean10", "top1", "outcome"]
+
+
+def status(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(metavar="SWEEP", help="As for `run`; default: all that the store has."),
+    ] = None,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Show the progress until the end; reads only the store."),
+    ] = False,
+) -> None:
+    """Show which trials are complete, failed, lost, skipped or missing, and why."""
+    if sweep is None:
+        if follow or changes:
+            raise LayerwiseError("--follow and --set need the name of a sweep")
+        ls(store, as_json)
+        return
+    if follow:
+        _follow(sweep, changes, open_store(store, must_exist=True))
+        return
+    from orchestrator.report.status import print_status, status_summary
+
+    opened = open_store(store)
+    summary = status_summary(plan_of(sweep, changes, opened), opened)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_status(summary, terminal())
+
+
+def ls(store: StoreOption = RESULTS, as_json: JsonOption = False) -> None:
+    """List the sweeps and studies of the store, and trials that belong to no sweep."""
+    from orchestrator.report.overview import print_store, store_summary
+
+    summary = store_summary(open_store(store, must_exist=True))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_store(summary, terminal())
+
+
+def _follow(sweep: str, changes: list[str], store: Store) -> None:
+    """Follow a sweep by its file or by its name in the store. Its data need not be here."""
+    from orchestrator.report.follow import Follower, follow
+
+    try:
+        follow(Follower(store, sweep_name(sweep, changes, store)), terminal())
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT from the tables.")],
+    store: StoreOption = RESULTS,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: JsonOption = False,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
+) -> None:
+    """Query the tables in SQL (DuckDB)."""
+    from orchestrator.report.query import needs_store, run_query, to_parquet
+
+    def note(gaps: str) -> None:
+        typer.echo(gaps, err=True)
+
+    table = run_query(open_store(store, must_exist=needs_store(sql)), sql, note)
+    if parquet is not None:
+        to_parquet(table, parquet)
+        typer.echo(f"wrote {table.num_rows} rows to {parquet}", err=True)
+    else:
+        print_table(table, csv, as_json)
+
+
+def reference(
+    what: Annotated[
+        Literal["table1", "figure2", "figure3"] | None,
+        typer.Argument(help="Recompute this from the published results; by default, list them."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the paper's published results, or its Table 1 (in points), Figure 2 or 3 from them."""
+    from orchestrator.reference import recomputed
+    from orchestrator.reference.published import paper
+    from orchestrator.report import terminal as tables
+
+    if what is None:
+        networks = paper()
+        print_table(networks if csv or as_json else networks.select(SHOWN), csv, as_json)
+        return
+    values: Any = {
+        "table1": recomputed.table1,
+        "figure2": recomputed.figure2,
+        "figure3": recomputed.figure3,
+    }[what]()
+    if as_json:
+        typer.echo(json.dumps(values, indent=1))
+    elif csv:
+        import pyarrow as pa
+
+        rows = values if what == "table1" else next(iter(values.values()))
+        print_table(pa.Table.from_pylist(rows), csv, as_json)
+    elif what == "table1":
+        terminal().print(tables.reference_table1(values, recomputed.mixes()))
+    elif what == "figure2":
+        terminal().print(tables.reference_figure2(values))
+    else:
+        terminal().print(tables.reference_figure3(values))
+
+
+def report(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    metric: MetricOption = "top1",
+) -> None:
+    """Write the report of a sweep: one HTML file, and the figures as PNG."""
+    opened = open_store(store, must_exist=True)
+    name = sweep_name(sweep, changes, opened)
+    typer.echo(report_of(opened, name, statistics_of(opened, name, metric)))
+
+
+def clean(
+    store: StoreOption = RESULTS,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Remove failed, lost and skipped trials too.")
+    ] = False,
+    sweep: Annotated[
+        str | None, typer.Option(help="Remove this sweep too, and the trials that only it has.")
+    ] = None,
+    unowned: Annotated[
+        bool, typer.Option("--unowned", help="Remove complete trials of no sweep too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+) -> None:
+    """List files that no row names and reports of sweeps that are gone, ask, and remove them."""
+    from orchestrator.report.overview import unowned_line, unowned_summary
+    from orchestrator.report.wording import count
+    from orchestrator.store import cleanup
+    from orchestrator.store.leases import leases
+
+    opened = open_store(store, must_exist=True)
+    used = leases(opened)
+    if sweep in {lease.sweep for lease in used}:
+        raise LayerwiseError(f"a run of {sweep} uses the store: clean when it has ended")
+    waste = cleanup.orphans(opened)
+    if failed:
+        waste += cleanup.failed(opened)
+    if sweep:
+        waste += cleanup.of_sweep(opened, sweep)
+    if unowned:
+        waste += cleanup.of_trials(opened, cleanup.unowned(opened), "trial of no sweep")
+    elif not sweep and (line := unowned_line(unowned_summary(opened))):
+        typer.echo(line)
+    waste = list({item.path: item for item in waste}.values())
+    for lease in used:
+        typer.echo(
+            f"a run of {lease.sweep} uses the store ({lease.host}, process {lease.pid}): "
+            "its trials and what is newer than its start stay"
+        )
+    waste = cleanup.spare(opened, waste, used)
+
+    def say_size(items: Iterable[cleanup.Waste], of: str = "") -> None:
+        paths = [item.path for item in items]
+        typer.echo(f"{count(len(paths), 'file')}, {opened.size(paths) / 1e6:.1f} MB{of}")
+
+    for reason in dict.fromkeys(item.reason for item in waste):
+        say_size([item for item in waste if item.reason == reason], f": {reason}")
+    for item in waste:
+        typer.echo(f"{opened.files.shown(item.path)}  ({item.reason})")
+    say_size(waste)
+    if waste and (yes or typer.confirm("remove them?")):
+        cleanup.remove(opened, waste)
+        typer.echo(f"removed {count(len(waste), 'file')}")

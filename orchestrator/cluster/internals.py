@@ -1,0 +1,148 @@
+"""All uses of names that Ray and Tune keep private. Written against Ray 2.60.
+
+`tests/cluster/test_internals.py` fails when one of them changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray._private.worker
+from ray import cloudpickle
+from ray._private import services
+from ray._private.state import state
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError, RpcError
+from ray.experimental import internal_kv
+from ray.tune.execution import tune_controller
+from ray.tune.progress_reporter import TrialProgressCallback
+
+RAY_VERSION = "2.60"
+NODE_DIED = "node has died"  # in the message of an actor's death
+
+
+def silence_logs_of_lost_nodes() -> None:
+    """Stop Ray from printing the log of a node that is lost. It has no option for that.
+
+    Nothing else is printed this way, since the logs of workers are not requested.
+    """
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+# Its address ------------------------------------------------------------------------------------
+
+# A program that ends well if a head answers at the address that is its argument.
+ASK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+
+
+def address_found_here() -> str:
+    """Return host:port of the cluster on this machine. Raises `ConnectionError` without one."""
+    return str(services.canonicalize_bootstrap_address_or_die("auto"))
+
+
+# The cluster ------------------------------------------------------------------------------------
+
+
+def draining_nodes() -> dict[str, int]:
+    """Nodes that are about to be taken away: id → deadline in milliseconds since 1970."""
+    return dict(state.get_draining_nodes())
+
+
+def raise_flag(key: str) -> None:
+    """Set a key in the table of the head, which every process of the cluster can read."""
+    internal_kv._internal_kv_put(key, b"yes")
+
+
+def is_raised(key: str) -> bool:
+    """Return whether a key is set. False while the head does not answer."""
+    try:
+        return internal_kv._internal_kv_get(key) is not None
+    except RpcError:  # Ray ends this process, or the head answers again later
+        return False
+
+
+# Workers that die -------------------------------------------------------------------------------
+
+
+class WorkerTooLargeError(RayActorError):  # type: ignore[misc]
+    """Ray's memory monitor ended a worker, because its node had no memory left."""
+
+
+class ActorManager(RayActorManager):  # type: ignore[misc]
+    """Tune's actor manager, patched.
+
+    Tune does not recognise the memory monitor's `OutOfMemoryError` as the failure of an actor, and
+    would abort the run.
+    """
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _as_actor_error(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, _as_actor_error(exception))
+
+
+def _as_actor_error(error: Exception) -> Exception:
+    is_memory = isinstance(error, OutOfMemoryError)
+    return WorkerTooLargeError(error_msg=str(error)) if is_memory else error
+
+
+tune_controller.RayActorManager = ActorManager
+
+
+def is_lost_node(error: RayActorError) -> bool:
+    """Return whether an actor died with its node. Ray says so in the message only."""
+    return bool(getattr(error, "preempted", False)) or NODE_DIED in str(error)
+
+
+def error_of(trial: Any) -> BaseException | None:
+    """The exception that Tune has just recorded for a trial.
+
+    Tune writes it on this machine first. `Trial.get_pickled_error` looks where it is copied later.
+    """
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error: BaseException = cloudpickle.loads(Path(path).read_bytes())
+    return error
+
+
+class Silence(TrialProgressCallback):  # type: ignore[misc]
+    """Takes the place of Tune's own lines, which it prints of stopped trials even if silent."""
+
+    def _print(self, msg: str) -> None:
+        """Print nothing."""
+
+    def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
+        """Print nothing."""
+
+
+# Workers that are idle --------------------------------------------------------------------------
+
+
+def keep_idle_workers(controller: Any, request: Any, change: int) -> None:
+    """Keep `change` more (or, if negative, fewer) idle workers with a request."""
+    cache = controller._actor_cache
+    if change > 0:
+        cache.increase_max(request, change)
+    else:
+        cache.decrease_max(request, -change)
+
+
+def trials_for_idle_workers(controller: Any) -> Iterator[Any]:
+    """Pending trials that an idle worker could take.
+
+    Trials whose own worker is starting are left out: Tune would throw that worker away, and with
+    trials shorter than the start of a worker it would never have more than one.
+    """
+    idle, actors = controller._actor_cache, controller._actor_manager
+    if not idle.num_cached_objects:
+        return
+    own = controller._trial_to_actor
+    for trial in controller.get_live_trials():
+        if trial.status == trial.PENDING and idle.has_cached_object(trial.placement_group_factory):
+            if trial in own and actors.is_actor_started(own[trial]):
+                continue
+            yield trial

@@ -1,0 +1,117 @@
+"""`Assignment`, which travels to a worker, and `Report`, which comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from orchestrator.execution.frontier import Attempt
+from orchestrator.execution.provenance import git_commit
+from orchestrator.plan.trial import Trial
+from orchestrator.states import Ending
+from orchestrator.store.store import Store
+from orchestrator.sweep.records import recipe_from, training_from
+from orchestrator.sweep.schema import Sweep
+from trainers.config import Recipe, Training, canonical, to_json
+from trainers.datasets.places import portable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One network to train, as JSON values, so that it can be sent to any worker."""
+
+    training: str
+    """Canonical JSON of the training."""
+    labels: dict[str, Any]
+    """Identity columns of the row."""
+    argument: str
+    """Name of the sweep on the command line, for the hint in an error message."""
+    request: dict[str, Any]
+    retries: int
+    raises: int = 0
+    parent_checkpoint: str | None
+    """SHA-256 of the checkpoint of the base."""
+    keep_checkpoint: bool
+    checkpoint_seconds: float
+    """Seconds between snapshots."""
+    store: str
+    git_commit: str | None
+    data_root: str | None = None
+    """Folder of the dataset; `~` and environment variables are expanded on the worker."""
+    schedule: tuple[dict[str, Any], int] | None = None
+    """Recipe that a study chose in place of the training's own, and the number of its trial."""
+
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        sweep: Sweep,
+        store: Store,
+        *,
+        parent_checkpoint: str | None,
+        attempt: Attempt | None = None,
+        schedule: tuple[Recipe, int] | None = None,
+    ) -> Assignment:
+        """Return the assignment of an attempt at a trial; by default of its first attempt."""
+        attempt = attempt or Attempt(trial.id, trial.request)
+        return cls(
+            training=canonical(trial.training),
+            labels=trial.labels(),
+            argument=trial.argument,
+            request=attempt.request.model_dump(),
+            retries=attempt.retries,
+            raises=attempt.raises,
+            parent_checkpoint=parent_checkpoint,
+            keep_checkpoint=trial.keep_checkpoint,
+            checkpoint_seconds=sweep.checkpoint_seconds,
+            store=store.root,
+            git_commit=git_commit(),
+            data_root=portable(sweep.dataset.root),
+            schedule=(to_json(schedule[0]), schedule[1]) if schedule else None,
+        )
+
+    def trained(self) -> Training:
+        """Return the training with the recipe that is used: the chosen one, if there is one."""
+        training = training_from(self.training)
+        if self.schedule is None:
+            assert training.schedule_from is None
+            return training
+        return replace(training, recipe=recipe_from(self.schedule[0]))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Report:
+    """End of an attempt at one assignment. The row in the store has the details."""
+
+    trial: str
+    ending: Ending
+    message: str = ""
+    checkpoint: str | None = None
+    """SHA-256 of the final weights."""
+    seconds: float = 0.0
+    top1: float | None = None
+    val_top1: float | None = None
+    damaged_base: tuple[str, str] | None = None
+    """Id of the base whose checkpoint could not be read, and the SHA-256 that it should have."""
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Report:
+        """Return the report of a trial whose row is written."""
+        return cls(
+            row["id"],
+            Ending(row["outcome"]),
+            row["error_message"] or "",
+            row["checkpoint"],
+            row["seconds_total"],
+            row["top1"],
+            row["val_top1"],
+        )

@@ -1,0 +1,131 @@
+"""Two steps of every treatment of a sweep, to see whether they can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import tempfile
+from typing import Any
+
+from orchestrator.errors import LayerwiseError
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.items import Item
+from orchestrator.execution.run import Run
+from orchestrator.plan.descriptions import as_mistakes
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.resolve import ResolvedSweep, resolve
+from orchestrator.plan.trial import Trial
+from orchestrator.states import Ending, State
+from orchestrator.store.store import Store
+from orchestrator.sweep.schema import FineTune, Grid, Sweep
+from trainers.config import Recipe
+
+STEPS = 2
+
+
+def try_treatments(resolved: ResolvedSweep) -> list[Trial]:
+    """Train every treatment and layer of one target of each division for two steps.
+
+    Returns the trained trials. Their store is thrown away. Raises `LayerwiseError` with the reasons
+    if one cannot be trained.
+    """
+    make_plan(resolved)  # checks the searches too: the shortened sweep has none
+    plan = make_plan(resolve(shorten(resolved.sweep, STEPS), resolved.source))
+    first: dict[tuple[object, ...], str] = {}
+    for trial in plan.members:
+        first.setdefault((trial.division, trial.training.treatment), trial.id)
+    chosen = plan.with_parents(first.values())
+    problems = _Problems()
+    with tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
+        store = Store(scratch)
+        run_inline(Run.open(plan, store, problems, only=chosen))
+        rows = store.table("trials", ["name", "frozen_proven"]).to_pylist()
+    problems.lines += [
+        f"{row['name']}: its frozen layers changed all the same; their modules may change their "
+        "buffers only while `self.training` is true"
+        for row in rows
+        if row["frozen_proven"] is False
+    ]
+    if problems.lines:
+        raise LayerwiseError("\n".join(problems.lines))
+    return [plan.trials[id] for id in chosen]
+
+
+def check_own_code(resolved: ResolvedSweep) -> list[str]:
+    """Call a user's functions a second time, and return a line on the first weights per network.
+
+    Raises `SweepError` for a function that gives other data or weights with equal seeds.
+    """
+    from trainers import repeats
+
+    sweep, source = resolved.sweep, resolved.source
+    if sweep.dataset.is_own:
+        with as_mistakes("dataset", sweep.dataset, source):
+            repeats.check_dataset(resolved.dataset, resolved.data.fingerprint)
+    lines = []
+    classes = max(len(half) for split in resolved.splits for half in split.halves.values())
+    channels, height, width = resolved.data.shape
+    recipes = [recipe for grid, _ in resolved.parts for recipe in grid.recipes]
+    crop = recipes[0].crop
+    shape = (channels, crop or height, crop or width)
+    for field, ref in (("network", resolved.network), ("target_network", resolved.target)):
+        component = getattr(sweep, field)
+        if component is None or not component.is_own:
+            continue
+        with as_mistakes(field, component, source):
+            is_drawn = repeats.check_network(ref, max(2, classes), shape)
+            filled = repeats.filled_layers(ref, max(2, classes), shape)
+        inits = sorted({i for r in recipes for i in (r.init, r.init_random) if i})
+        lines += [_first_weights(ref.name, init, is_drawn, filled) for init in inits]
+    return lines
+
+
+def _first_weights(name: str, init: str, is_drawn: bool, filled: list[int]) -> str:
+    """Return one line on the first weights of a user's network."""
+    start = f"first weights of {name} (init: {init}): "
+    if init != "network":
+        return f"{start}layerwise sets them, and replaces those that the function sets"
+    by_function = f"; layers {filled} by fill_parameters()" if filled else ""
+    drawn = "drawn anew for every seed and task" if is_drawn else "the same for every seed and task"
+    return f"{start}as the function returns them, {drawn}{by_function}"
+
+
+def shorten(sweep: Sweep, steps: int) -> Sweep:
+    """Return the sweep with `steps` steps per training and without its searches."""
+
+    def short(recipe: Recipe) -> Recipe:
+        return dataclasses.replace(recipe, steps=steps, epochs=None, evaluate_every=steps)
+
+    def shortened(grid: Grid) -> dict[str, Any]:
+        fine_tune = short(grid.fine_tune.recipe) if grid.fine_tune.recipe else None
+        return {"recipe": short(grid.recipe), "fine_tune": FineTune(recipe=fine_tune)}
+
+    grids = {name: grid.model_copy(update=shortened(grid)) for name, grid in sweep.grids.items()}
+    return sweep.model_copy(update={**shortened(sweep), "grids": grids})
+
+
+class _Problems:
+    """The `Progress` that keeps a line for each trial that failed or was lost."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def started(self, item: Item) -> None: ...
+
+    def ended(
+        self,
+        item: Item,
+        ending: Ending,
+        message: str,
+        accuracy: float | None = None,  # noqa: ARG002
+    ) -> None:
+        if ending is Ending.FAILED:  # `debug` knows the names of these trials, not their ids
+            reason, how, command = message.partition("; run it alone with: ")
+            command = command.replace(item.id[:8], shlex.quote(item.name))
+            self.lines.append(f"{item.name}: {reason}{how}{command}")
+
+    def given_up(self, item: Item, state: State, reason: str) -> None:
+        if state is State.LOST:
+            self.lines.append(f"{item.name}: {reason}")
+
+    def again(self, item: Item) -> None: ...

@@ -1,0 +1,113 @@
+"""Work items, which the frontier hands out and workers carry out. One class per kind.
+
+A trial is one kind. A trial of a study, which trains several networks, is another
+(`study_run.py`). Nothing above this module asks which kind an item is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.frontier import Attempt, Node
+from orchestrator.execution.rows import driver_row
+from orchestrator.plan.trial import Trial
+from orchestrator.states import Ending, State
+from orchestrator.store.store import Store
+from orchestrator.sweep.schema import Sweep
+from trainers.config import Recipe
+
+
+class Item(Protocol):
+    """A unit of work with its place in the graph."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        """Name that progress shows."""
+
+    @property
+    def node(self) -> Node:
+        """Parents, cost in FLOPs and request."""
+
+    @property
+    def is_shown(self) -> bool:
+        """True if progress counts it."""
+
+    def begin(self, attempt: Attempt) -> list[Assignment]:
+        """Return what a worker must train now, in order. Empty if there is nothing left to do."""
+
+    def tell(self, report: Report) -> bool:
+        """Take note of the report on one assignment. True if the attempt must stop after it."""
+
+    def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:
+        """Return how an attempt ended and why, from its reports by trial id.
+
+        A report under the item's own id describes the worker, for example its death.
+        """
+
+    def give_up(self, state: State, reason: str) -> None:
+        """Record that the item was lost or skipped."""
+
+
+@dataclass
+class Bench:
+    """Sweep, store and checkpoints, which the items of one run share."""
+
+    sweep: Sweep
+    store: Store
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the checkpoint of each base that is complete, by trial id."""
+
+    def assign(
+        self, trial: Trial, attempt: Attempt, schedule: tuple[Recipe, int] | None = None
+    ) -> Assignment:
+        """Return the assignment of a trial whose parent is complete."""
+        return Assignment.of(
+            trial,
+            self.sweep,
+            self.store,
+            parent_checkpoint=self.checkpoints[trial.parent] if trial.parent else None,
+            attempt=attempt,
+            schedule=schedule,
+        )
+
+
+@dataclass
+class TrialItem:
+    """A trial of the plan: one network, trained once."""
+
+    trial: Trial
+    node: Node
+    bench: Bench
+    schedule: Callable[[], tuple[Recipe, int]] | None = None
+    """Returns the recipe that a search chose, where the trial waits for one."""
+    is_shown: bool = True
+
+    @property
+    def id(self) -> str:
+        return self.trial.id
+
+    @property
+    def name(self) -> str:
+        return self.trial.name
+
+    def begin(self, attempt: Attempt) -> list[Assignment]:
+        schedule = self.schedule() if self.schedule else None
+        return [self.bench.assign(self.trial, attempt, schedule)]
+
+    def tell(self, report: Report) -> bool:  # noqa: ARG002
+        return False
+
+    def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:
+        report = reports[self.id]
+        if report.ending is Ending.COMPLETE and report.checkpoint:
+            self.bench.checkpoints[self.id] = report.checkpoint
+        return report.ending, report.message
+
+    def give_up(self, state: State, reason: str) -> None:
+        self.bench.store.write_row(driver_row(self.trial, state, reason))

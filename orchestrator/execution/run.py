@@ -1,0 +1,262 @@
+"""`Run`: a sweep being carried out. It joins the frontier to the store, whoever trains.
+
+`cluster/` (Ray Tune) and `inline.py` (this process) take work from it and report how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from orchestrator.errors import StoreError
+from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
+from orchestrator.execution.items import Bench, Item, TrialItem
+from orchestrator.execution.progress import Progress
+from orchestrator.execution.study_run import StudyRun, open_searches
+from orchestrator.execution.succession import leaving
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.trial import Trial
+from orchestrator.states import OUTCOMES, Ending, State
+from orchestrator.store.store import Store
+from orchestrator.sweep.schema import Resources
+from trainers.checkpoint import CheckpointError
+
+
+class Run:
+    """The work items of a sweep that the store lacks, handed out until all of them have ended."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        trials: Mapping[str, Trial],
+        items: Mapping[str, Item],
+        frontier: Frontier,
+        bench: Bench,
+        progress: Progress,
+    ):
+        """Join the parts of a run. Writes nothing; `Run.open` makes a run from a plan."""
+        self.plan, self.trials, self.items = plan, trials, items
+        self.frontier, self.bench, self.progress = frontier, bench, progress
+        self.store = bench.store
+        self.already = self.tally()["complete"]
+        self.store_failure = ""
+        """Reason why the store cannot be used. The run then hands out nothing more."""
+        self.left = 0  # recorded trials of earlier code or data, which leave the sweep
+
+    @classmethod
+    def open(
+        cls,
+        plan: Plan,
+        store: Store,
+        progress: Progress,
+        *,
+        only: Iterable[str] | None = None,
+        retry_failed: bool = False,
+        search: bool = False,
+        replace: bool = False,
+    ) -> Run:
+        """Subtract what the store holds from the plan, and record the sweep in the store.
+
+        `only` are ids of trials; their parents come along. Searches that these trials wait for are
+        carried out too, and with `search` all searches of the plan. Rows are written for trials
+        that are skipped because a parent failed in an earlier run. Raises `LayerwiseError`, before
+        anything is written, if the store has a sweep of this name with other settings and `replace`
+        is false.
+        """
+        left = 0 if replace else leaving(plan, store)
+        store.make()
+        bench, wanted = Bench(plan.sweep, store), plan.wanted(only)
+        spoilt = store.check(plan.trials, curves=True)
+        outcomes = {id: x for id, x in store.outcomes().items() if id not in spoilt}
+        incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
+        searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
+        search_bases = {base.id for one in searches for base in one.bases}
+        trials = {id: t for id, t in plan.trials.items() if id in wanted | search_bases}
+        complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
+        failed = {} if retry_failed else _failures(store, trials, outcomes)
+        unsettled = trials.keys() - complete - failed.keys()
+        bases = search_bases | {parent for id in unsettled if (parent := trials[id].parent)}
+        bench.checkpoints = _checkpoints(store, bases & complete)
+        complete -= bases - bench.checkpoints.keys()  # those are trained again
+        for one in searches:
+            complete |= one.complete()
+            failed |= one.failed()
+        items = _items(plan, trials, searches, bench)
+        frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
+        store.damage.set_aside()
+        run = cls(plan, trials, items, frontier, bench, progress)
+        run.left = left
+        run._record_sweep()
+        recorded = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
+        run._give_up([g for g in frontier.take_given_up() if g.item not in recorded])
+        run._tidy()
+        return run
+
+    # For whoever trains -------------------------------------------------------------------------
+
+    def take(self) -> tuple[Attempt, list[Assignment]] | None:
+        """Return the next attempt with its assignments, or None until another attempt ends.
+
+        None as well once the store has failed.
+        """
+        while not self.store_failure and (attempt := self.frontier.take()) is not None:
+            with self._noting_failures():
+                if assignments := self.items[attempt.item].begin(attempt):
+                    return attempt, assignments
+            self.started(attempt)
+            self.end(attempt, {})
+        return None
+
+    def started(self, attempt: Attempt) -> None:
+        """Take note that a worker has begun. The attempt may have waited for resources."""
+        item = self.items[attempt.item]
+        if item.is_shown:
+            self.progress.started(item)
+
+    def tell(self, attempt: Attempt, report: Report) -> bool:
+        """Take note of the report on one assignment. True if the attempt must stop after it."""
+        return self.items[attempt.item].tell(report)
+
+    def end(
+        self,
+        attempt: Attempt,
+        reports: Mapping[str, Report],
+        can_be_met: Callable[[Resources], bool] = lambda _: True,
+    ) -> None:
+        """Record how an attempt ended, and write the rows of what is given up because of it.
+
+        `can_be_met` tells whether some node could hold a raised request.
+        """
+        for report in reports.values():
+            if report.damaged_base:
+                self._train_again(*report.damaged_base)
+        item = self.items[attempt.item]
+        ending, message = Ending.STORE_FAILED, self.store_failure
+        with self._noting_failures():
+            if reports or not self.store_failure:
+                ending, message = item.end(reports)
+        if ending is Ending.STORE_FAILED:
+            self.store_failure = self.store_failure or message
+        if item.is_shown:
+            accuracy = reports[item.id].top1 if item.id in reports else None
+            self.progress.ended(item, ending, message, accuracy)
+        given_up = self.frontier.finish(attempt, ending, message, can_be_met)
+        with self._noting_failures():
+            self._give_up(given_up)
+            self._tidy()
+
+    @contextlib.contextmanager
+    def _noting_failures(self) -> Iterator[None]:
+        """Let a failure of the store end the run in good order, not with an exception."""
+        try:
+            yield
+        except StoreError as error:
+            self.store_failure = self.store_failure or str(error)
+
+    @property
+    def done(self) -> bool:
+        """True if every item has ended."""
+        return self.frontier.done
+
+    def open_items(self) -> list[Item]:
+        """Items that progress counts and that have not ended."""
+        return [
+            item
+            for id, item in self.items.items()
+            if item.is_shown and self.frontier.state[id] not in OUTCOMES
+        ]
+
+    def ended_items(self) -> Counter[State]:
+        """Number of items that progress counts and that have ended, in each outcome."""
+        shown = (id for id, item in self.items.items() if item.is_shown)
+        return Counter(state for id in shown if (state := self.frontier.state[id]) in OUTCOMES)
+
+    def tally(self) -> dict[str, int]:
+        """Number of trials in each outcome, and of those `missing`: not ended yet."""
+        states = Counter(self.frontier.state[id] for id in self.trials)
+        counts = {outcome.value: states[outcome] for outcome in OUTCOMES}
+        return counts | {State.MISSING.value: len(self.trials) - sum(counts.values())}
+
+    # Writing to the store -----------------------------------------------------------------------
+
+    def _record_sweep(self) -> None:
+        """Write which trials the sweep consists of, its text, its reference and its searches."""
+        names = ("id", "series", "role", "trials")
+        searches = [{name: getattr(study, name) for name in names} for study in self.plan.studies]
+        facts: dict[str, str] = {"reference": self.plan.sweep.reference or ""}
+        facts["forms"] = json.dumps(self.plan.source.forms)
+        facts |= {"studies": json.dumps(searches)} if searches else {}
+        members = [trial.labels() for trial in self.plan.members]
+        self.store.write_sweep(self.plan.sweep.name, members, self.plan.source.record(), **facts)
+
+    def _train_again(self, base: str, checkpoint: str) -> None:
+        """Train a base whose checkpoint is gone or damaged, unless that has already begun."""
+        is_newest = self.bench.checkpoints[base] == checkpoint
+        if is_newest and self.frontier.state[base] is State.COMPLETE:
+            self.frontier.redo(base)
+            self.progress.again(self.items[base])
+
+    def _give_up(self, given_up: list[GivenUp]) -> None:
+        for given in given_up:
+            item = self.items[given.item]
+            item.give_up(given.state, given.reason)
+            if item.is_shown:
+                self.progress.given_up(item, given.state, given.reason)
+
+    def _tidy(self) -> None:
+        """At the end of the run, drop the files that only it needed.
+
+        Snapshots of complete trials may appear late, from a worker that was taken for dead.
+        """
+        if not self.done:
+            return
+        for id in self.trials.keys() & set(self.store.names("progress")):
+            if self.frontier.state[id] is State.COMPLETE:
+                self.store.drop_progress(id)
+        if self.plan.sweep.keep == "none":
+            for id in self.trials:
+                self.store.drop_checkpoints(id)
+
+
+def _failures(store: Store, trials: Collection[str], outcomes: Mapping[str, str]) -> dict[str, str]:
+    """Reasons of the trials that failed in an earlier run, by id."""
+    ids = [id for id in trials if outcomes.get(id) == State.FAILED]
+    return {row["id"]: row["error_message"] for row in store.rows(ids, State.FAILED)}
+
+
+def _checkpoints(store: Store, bases: Collection[str]) -> dict[str, str]:
+    """SHA-256 of the checkpoints of complete bases, without those that are gone or damaged."""
+    checkpoints: dict[str, str] = {}
+    for row in store.rows(sorted(bases)):
+        try:
+            store.get_checkpoint(row["id"], row["checkpoint"])
+        except CheckpointError:
+            continue
+        checkpoints[row["id"]] = row["checkpoint"]
+    return checkpoints
+
+
+def _items(
+    plan: Plan, trials: Mapping[str, Trial], searches: Collection[StudyRun], bench: Bench
+) -> dict[str, Item]:
+    """The items of a run by id, parents first: bases of searches, searches, trials."""
+    by_study = {one.study.id: one for one in searches}
+
+    def of_trial(trial: Trial) -> TrialItem:
+        study = by_study.get(trial.training.schedule_from or "")
+        parents = [trial.parent] if trial.parent else []
+        parents += [study.study.id] if study else []
+        return TrialItem(
+            trial,
+            Node(tuple(parents), plan.flops(trial), trial.request),
+            bench,
+            schedule=study.schedule_of(trial) if study else None,
+        )
+
+    items: dict[str, Item] = {b.id: of_trial(trials[b.id]) for s in searches for b in s.bases}
+    for one in searches:
+        items |= one.items()
+    return items | {id: of_trial(trial) for id, trial in trials.items() if id not in items}

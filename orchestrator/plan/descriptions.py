@@ -1,0 +1,147 @@
+"""Descriptions of the dataset and the networks that a sweep names.
+
+Errors of a dataset or a network become mistakes of the sweep, with file, line and key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bdb import BdbQuit
+from collections.abc import Iterable, Iterator
+
+from orchestrator.errors import SweepError
+from orchestrator.sweep.components import Component
+from orchestrator.sweep.schema import Sweep
+from orchestrator.sweep.source import Path as KeyPath
+from orchestrator.sweep.source import Source
+from trainers.config import (
+    TORCHVISION,
+    Adaptation,
+    ConfigError,
+    DatasetInfo,
+    DatasetRef,
+    NetworkInfo,
+    NetworkRef,
+)
+from trainers.frames import raised
+from trainers.spelling import hint
+
+Shape = tuple[int, int, int]  # of an image: channels, height, width
+
+
+def check_names(sweep: Sweep, source: Source) -> None:
+    """Raise `SweepError` for an unknown dataset or network."""
+    from trainers import datasets, networks
+
+    for field, registry in (
+        ("dataset", datasets.DATASETS),
+        ("network", networks.NETWORKS),
+        ("target_network", networks.NETWORKS),
+    ):
+        component: Component | None = getattr(sweep, field)
+        if component is None or component.name in registry or component.is_own:
+            continue
+        if field == "dataset" or not component.name.startswith(TORCHVISION):
+            near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
+            message = f"unknown {field.replace('_', ' ')} {component.name!r}{near}"
+            raise SweepError([source.mistake(source.nearest((field, "name")), message)])
+
+
+def describe_dataset(sweep: Sweep, source: Source) -> tuple[DatasetRef, DatasetInfo]:
+    """Return the dataset, downloaded if the sweep says so. Raises `SweepError`."""
+    from trainers import datasets
+
+    name, root = sweep.dataset.name, sweep.dataset.root
+    with as_mistakes("dataset", sweep.dataset, source):
+        if sweep.dataset.download:
+            datasets.fetch(name, root)
+        data = datasets.describe(name, sweep.dataset.frozen_options, root)
+        options = datasets.options_of(name, sweep.dataset.frozen_options)
+    return DatasetRef(name=name, options=options, fingerprint=data.fingerprint), data
+
+
+def describe_network(
+    field: str, sweep: Sweep, n_classes: int, shapes: dict[Shape, KeyPath], source: Source
+) -> tuple[NetworkRef, NetworkInfo]:
+    """Return the network of a field and its layers. Raises `SweepError`.
+
+    Its weights must have the same shapes for all `shapes` of images.
+    """
+    from trainers import networks
+
+    component: Component = getattr(sweep, field)
+    batch = min(recipe.batch for grid in sweep.parts.values() for recipe in grid.recipes)
+    with as_mistakes(field, component, source):
+        options = networks.options_of(component.name, component.frozen_options)
+        network = NetworkRef(
+            name=component.name,
+            options=options,
+            fingerprint=networks.fingerprint(component.name, options),
+        )
+        layers, *others = (networks.describe(network, n_classes, shape, batch) for shape in shapes)
+    for path, other in zip(list(shapes.values())[1:], others, strict=True):
+        if other.parameters != layers.parameters:
+            message = (
+                "the network's weights depend on the image size, and this crop gives another "
+                "size: use one crop for all recipes"
+            )
+            raise SweepError([source.mistake(path, message)])
+    return network, layers
+
+
+def declared_adaptation(
+    sweep: Sweep,
+    network: NetworkRef,
+    target: NetworkRef,
+    n_classes: int,
+    shape: Shape,
+    source: Source,
+) -> Adaptation:
+    """Return the declared differences of the targets' network from that of the sources.
+
+    Raises `SweepError` if a layer that is copied differs otherwise.
+    """
+    from trainers.adaptation import check_adaptation
+    from trainers.networks import tensor_shapes
+
+    component = sweep.target_network
+    assert component is not None
+    with as_mistakes("target_network", component, source):
+        adapt = Adaptation.of(component.replaced, component.widened)
+        base_shapes = tensor_shapes(network, n_classes, shape)
+        target_shapes = tensor_shapes(target, n_classes, shape)
+        shared = _layer_names(base_shapes) & _layer_names(target_shapes)
+        n = max(max(grid.layers, default=len(shared) - 1) for grid in sweep.parts.values())
+        check_adaptation(adapt, base_shapes, target_shapes, n)
+    return adapt
+
+
+def _layer_names(tensors: Iterable[str]) -> set[str]:
+    """`layer3` for the tensor `layer3.conv.weight`."""
+    return {tensor.partition(".")[0] for tensor in tensors}
+
+
+@contextlib.contextmanager
+def as_mistakes(field: str, component: Component, source: Source) -> Iterator[None]:
+    """Turn errors of a dataset or a network into mistakes of the sweep.
+
+    A user's own code may raise anything; the mistake then names file and line of that code.
+    """
+    from trainers.datasets import DataError
+    from trainers.networks import NetworkError
+
+    def mistake(message: str, *key: str) -> SweepError:
+        return SweepError([source.mistake(source.nearest((field, *key)), message)])
+
+    try:
+        yield
+    except ConfigError as error:
+        raise mistake(str(error), error.field) from error
+    except (DataError, NetworkError) as error:
+        raise mistake(str(error)) from error
+    except BdbQuit:  # the user left the debugger that `breakpoint()` opened
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if not component.is_own:
+            raise
+        raise mistake(f"{component.name} raised {raised(error, [component.name])}") from error

@@ -1,0 +1,95 @@
+"""`Plan`: the trials of a sweep and their parents. No disk, no clock, no Ray."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.plan.conditions import with_conditions
+from orchestrator.plan.grid import trials_of
+from orchestrator.plan.resolve import ResolvedSweep
+from orchestrator.plan.searches import with_searches
+from orchestrator.plan.study import Study
+from orchestrator.plan.trial import Trial
+from orchestrator.sweep.schema import Grid, Sweep
+from orchestrator.sweep.source import Source
+from trainers.config import DatasetInfo, NetworkInfo, NetworkRef, training_macs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a sweep, parents before children."""
+
+    sweep: Sweep
+    members: tuple[Trial, ...]
+    """Cells of the grids, in canonical order. Two of them may be the same training."""
+    networks: Mapping[NetworkRef, NetworkInfo]
+    source: Source
+    data: DatasetInfo
+    studies: tuple[Study, ...] = ()
+    """Searches that a grid asks for."""
+    extra: tuple[Trial, ...] = ()
+    """Trials that serve a search and are not reported."""
+
+    @functools.cached_property
+    def trials(self) -> dict[str, Trial]:
+        """The trials by id. Cells that are the same training are one trial."""
+        trials: dict[str, Trial] = {}
+        for trial in (*self.members, *self.extra):
+            trials.setdefault(trial.id, trial)
+        return trials
+
+    def wanted(self, only: Iterable[str] | None = None) -> set[str]:
+        """Return `only` with parents. Default: all trials except the bases of searches."""
+        if only is None:
+            for_searches = {base.id for study in self.studies for base in study.bases}
+            only = self.trials.keys() - for_searches
+        return self.with_parents(only)
+
+    def with_parents(self, ids: Iterable[str]) -> set[str]:
+        """Return these ids and those of the bases that they copy layers of."""
+        wanted = set(ids)
+        return wanted | {p for id in wanted if (p := self.trials[id].parent) is not None}
+
+    def layers(self, trial: Trial) -> NetworkInfo:
+        """Return the layers of a trial's network."""
+        return self.networks[trial.training.network]
+
+    def flops(self, trial: Trial) -> float:
+        """Return the floating-point operations of a training, two per multiply-add.
+
+        Frozen layers cost no backward pass.
+        """
+        macs = training_macs(self.layers(trial).macs, trial.training.treatment.frozen_layers)
+        return 2.0 * macs * trial.images
+
+
+def make_plan(resolved: ResolvedSweep) -> Plan:
+    """Return the plan of a sweep. A cell that two grids share is one member.
+
+    Raises `SweepError` for a search that does not fit its grid.
+    """
+    cells: dict[tuple[object, ...], Trial] = {}
+    studies: dict[str, Study] = {}
+    extra: dict[str, Trial] = {}
+    grids: list[tuple[Grid, list[Trial]]] = []
+    for grid, splits in resolved.parts:
+        trials = trials_of(resolved, grid, splits)
+        if grid.fine_tune.search is not None:
+            searched = with_searches(resolved, grid, grid.fine_tune.search, trials)
+            trials = searched.trials
+            studies |= {study.id: study for study in searched.studies}
+            extra |= {trial.id: trial for trial in searched.extra}
+        grids.append((grid, trials))
+    for trial in with_conditions(grids):
+        cells.setdefault(tuple(trial.labels().values()), trial)
+    return Plan(
+        sweep=resolved.sweep,
+        members=tuple(cells.values()),
+        networks=resolved.networks,
+        source=resolved.source,
+        data=resolved.data,
+        studies=tuple(studies.values()),
+        extra=tuple(extra.values()),
+    )

@@ -1,0 +1,163 @@
+"""`ResolvedSweep`: a sweep with its data, networks and splits, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.errors import SweepError
+from orchestrator.plan.descriptions import (
+    Shape,
+    as_mistakes,
+    check_names,
+    declared_adaptation,
+    describe_dataset,
+    describe_network,
+)
+from orchestrator.plan.splits import SplitError, checked_splits, halves_of
+from orchestrator.sweep.inheritance import in_grid
+from orchestrator.sweep.schema import Grid, Sweep
+from orchestrator.sweep.source import Path as KeyPath
+from orchestrator.sweep.source import Source
+from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef
+from trainers.splits import Split
+
+
+@dataclass(frozen=True)
+class ResolvedSweep:
+    """A sweep with all that planning must know of its data, its networks and its splits."""
+
+    sweep: Sweep
+    source: Source
+    dataset: DatasetRef
+    data: DatasetInfo
+    network: NetworkRef
+    """Network of the sources."""
+    target: NetworkRef
+    """Network of the targets; the same, unless the sweep has a `target_network`."""
+    adapt: Adaptation
+    """Declared differences of the two networks."""
+    networks: dict[NetworkRef, NetworkInfo]
+    parts: tuple[tuple[Grid, tuple[Split, ...]], ...]
+    """The grids with their splits."""
+
+    @property
+    def layers(self) -> NetworkInfo:
+        """Layers of the targets' network."""
+        return self.networks[self.target]
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits of all grids, each once."""
+        return tuple(dict.fromkeys(split for _, splits in self.parts for split in splits))
+
+
+def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
+    """Describe the dataset and the networks of a sweep, and check the sweep against them.
+
+    Raises `SweepError` for an unknown name, a wrong option, and for classes, layers, batch sizes or
+    crops that do not fit. Downloads the dataset if the sweep says so.
+    """
+    check_names(sweep, source)
+    dataset, data = describe_dataset(sweep, source)
+    parts = tuple(
+        (grid, _splits(name, grid, dataset, data, source)) for name, grid in sweep.parts.items()
+    )
+    splits = [split for _, splits in parts for split in splits]
+    _check_distinct(splits, source)
+    shapes = _image_shapes(sweep, data, source)
+    n_classes = max(map(_n_outputs, splits))
+    network, layers = describe_network("network", sweep, n_classes, shapes, source)
+    target, adapt, networks = network, Adaptation(), {network: layers}
+    if sweep.target_network is not None:
+        target, layers = describe_network("target_network", sweep, n_classes, shapes, source)
+        networks[target] = layers
+        adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
+    _check_layers(sweep, layers, source)
+    return ResolvedSweep(sweep, source, dataset, data, network, target, adapt, networks, parts)
+
+
+def find_data(sweep: Sweep, dataset: DatasetRef, source: Source) -> None:
+    """Load the images on this machine, as each worker will. Raises `SweepError`.
+
+    `resolve` needs no images of a known dataset. Without this check every trial would fail.
+    """
+    from trainers import datasets
+
+    with as_mistakes("dataset", sweep.dataset, source):
+        datasets.load(dataset, sweep.dataset.root)
+
+
+def _splits(
+    name: str, grid: Grid, dataset: DatasetRef, data: DatasetInfo, source: Source
+) -> tuple[Split, ...]:
+    try:
+        return checked_splits(grid, dataset, data)
+    except SplitError as error:
+        raise SweepError([source.mistake(in_grid(name, error.path, source), str(error))]) from error
+
+
+def _check_distinct(splits: list[Split], source: Source) -> None:
+    """Raise `SweepError` for one division under two names, or two divisions under one name.
+
+    Intervals would count the first division twice, and would mix the two of the second case.
+    """
+    names: dict[frozenset[tuple[int, ...]], str] = {}
+    by_name: dict[str, Split] = {}
+    for split in splits:
+        name = names.setdefault(halves_of(split), split.name)
+        if name != split.name:
+            message = (
+                f"{name} and {split.name} are the same halves: intervals would count them twice"
+            )
+            raise SweepError([source.mistake(("splits",), message)])
+        if (other := by_name.setdefault(split.name, split)) != split:
+            message = f"two grids call different halves {split.name}"
+            if halves_of(other) == halves_of(split):
+                message = f"{split.name} is drawn in one grid and not in another"
+            raise SweepError([source.mistake(("grids",), message)])
+
+
+def _n_outputs(split: Split) -> int:
+    """Classes of the larger half. A single class is trained against the rest: two outputs."""
+    return max(2, *map(len, split.halves.values()))
+
+
+def _image_shapes(sweep: Sweep, data: DatasetInfo, source: Source) -> dict[Shape, KeyPath]:
+    """The shapes of the images that networks see, each with the key that first asks for it."""
+    channels, height, width = data.shape
+    shapes: dict[Shape, KeyPath] = {}
+    for name, grid in sweep.parts.items():
+        for key, recipe in (
+            (("recipe",), grid.recipe),
+            (("fine_tune", "recipe"), grid.fine_tune.recipe),
+        ):
+            if recipe is None:
+                continue
+            path = in_grid(name, (*key, "crop"), source)
+            crop = recipe.crop
+            if crop is not None and crop > min(height, width):
+                message = f"expected at most {min(height, width)}: the images are {width}×{height}"
+                raise SweepError([source.mistake(path, message)])
+            shapes.setdefault((channels, crop, crop) if crop else data.shape, path)
+    return shapes
+
+
+def _check_layers(sweep: Sweep, layers: NetworkInfo, source: Source) -> None:
+    """Raise `SweepError` for layers that the network does not have or that cannot be copied."""
+    if layers.depth < 2:
+        message = f"expected at least two layers, found {layers.depth}"
+        path = source.nearest(("network",))
+        raise SweepError([source.mistake(path, f"network {sweep.network.name}: {message}")])
+    depth = layers.depth
+    problems = [
+        (
+            source.nearest(in_grid(name, ("layers", index), source)),
+            f"layer {n} is out of range: the network has layers 1..{depth}, "
+            f"of which 1..{depth - 1} can be copied",
+        )
+        for name, grid in sweep.parts.items()
+        for index, n in enumerate(grid.layers)
+        if not 1 <= n < depth
+    ]
+    if problems:
+        raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])

@@ -1,0 +1,130 @@
+"""Progress of a sweep that others run, seen through its store from any machine."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from orchestrator.report.wording import duration, per_minute
+from orchestrator.states import State
+from orchestrator.store.leases import Lease, leases
+from orchestrator.store.store import Store
+
+EVERY = 5.0  # seconds between looks; a look is six listings, a file per run, and a search's listing
+PATIENCE = 3  # looks without a sign of a run after which there is none
+CHANGES = 20  # newest changes of a count that its rate is reckoned from
+
+
+class Follower:
+    """Counts of a sweep's trials in a store, and the run that trains them."""
+
+    def __init__(self, store: Store, sweep: str, clock: Callable[[], float] = time.monotonic):
+        """Raises `StoreError` if the store does not know the sweep: its run writes it first."""
+        self.store, self.sweep, self.clock = store, sweep, clock
+        self.ids = set(store.members(sweep)["id"].to_pylist())
+        self.studies = {
+            study["series"]: study["trials"] for study in store.sweep_record(sweep).studies
+        }
+        self.changes: deque[tuple[float, int]] = deque(maxlen=CHANGES)
+        self.runs: list[Lease] = []
+        self.idle = 0
+        self.look()
+
+    def look(self) -> None:
+        """Read the store again. This lists names and opens no file."""
+        outcomes = self.store.outcomes()
+        ended = {id: outcomes[id] for id in self.ids & outcomes.keys()}
+        self.counts = Counter(ended.values())
+        self.under_way = len(self.ids.intersection(self.store.names("progress")) - ended.keys())
+        self.searched = self._searched() if self.studies else 0
+        complete = self.counts[State.COMPLETE]
+        if not self.changes or self.changes[-1][1] != complete:
+            self.changes.append((self.clock(), complete))
+        seen, self.runs = self.runs, leases(self.store, self.sweep)
+        # A run writes what it did, then goes: after a sign of it, one look without is enough.
+        self.idle = 0 if self.runs else PATIENCE if seen else self.idle + 1
+
+    def _searched(self) -> int:
+        """Count the sweep's study trials that ended; a larger search may add more to a series."""
+        files = self.store.study_files()
+        return sum(file.number < self.studies.get(file.series, 0) for file in files)
+
+    @property
+    def done(self) -> bool:
+        return self.counts.total() == len(self.ids)
+
+    def line(self) -> str:
+        """Return `12/24 complete · 1 failed · 2 running · 0:40 left · 3 per minute`."""
+        parts = [f"{self.counts[State.COMPLETE]}/{len(self.ids)} complete"]
+        parts += [
+            f"{n} {state}" for state, n in sorted(self.counts.items()) if state != State.COMPLETE
+        ]
+        if self.studies:
+            parts.append(f"search {self.searched}/{sum(self.studies.values())}")
+        if self.runs:
+            parts.append(f"{sum(run.running for run in self.runs)} running")
+        elif self.under_way:
+            parts.append(f"{self.under_way} with snapshots")
+        left = [
+            run.seconds_left - max(0.0, time.time() - run.written)
+            for run in self.runs
+            if run.seconds_left is not None
+        ]
+        if left:
+            parts.append(f"{duration(max(0.0, *left))} left")
+        return " · ".join([*parts, *self._rate()])
+
+    def _rate(self) -> list[str]:
+        """Return the rate between the first and the last change that were seen, if there are two.
+
+        The count may have stood for long when following began: the first one seen is left out.
+        """
+        seen = list(self.changes)[1 if len(self.changes) < CHANGES else 0 :]
+        if len(seen) < 2:
+            return []
+        (begun, first), (ended, last) = seen[0], seen[-1]
+        return [per_minute(last - first, ended - begun)]
+
+    @property
+    def is_over(self) -> bool:
+        """True if every trial has ended, or no run is writing."""
+        return self.done or self.idle >= PATIENCE
+
+    def conclusion(self) -> str | None:
+        """Return a line that says why following ends before all trials have ended."""
+        if self.done:
+            return None
+        missing = len(self.ids) - self.counts.total()
+        return (
+            f"no run is writing; missing: {missing} of {len(self.ids)}; `layerwise run` trains them"
+        )
+
+
+def follow(
+    follower: Follower, console: Console, sleep: Callable[[float], object] = time.sleep
+) -> None:
+    """Show a sweep's progress until its run ends: live, or one line per change.
+
+    If no run is writing, say so and return.
+    """
+    last: tuple[Counter[str], int] | None = None
+    shown = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
+    with shown as live:
+        while True:
+            if live is not None:
+                live.update(Text(follower.line()), refresh=True)
+            elif (now := (follower.counts, follower.searched)) != last:
+                console.print(follower.line(), soft_wrap=True)
+                last = now
+            if follower.is_over:
+                break
+            sleep(EVERY)
+            follower.look()
+    if text := follower.conclusion():
+        console.print(text, soft_wrap=True)

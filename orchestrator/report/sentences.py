@@ -1,0 +1,166 @@
+"""The statistics of one group of a sweep in sentences. Pure.
+
+Every number comes from the tables, and a sentence whose numbers are missing is left out. A transfer
+gain is never stated without longer training beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.report.wording import bounds, count, percent, points, steps
+from orchestrator.stats.measurements import METRICS
+
+Rows = Sequence[Mapping[str, Any]]
+ByEffect = dict[str, dict[int, Mapping[str, Any]]]  # effect → n → row
+
+
+def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
+    """Return sentences on frozen transfer, fine-tuning and speed.
+
+    `effects` are rows with `at_chance` included, all of one group.
+    """
+    by_effect: ByEffect = {}
+    for row in effects:
+        by_effect.setdefault(row["effect"], {})[row["n"]] = row
+    metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
+    sentences = [
+        _bases(levels, metric),
+        _frozen(by_effect, metric.removeprefix("test ")),
+        _drop(by_effect),
+        _fine_tuned(by_effect),
+        _over_longer(by_effect),
+        _speed(speeds),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _bases(levels: Rows, metric: str) -> str:
+    base = next((row for row in levels if row["arm"] == "base"), None)
+    if base is None:
+        return ""
+    networks = count(base["n_networks"], "network")
+    splits = count(base["n_splits"], "split")
+    return (
+        f"Trained from scratch, the bases reach {percent(base['value'])} % {metric} "
+        f"({networks}, {splits})."
+    )
+
+
+def _frozen(by_effect: ByEffect, metric: str) -> str:
+    transfer = by_effect.get("transfer")
+    if not transfer:
+        return ""
+    first, last = min(transfer), max(transfer)
+    text = (
+        f"With the first n layers copied from the other half and frozen (AnB), {metric} changes by "
+        f"{points(transfer[first]['estimate'])} points{bounds(transfer[first])} at n = {first}"
+    )
+    if last > first:
+        text += (
+            f" and by {points(transfer[last]['estimate'])}{bounds(transfer[last])} at n = {last}"
+        )
+    if all(row["low"] is None for row in transfer.values()):
+        return text + "."
+    below = [n for n, row in transfer.items() if (row["high_simultaneous"] or 0) < 0]
+    return f"{text}. The simultaneous interval lies below zero at {_where(below)}."
+
+
+def _drop(by_effect: ByEffect) -> str:
+    co_adaptation, specificity = (
+        by_effect.get("co_adaptation", {}),
+        by_effect.get("specificity", {}),
+    )
+    if not (shared := co_adaptation.keys() & specificity.keys()):
+        return ""
+    n = max(shared)
+    own, other = co_adaptation[n], specificity[n]
+    text = (
+        f"At n = {n}, broken co-adaptation (base − BnB) accounts for {points(own['estimate'])} "
+        f"points{bounds(own)} of the loss, and specificity to the other half's classes (BnB − AnB) "
+        f"for {points(other['estimate'])}{bounds(other)}"
+    )
+    if random := by_effect.get("random", {}).get(n):
+        text += f"; untrained random filters change top-1 by {points(random['estimate'])}"
+    return text + "."
+
+
+def _fine_tuned(by_effect: ByEffect) -> str:
+    gain, longer = by_effect.get("gain"), by_effect.get("longer_training", {}).get(0)
+    if not gain:
+        return ""
+    text = f"Fine-tuned, transfer (AnB+) ends {_range(gain)} points against the base"
+    if own := by_effect.get("selffer_gain"):
+        text += f", its control from the same half (BnB+) {_range(own)}"
+    if longer is None:
+        return f"{text}. Its control for longer training (base_long) has not been run."
+    text += (
+        ", and a base trained for as many steps in all (base_long) "
+        f"{points(longer['estimate'])}{bounds(longer)}."
+    )
+    transfer_gain = by_effect.get("transfer_gain")
+    if not transfer_gain:
+        return text
+    return f"{text} The transfer gain (AnB+ − BnB+) is {_range(transfer_gain)} points" + _clear(
+        transfer_gain
+    )
+
+
+def _over_longer(by_effect: ByEffect) -> str:
+    """Compare fine-tuning with longer training, network by network."""
+    gain = by_effect.get("gain_over_longer")
+    if not gain:
+        return ""
+    text = f"Less longer training (base_long), transfer (AnB+) gains {_range(gain)} points"
+    text += _clear(gain)
+    if own := by_effect.get("selffer_gain_over_longer"):
+        text += f" Its control (BnB+) gains {_range(own)}" + _clear(own)
+    return text
+
+
+def _clear(rows: Mapping[int, Mapping[str, Any]]) -> str:
+    """Return the n at which an effect is clear, to end a sentence; only a full stop without n."""
+    if all(row["low"] is None for row in rows.values()):
+        return "."
+    clear = [
+        n
+        for n, row in rows.items()
+        if row["low"] is not None and not row["low_simultaneous"] <= 0 <= row["high_simultaneous"]
+    ]
+    return f"; its simultaneous interval excludes zero at {_where(clear)}."
+
+
+def _speed(speeds: Rows) -> str:
+    rows = {(row["arm"], row["n"]): row for row in speeds}
+    base = rows.get(("base", 0))
+    if base is None or base["steps"] is None:
+        return ""
+    text = "Half of the networks have reached the base's final validation top-1 by step"
+    parts = [f"{steps(base['steps'])} (base)"]
+    for arm in ("base_long", "BnB+", "AnB+"):
+        medians = [row["steps"] for (name, _), row in rows.items() if name == arm]
+        if medians and None not in medians:
+            low, high = steps(min(medians)), steps(max(medians))
+            parts.append(f"{low} ({arm})" if low == high else f"{low} to {high} ({arm})")
+    frozen = [row for (name, _), row in rows.items() if name == "AnB"]
+    never = sum(row["n_never"] for row in frozen)
+    text = f"{text} {', '.join(parts)}."
+    if frozen:
+        total = sum(row["n_networks"] for row in frozen)
+        text += f" {never} of {total} frozen transfers (AnB) never reached it."
+    return text
+
+
+def _range(rows: Mapping[int, Mapping[str, Any]]) -> str:
+    """Return the least and the greatest estimate over n: `+2.9 to +4.2`."""
+    low, high = (points(pick(row["estimate"] for row in rows.values())) for pick in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def _where(layers: Sequence[int]) -> str:
+    """Return `n = 2, 3 and 5`."""
+    names = [str(n) for n in sorted(layers)]
+    if len(names) > 1:
+        names = [f"{', '.join(names[:-1])} and {names[-1]}"]
+    return f"n = {names[0]}" if names else "no n"

@@ -1,0 +1,72 @@
+"""`TimeLeft`: an estimate of the time until a run ends, from the items that are left. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.execution.items import Item
+
+
+class TimeLeft:
+    """Open items of a run, with the times that others took.
+
+    An item takes a time that all items share and one in proportion to its cost: both are fitted to
+    the items that ended. The rest of a run takes as long as its longest path, or as its work spread
+    over the slots, whichever is longer.
+    """
+
+    def __init__(self, items: Sequence[Item]):
+        """Take the items that are to run, parents before children."""
+        self.open = {item.id: item for item in items}
+        self.begun: dict[str, float] = {}
+        self.times: list[tuple[float, float]] = []  # cost and seconds of each item that ended
+        self.slots = 0
+
+    def started(self, item: Item, now: float) -> None:
+        self.begun[item.id] = now
+        self.slots = max(self.slots, len(self.begun))
+
+    def stopped(self, item: Item) -> None:
+        """Take note that an attempt ended without an outcome. Its slot may have gone."""
+        self.begun.pop(item.id, None)
+        self.slots = max(1, len(self.begun))
+
+    def ended(self, item: Item, now: float | None = None) -> None:
+        """Take an item out; its time counts if `now` is given."""
+        begun = self.begun.pop(item.id, None)
+        self.open.pop(item.id, None)
+        if now is not None and begun is not None:
+            self.times.append((item.node.cost, now - begun))
+
+    def again(self, item: Item) -> None:
+        """Put an item back that is run once more, before the others."""
+        self.open = {item.id: item} | self.open
+
+    def seconds(self, now: float) -> float | None:
+        """Return the seconds left; None until an item has ended."""
+        if not self.times:
+            return None
+        each, per_cost = self._fit()
+        items, begun = list(self.open.items()), dict(self.begun)  # a display asks from its thread
+        left = {
+            id: max(0.0, each + per_cost * item.node.cost - (now - begun.get(id, now)))
+            for id, item in items
+        }
+        until: dict[str, float] = {}  # the end of each item if slots were free
+        for id, item in items:
+            before = max((until.get(parent, 0.0) for parent in item.node.parents), default=0.0)
+            until[id] = before + left[id]
+        return max(sum(left.values()) / max(1, self.slots), max(until.values(), default=0.0))
+
+    def _fit(self) -> tuple[float, float]:
+        """Return the seconds per item and per cost, neither below zero, by least squares."""
+        number = len(self.times)
+        mean_cost = sum(cost for cost, _ in self.times) / number
+        mean_time = sum(time for _, time in self.times) / number
+        spread = sum((cost - mean_cost) ** 2 for cost, _ in self.times)
+        both = sum((cost - mean_cost) * (time - mean_time) for cost, time in self.times)
+        proportional = mean_time / mean_cost if mean_cost else 0.0
+        if spread <= 1e-9 * mean_cost**2:
+            return 0.0, proportional
+        per_cost = min(max(0.0, both / spread), proportional or 0.0)
+        return mean_time - per_cost * mean_cost, per_cost

@@ -1,0 +1,264 @@
+"""Networks that may be compared, and their differences, from the rows of trials. Pure: no disk.
+
+Networks are compared within a cell: the same sweep, condition, population, split, target and seed.
+A condition holds the settings in which the grids of a sweep differ. A population is one division of
+the classes with one number of images per class. Splits of one
+population, measured by one metric, form a group: differences are averaged within it, and groups
+are never mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.states import State
+
+BASES = ("base", "base_long")
+COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+")
+ARMS = BASES + COPIES  # an arm is a treatment together with whether its first layers are frozen
+
+DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
+    "selffer": ("BnB", "base"),
+    "selffer_gain": ("BnB+", "base"),
+    "transfer": ("AnB", "base"),
+    "gain": ("AnB+", "base"),
+    "random": ("random", "base"),
+    "longer_training": ("base_long", "base"),
+    "co_adaptation": ("base", "BnB"),
+    "specificity": ("BnB", "AnB"),
+    "recovery": ("AnB+", "AnB"),
+    "transfer_gain": ("AnB+", "BnB+"),
+    "gain_over_longer": ("AnB+", "base_long"),
+    "selffer_gain_over_longer": ("BnB+", "base_long"),
+}
+
+METRICS = {  # metric: its name for a reader
+    "top1": "test top-1",
+    "balanced_accuracy": "balanced test accuracy",
+    "auroc": "test AUROC",
+    "top1_at_best": "test top-1 at the best validation step",
+    "val_mean10": "mean of the ten best validation top-1",
+}
+ONE_CLASS = ("balanced_accuracy", "auroc")  # metrics of one class against the rest
+
+Number = float | np.ndarray  # a value, or the value followed by the part of each class in its error
+
+
+class Group(NamedTuple):
+    """Splits that a statistic may pool, and its metric."""
+
+    sweep: str
+    condition: str | None
+    division: str
+    images_per_class: int | None
+    metric: str
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """A key to sort by; a null `images_per_class` (all images) comes first."""
+        limit, condition = self.images_per_class, self.condition or ""
+        return (self.sweep, condition, self.division, limit is not None, limit or 0, self.metric)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """A key to sort by for readers: random splits first."""
+        return (self.division != "random", self.division, self.order)
+
+
+class Cell(NamedTuple):
+    """Networks that may be compared with each other."""
+
+    sweep: str
+    condition: str | None
+    division: str
+    images_per_class: int | None
+    metric: str
+    split: str
+    target: str
+    seed: int
+
+    @property
+    def group(self) -> Group:
+        return Group(self.sweep, self.condition, self.division, self.images_per_class, self.metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A complete trial as a member of a sweep: its labels there and its results."""
+
+    sweep: str
+    id: str
+    name: str
+    condition: str | None
+    division: str
+    images_per_class: int | None
+    split: str
+    target: str
+    seed: int
+    arm: str
+    n: int
+    classes: int
+    metric: str
+    value: float
+    val_top1: float
+    at_chance: bool
+
+    @property
+    def cell(self) -> Cell:
+        """The cell within which this network may be compared."""
+        return Cell(
+            self.sweep,
+            self.condition,
+            self.division,
+            self.images_per_class,
+            self.metric,
+            self.split,
+            self.target,
+            self.seed,
+        )
+
+
+class Value(NamedTuple):
+    """One number of a cell, and the ids of the trials behind it."""
+
+    cell: Cell
+    value: Number
+    trials: frozenset[str]
+
+
+Measured = tuple[Network, Number]
+Cells = Mapping[Cell, Mapping[tuple[str, int], list[Value]]]
+
+
+def arm(treatment: str, frozen: bool) -> str:
+    """Return the paper's name of a treatment, with a plus sign if all layers learn."""
+    if treatment in BASES:
+        return treatment
+    name = {"selffer": "BnB", "transfer": "AnB", "random": "random"}[treatment]
+    return name if frozen else f"{name}+"
+
+
+def division_of(row: Mapping[str, Any]) -> str:
+    """Return the division of a row of `sweeps`.
+
+    Rows of old stores have none, or `named` for every named split. Splits by seed are `random`
+    there; each other split is a population of its own.
+    """
+    division: str | None = row["division"]
+    split: str = row["split"]
+    if division is None:
+        return "random" if re.fullmatch(r"s\d+", split) else split
+    if division in ("named", "named-source"):
+        return division.replace("named", split)
+    return division
+
+
+def is_sample(division: str) -> bool:
+    """Return whether the splits of a division are draws of one population."""
+    return re.fullmatch(r"(random(-\d+)?|drawn)(-source)?", division) is not None
+
+
+def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None) -> list[Network]:
+    """Return the complete trials of the members, in canonical order.
+
+    Labels come from the members: one trial may belong to two sweeps under different names. A trial
+    is measured by test top-1; if it sets one class against the rest, by each of `ONE_CLASS`
+    instead. `metric` names another column of `trials`; trials without a value there are left out.
+    """
+    columns = ["id", "outcome", "classes", "val_top1", "at_chance", "training"]
+    columns += [metric] if metric else ["top1", *ONE_CLASS]
+    rows = {
+        row["id"]: row
+        for row in trials.select(list(dict.fromkeys(columns))).to_pylist()
+        if row["outcome"] == State.COMPLETE
+    }
+    labels = (
+        "sweep",
+        "id",
+        "name",
+        "condition",
+        "images_per_class",
+        "split",
+        "target",
+        "seed",
+        "n",
+    )
+    networks = [
+        Network(
+            **{name: member[name] for name in labels},
+            division=division_of(member),
+            arm=arm(member["treatment"], member["frozen"]),
+            classes=row["classes"],
+            metric=name,
+            value=row[name],
+            val_top1=row["val_top1"],
+            at_chance=row["at_chance"],
+        )
+        for member in members.to_pylist()
+        if (row := rows.get(member["id"])) is not None
+        for name in ([metric] if metric else _metrics(row))
+        if row[name] is not None
+    ]
+    return sorted(
+        networks,
+        key=lambda x: (x.cell.group.order, ARMS.index(x.arm), x.n, x.split, x.target, x.seed),
+    )
+
+
+def by_cell(measured: Iterable[Measured]) -> Cells:
+    """Return the numbers of networks by cell, then by arm and n."""
+    cells: dict[Cell, dict[tuple[str, int], list[Value]]] = defaultdict(lambda: defaultdict(list))
+    for x, number in measured:
+        cells[x.cell][x.arm, x.n].append(Value(x.cell, number, frozenset([x.id])))
+    return cells
+
+
+def differences(
+    cells: Cells, minuend: str, subtrahend: str
+) -> dict[tuple[Group, int], list[Value]]:
+    """Return the differences of two arms within each cell, by (group, n).
+
+    A base is compared at every n. Both members of a pair must exist. Networks that agree in all
+    labels (transfers from several sources) are averaged.
+    """
+    values: dict[tuple[Group, int], list[Value]] = defaultdict(list)
+    for cell, arms in cells.items():
+        layers = sorted({n for name, n in arms if name in (minuend, subtrahend) and n > 0}) or [0]
+        for n in layers:
+            first, second = (
+                arms.get((name, 0 if name in BASES else n)) for name in (minuend, subtrahend)
+            )
+            if first and second:
+                trials = frozenset().union(*(x.trials for x in first + second))
+                values[cell.group, n].append(Value(cell, _difference(first, second), trials))
+    return {key: values[key] for key in sorted(values, key=lambda key: (key[0].order, key[1]))}
+
+
+def estimate(number: Number) -> float:
+    """Return the value itself, without the parts of its classes."""
+    return float(np.ravel(number)[0])
+
+
+def _difference(first: Sequence[Value], second: Sequence[Value]) -> Number:
+    """Return the difference of two means, class by class if all numbers have parts."""
+    numbers = [[x.value for x in values] for values in (first, second)]
+    if not all(np.ndim(x) for side in numbers for x in side):
+        numbers = [[estimate(x) for x in side] for side in numbers]
+    minuend, subtrahend = (np.mean(np.stack(side), axis=0) for side in numbers)
+    difference: Number = minuend - subtrahend
+    return difference
+
+
+def _metrics(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the metrics of a trial: any two classes have an AUROC, only some are scored by it."""
+    if row["auroc"] is None or row["training"] is None:
+        return ("top1",)
+    return ONE_CLASS if json.loads(row["training"])["target"].get("rest") else ("top1",)

@@ -1,0 +1,149 @@
+"""The statistics of a sweep or of a whole store, each computed at most once.
+
+The terminal, the report and the SQL views all take their numbers from a `Statistics`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.stats.completeness import Planned
+from orchestrator.stats.effects import effects, levels, table1
+from orchestrator.stats.intervals import needs_classes, with_classes
+from orchestrator.stats.learning_speed import speed, speeds
+from orchestrator.stats.measurements import Measured, Network, measurements
+from orchestrator.stats.search_gain import held_out
+from orchestrator.store.schemas import with_results
+from orchestrator.store.store import Store
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The statistics of one set of tables, as attributes.
+
+    `read` returns a table by its name in the store: `sweeps`, `trials`, `curves` or `classes`. A
+    table is read when a statistic first needs it. `metric` is the column of `trials` that measures
+    a network; by default each network has its own, see `measurements`.
+    """
+
+    read: Callable[[str], pa.Table]
+    metric: str | None = None
+
+    @classmethod
+    def of_store(cls, store: Store, metric: str | None = None) -> Statistics:
+        """Return the statistics of all sweeps of a store."""
+        return cls(functools.cache(store.table), metric)
+
+    def by(self, metric: str) -> Statistics:
+        """Return the statistics of the same tables by another metric."""
+        return Statistics(self.read, metric)
+
+    @classmethod
+    def of_sweep(cls, store: Store, sweep: str, metric: str | None = None) -> Statistics:
+        """Return the statistics of one sweep. Raises `StoreError` if the store does not know it.
+
+        The table `trials` stays complete: `held_out` compares members with trials beside the sweep.
+        """
+        members = store.members(sweep)
+        ids = members["id"].unique()
+
+        @functools.cache
+        def read(name: str) -> pa.Table:
+            if name == "sweeps":
+                return members
+            table = store.table(name)
+            return table if name == "trials" else table.filter(pc.is_in(table["id"], ids))
+
+        return cls(read, metric)
+
+    @cached_property
+    def members(self) -> pa.Table:
+        """The table `sweeps`: one row per member of a sweep."""
+        return self.read("sweeps")
+
+    @cached_property
+    def trials(self) -> pa.Table:
+        """The rows of `trials` that belong to a member."""
+        trials = self.read("trials")
+        return trials.filter(pc.is_in(trials["id"], self.members["id"].unique()))
+
+    @cached_property
+    def results(self) -> pa.Table:
+        """The table `sweeps` with the results: one row per trial and sweep, with its labels."""
+        return with_results(self.members, self.read("trials"))
+
+    @cached_property
+    def curves(self) -> pa.Table:
+        return self.read("curves")
+
+    @cached_property
+    def networks(self) -> list[Network]:
+        """The complete networks, in canonical order."""
+        return measurements(self.members, self.trials, self.metric)
+
+    @cached_property
+    def incomplete(self) -> frozenset[str]:
+        """Ids of the members that no number rests on: without a result, or without a row."""
+        return frozenset(self.members["id"].to_pylist()) - {x.id for x in self.networks}
+
+    @cached_property
+    def unpaired(self) -> frozenset[str]:
+        """Ids of the networks that are compared with nothing, since their base is incomplete."""
+        place = ("sweep", "split", "target", "seed")
+        gone = {
+            tuple(row[name] for name in place)
+            for row in self.members.select([*place, "id", "treatment"]).to_pylist()
+            if row["treatment"] == "base" and row["id"] in self.incomplete
+        }
+        bases = {x.cell for x in self.networks if x.arm == "base"}
+        return frozenset(
+            x.id
+            for x in self.networks
+            if x.cell not in bases and tuple(getattr(x, name) for name in place) in gone
+        )
+
+    @cached_property
+    def without_curve(self) -> frozenset[str]:
+        """Ids of the networks whose curve is gone."""
+        return frozenset(x.id for x in self.networks) - set(self.curves["id"].to_pylist())
+
+    @cached_property
+    def planned(self) -> Planned:
+        """The places at which the members plan each arm."""
+        return Planned.of(self.members, self.networks)
+
+    @cached_property
+    def measured(self) -> list[Measured]:
+        """The networks with their numbers; only these need the table `classes`, and not always."""
+        classes = self.read("classes") if needs_classes(self.members) else None
+        return with_classes(self.networks, self.members, classes)
+
+    @cached_property
+    def effects(self) -> pa.Table:
+        return effects(self.measured, self.planned)
+
+    @cached_property
+    def levels(self) -> pa.Table:
+        return levels(self.measured, self.planned)
+
+    @cached_property
+    def table1(self) -> pa.Table:
+        return table1(self.networks)
+
+    @cached_property
+    def speed(self) -> pa.Table:
+        return speed(self.networks, self.curves)
+
+    @cached_property
+    def speeds(self) -> pa.Table:
+        return speeds(self.speed)
+
+    @cached_property
+    def held_out(self) -> pa.Table:
+        return held_out(self.members, self.read("trials"))

@@ -1,0 +1,104 @@
+"""Mistakes of a sweep that no single key shows. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.errors import SweepError
+from orchestrator.sweep.fields import A_NAME, NAME
+from orchestrator.sweep.inheritance import in_grid
+from orchestrator.sweep.schema import Grid, Splits, Sweep
+from orchestrator.sweep.source import Path, Source
+
+Problem = tuple[Path, str]  # key and message
+POPULATIONS = r"(random(-\d+)?|whole|drawn)(-source)?"  # divisions that no named split may join
+
+
+def check_consistency(sweep: Sweep, source: Source) -> None:
+    """Raise `SweepError` if keys of the sweep contradict each other.
+
+    A mistake in an inherited key is reported once, where the key was written.
+    """
+    problems: list[Problem] = []
+    for name, grid in sweep.parts.items():
+        if name and not re.fullmatch(NAME, name):
+            problems.append((("grids", name), A_NAME))
+        problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid)]
+    if problems:
+        raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
+
+
+def _in_grid(grid: Grid) -> list[Problem]:
+    return [
+        *_in_splits(grid.splits),
+        *_in_axes(grid),
+        *_in_treatments(grid),
+        *_in_lengths(grid),
+    ]
+
+
+def _in_splits(splits: Splits) -> list[Problem]:
+    problems: list[Problem] = []
+    names = [f"s{seed}" for seed in splits.random] + [*splits.known, *splits.named]
+    if not names and not splits.whole:
+        expected = "expected seeds under random, known or named splits, or whole"
+        problems.append((("splits",), f"the grid is empty: {expected}"))
+    for name in splits.named:
+        if not re.fullmatch(NAME, name):
+            problems.append((("splits", "named", name), A_NAME))
+        elif re.fullmatch(POPULATIONS, name):
+            message = f"{name} is the name of other splits in tables: give it another name"
+            problems.append((("splits", "named", name), message))
+    if splits.drawn and not splits.named:
+        problems.append((("splits", "drawn"), "drawn says how named splits came about: give named"))
+    for name in _repeated([*names, *(["whole"] if splits.whole else [])]):
+        problems.append((("splits",), f"two splits are called {name}"))
+    if splits.sizes and not splits.random:
+        message = "sizes belong to random splits: give seeds under random"
+        problems.append((("splits", "sizes"), message))
+    for size in _repeated(splits.sizes):
+        problems.append((("splits", "sizes"), f"{size} is given twice"))
+    return problems
+
+
+def _in_axes(grid: Grid) -> list[Problem]:
+    problems: list[Problem] = []
+    for key in ("treatments", "seeds", "targets", "images_per_class"):
+        if not getattr(grid, key):
+            problems.append(((key,), "the grid is empty: expected at least one"))
+    for key in ("treatments", "layers", "seeds", "targets", "images_per_class"):
+        for value in _repeated(getattr(grid, key)):
+            problems.append(((key,), f"{'all' if value is None else value} is given twice"))
+    return problems
+
+
+def _in_treatments(grid: Grid) -> list[Problem]:
+    problems: list[Problem] = []
+    for index, treatment in enumerate(grid.treatments):
+        if treatment.startswith(("selffer", "transfer")) and "base" not in grid.treatments:
+            message = f"{treatment} copies layers of base: add base"
+            problems.append((("treatments", index), message))
+        if treatment.startswith("transfer") and grid.splits.whole:
+            message = f"{treatment} copies from another half, and whole has one: use grids"
+            problems.append((("treatments", index), message))
+    return problems
+
+
+def _in_lengths(grid: Grid) -> list[Problem]:
+    """At most one problem: the recipe of fine-tuned trials inherits the length of the recipe."""
+    for path, recipe in (
+        (("recipe",), grid.recipe),
+        (("fine_tune", "recipe"), grid.fine_tune.recipe),
+    ):
+        if recipe is not None and (recipe.steps is None) == (recipe.epochs is None):
+            count = "neither" if recipe.steps is None else "both"
+            return [(path, f"expected steps or epochs, found {count}")]
+    return []
+
+
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    """Values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]

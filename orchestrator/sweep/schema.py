@@ -1,0 +1,251 @@
+"""`Sweep`: the content of a sweep file as frozen and strict models."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from orchestrator.sweep.components import (
+    DEFAULT_NETWORK,
+    Component,
+    DataField,
+    NetworkField,
+    TargetField,
+)
+from orchestrator.sweep.fields import NAME, Letter, Seed, StrictModel
+from orchestrator.sweep.search import Search
+from orchestrator.sweep.source import shown
+from trainers.config import ConfigError, Recipe, Treatment
+
+TreatmentName = Literal[
+    "base",  # trained from scratch
+    "base_long",  # a base with as many steps as a base and a fine-tuning together
+    "selffer",  # BnB: the first n layers from the base of the same half, frozen
+    "selffer+",  # BnB+: the same, fine-tuned
+    "transfer",  # AnB: the first n layers from the base of the other half, frozen
+    "transfer+",  # AnB+: the same, fine-tuned
+    "random",  # the first n layers as they were initialised, frozen
+]
+ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
+ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
+MOST_LAYERS = 10_000  # in a range such as 1..7
+
+
+class Halves(StrictModel):
+    """Both halves of a named split."""
+
+    A: tuple[Any, ...]
+    """Classes of half A, by index or by name: `[0, 1, cat]`."""
+
+    B: tuple[Any, ...]
+    """Classes of half B: all classes that are not in A."""
+
+    def members(self, letter: str) -> tuple[int | str, ...]:
+        """The classes of one half. Raises `ConfigError` for other values than int and str."""
+        half = self.A if letter == "A" else self.B
+        for item in half:
+            if isinstance(item, bool) or not isinstance(item, int | str):
+                raise ConfigError(letter, f"expected class indices or names, found {item!r}")
+        return half
+
+
+class Splits(StrictModel):
+    """Divisions of the classes into halves A and B. A grid uses all that are given."""
+
+    random: tuple[Seed, ...] = ()
+    """Seeds of random divisions. `[0, 1]` gives the splits `s0` and `s1`."""
+
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Numbers of classes in half A of the random splits, each with every seed: `s0-9` has nine
+    classes in A. Default: half of the classes. A half of one class is trained against images of
+    the other classes."""
+
+    known: tuple[str, ...] = ()
+    """Divisions that come with the classes: `natural_manmade`, for ImageNet."""
+
+    named: dict[str, Halves] = {}
+    """Divisions by name, class by class: `{low_high: {A: [0, 1], B: [2, 3]}}`. Each is a population
+    of its own: its results are not averaged with those of other splits."""
+
+    drawn: bool = False
+    """The `named` splits are draws of one population, such as random halves from elsewhere. They
+    are averaged, and their interval covers other draws."""
+
+    whole: bool = False
+    """Add one task of all classes: half A of the split `whole`, which has no half B."""
+
+    reserved: Annotated[int, Field(ge=1)] | None = None
+    """Training images per class that the larger half leaves out, as negatives for a half of one
+    class. Default: as many negatives in total as the one class has images."""
+
+
+def _parse_layers(value: Any) -> tuple[int, ...]:
+    if value == "all":
+        return ()
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", value)):
+        first, last = map(int, match.groups())
+        if first <= last < first + MOST_LAYERS:
+            return tuple(range(first, last + 1))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        return tuple(value)
+    raise ValueError(f"expected layers such as 1..7, [1, 3, 5] or all, found {shown(value)}")
+
+
+def _parse_images(value: Any) -> tuple[Any, ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(None if item == "all" else item for item in items)
+
+
+def _check_gpus(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError(f"expected a fraction of one GPU or a whole number, found {value:g}")
+    return value
+
+
+def _check_accelerator(value: str, info: ValidationInfo) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise ValueError(f"expected a kind of GPU as Ray calls it, such as A100, found {value!r}")
+    if not info.data.get("gpu"):
+        raise ValueError("needs gpu: it says which kind of GPU")
+    return value
+
+
+class Resources(StrictModel):
+    """Resources that a trial requests from the cluster."""
+
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    """CPU cores."""
+
+    gpu: Annotated[float, Field(ge=0), AfterValidator(_check_gpus)] = 0.0
+    """GPUs: a whole number, or a fraction of one GPU that trials share, such as `0.25`."""
+
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Main memory in GB (10⁹ bytes). Default: no request."""
+
+    accelerator: Annotated[str, AfterValidator(_check_accelerator)] | None = None
+    """Kind of GPU as Ray names it, such as `A100`, `T4` or `A10G`. Default: any."""
+
+    custom: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Amounts of Ray's custom resources by name: `{fast_disk: 1}`."""
+
+    @property
+    def special(self) -> dict[str, float]:
+        """Custom resources and the kind of GPU, by Ray's names."""
+        if self.accelerator is None:
+            return dict(self.custom)
+        return {**self.custom, f"accelerator_type:{self.accelerator}": ACCELERATOR_AMOUNT}
+
+
+class FineTune(StrictModel):
+    """Training of fine-tuned trials (`selffer+`, `transfer+`), where it differs from the others."""
+
+    recipe: Recipe | None = None
+    """Keys of `recipe` that differ for fine-tuned trials; the others are inherited. `steps` here
+    replaces `epochs` there, and the reverse. Default: the sweep's recipe."""
+
+    search: Search | None = None
+    """Search of the learning-rate schedule. Fine-tuned trials use the best schedule that the study
+    finds. Default: no search."""
+
+
+class Grid(StrictModel):
+    """A grid of trainings: every treatment on every split, seed, target and layer."""
+
+    splits: Splits = Splits()
+    """Divisions of the classes into halves. At least one is required."""
+
+    targets: tuple[Letter, ...] = ("A", "B")
+    """Halves that networks are trained for. Default: both directions of every split."""
+
+    treatments: tuple[TreatmentName, ...] = ALL_TREATMENTS
+    """Treatments to train. Default: all.
+
+    - `base`: trained from scratch.
+    - `base_long`: a base with as many steps as a base and a fine-tuning together. It shows how much
+      of the gain of fine-tuning is longer training.
+    - `selffer` (BnB): the first n layers come from the base of the same half and are frozen.
+    - `selffer+` (BnB+): the same, fine-tuned.
+    - `transfer` (AnB): the first n layers come from the base of the other half and are frozen.
+    - `transfer+` (AnB+): the same, fine-tuned.
+    - `random`: the first n layers keep their initial random weights.
+    """
+
+    layers: Annotated[tuple[int, ...], BeforeValidator(_parse_layers)] = ()
+    """Numbers n of first layers that are copied: `3`, `[1, 3, 5]`, `1..7` or `all`. `all` means
+    every layer but the last, and is the default."""
+
+    images_per_class: Annotated[
+        tuple[Annotated[int, Field(ge=1)] | None, ...], BeforeValidator(_parse_images)
+    ] = (None,)
+    """Training images per class of the target: a number, `all`, or a list such as `[10, all]`. The
+    first images of each class are used. Sources always train on all. Default: `all`."""
+
+    seeds: tuple[Seed, ...] = (0,)
+    """Seeds of initial weights and data order. Each repeats the whole grid."""
+
+    recipe: Recipe
+    """Training of every network: optimiser, schedule, length, data augmentation."""
+
+    fine_tune: FineTune = FineTune()
+    """Training of fine-tuned trials, where it differs from `recipe`."""
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The recipe, and that of fine-tuned trials if there is one."""
+        return [recipe for recipe in (self.recipe, self.fine_tune.recipe) if recipe]
+
+
+class Sweep(Grid):
+    """A sweep file: one grid, or several `grids` that inherit the sweep's keys."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    """Name of the sweep in the tables: up to 64 letters, digits, `_` and `-`."""
+
+    dataset: DataField
+    """Dataset whose classes are divided: a name, or a mapping of a name and options."""
+
+    network: NetworkField = Component(name=DEFAULT_NETWORK)
+    """Network that is trained: a name, or a mapping of a name and options. Options without a name
+    belong to the default, `conv8`."""
+
+    target_network: TargetField = None
+    """Network of the targets, if it differs from the network of the sources. Default: the same."""
+
+    grids: dict[str, Grid] = {}
+    """Grids by name. A grid inherits every key of a grid that it does not give itself; of `recipe`
+    and `fine_tune`, single keys. Default: the sweep itself is the only grid."""
+
+    reference: Literal["paper"] | None = None
+    """Published results that the report shows beside the sweep's own. Default: none.
+
+    - `paper`: the results of Yosinski et al. (2014).
+    """
+
+    resources: dict[Literal["default", TreatmentName], Resources] = {}
+    """Request of a trial, by treatment. `default` holds for treatments that are not listed.
+    Default: one CPU core."""
+
+    keep: Literal["bases", "all", "none"] = "bases"
+    """Checkpoints that stay in the store.
+
+    - `bases`: those of bases, from which layers can be copied again.
+    - `all`: those of every trial.
+    - `none`: no checkpoint. Those of bases are removed when the run is over.
+    """
+
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
+
+    @property
+    def parts(self) -> dict[str, Grid]:
+        """The grids by name. The only grid of a sweep without `grids` has an empty name."""
+        return dict(self.grids) or {"": self}
+
+    def request(self, treatment: Treatment) -> Resources:
+        """Resources for a trial of this treatment."""
+        default = self.resources.get("default", Resources())
+        return self.resources.get(treatment.name, default)  # type: ignore[call-overload,no-any-return]

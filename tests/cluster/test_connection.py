@@ -1,0 +1,50 @@
+"""Before a cluster starts: its environment, and the user's own code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster.connection import local_folders
+
+
+def environment_after(program: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    return (done.stdout + done.stderr).splitlines()
+
+
+PREPARE = (
+    "import os, sys; from orchestrator.cluster import prepare; assert 'ray' not in sys.modules;"
+)
+
+
+def test_a_local_cluster_gets_a_fresh_token_and_another_one_keeps_its_own() -> None:
+    show = "print(os.environ.get('RAY_AUTH_MODE'), len(os.environ.get('RAY_AUTH_TOKEN', '')))"
+    assert environment_after(f"{PREPARE} prepare(None); {show}") == ["token 64"]
+    assert environment_after(f"{PREPARE} prepare('10.0.0.1:6379'); {show}") == ["None 0"]
+
+
+def test_without_a_token_no_local_cluster_is_started_after_ray_was_imported() -> None:
+    last = environment_after(f"{PREPARE} import ray; prepare(None)")[-1]
+    assert last.startswith("orchestrator.errors.LayerwiseError: ray was imported before ")
+
+
+def test_a_local_cluster_gets_folders_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of sockets are short, and shared memory can be written."""
+    writable = str(tmp_path)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert local_folders(writable) == {}
+    assert local_folders("/proc/nowhere") == {"_plasma_directory": "/tmp"}
+    monkeypatch.setenv("TMPDIR", "/tmp/" + 100 * "x")
+    short = local_folders(writable)["_temp_dir"]
+    assert len(f"{short}/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store") <= 107
+    assert Path(short).stat().st_uid == os.getuid()

@@ -1,0 +1,557 @@
+"""End to end through real Ray, as a user runs it: whole, killed, stopped, failed, on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow.compute as pc
+import pytest
+
+from orchestrator.states import Ending
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
+from orchestrator.sweep.schema import Resources
+from tests.processes import descendants
+from tests.results import results
+from tests.s3_server import S3Server
+from tests.searches import SEARCHED
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evaluate_every=50")
+TRIALS = 2 * (2 + 5 * 2)
+ONE_SPLIT = "one split: differences get no interval; splits.random adds splits"
+PATIENCE = 240.0
+T = TypeVar("T")
+
+
+def command(store: Path, *more: str, sweep: str = "digits") -> list[str]:
+    named = (f"name={Path(sweep).stem}", *SMALL)  # else the changes would be part of the name
+    changes = [part for change in named for part in ("--set", change)]
+    module = [sys.executable, "-m", "orchestrator", "run", sweep]
+    return [*module, "--store", str(store), "--no-report", *changes, *more]
+
+
+def environment(**more: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    return inherited | {"COLUMNS": "100", "PYTHONPATH": str(Path.cwd())} | more
+
+
+def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProcess[str]:
+    line = command(store, *more, **options)  # type: ignore[arg-type]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=PATIENCE, env=environment(), check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the small sweep, trained one after the other in a process without Ray."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    done = run(store, "--inline")
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+def started(store: Path, *more: str) -> subprocess.Popen[str]:
+    """Start a run, to be disturbed."""
+    return subprocess.Popen(
+        command(store, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def wait_for_rows(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+    wait_for(lambda: len(list(store.glob("trials/complete/*.parquet"))) >= count, process)
+
+
+def wait_for(happened: Callable[[], T], process: subprocess.Popen[str]) -> T:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := happened()):
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.01)
+    return result
+
+
+def training(process: subprocess.Popen[str]) -> set[int]:
+    """Return the ids of the workers that are in a trial, by the titles that Ray gives them."""
+    return {pid for pid, line in descendants(process.pid).items() if "Trainable.train" in line}
+
+
+def worker_that_begins(process: subprocess.Popen[str]) -> int:
+    """Wait until a worker begins a trial, so that most of the trial is left. Return its id."""
+    seen = [training(process)]
+
+    def begun() -> set[int]:
+        seen.append(training(process))
+        return seen[-1] - seen[-2]
+
+    return wait_for(begun, process).pop()
+
+
+def test_complete_run_is_quiet_and_equals_training_without_ray(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"digits: {TRIALS} trials, 0 complete in {tmp_path}"
+    assert lines[1] == ONE_SPLIT
+    progress = [line for line in lines[2:] if re.match(r"\d+/\d+ done · ", line)]
+    assert lines[2 + len(progress)] == "Test top-1, difference to the own base in points"
+    assert lines[-1] == "one split: no interval"
+    assert results(tmp_path) == results(undisturbed)
+
+    again = run(tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[0] == (
+        f"digits: {TRIALS} trials, {TRIALS} complete in {tmp_path}"
+    )
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert all(row["frozen_proven"] for row in rows if row["frozen"])
+    assert {row["exact"] for row in rows} == {True}
+    assert not list(tmp_path.rglob(".*.tmp"))
+    assert not (tmp_path / "progress").exists() or not list((tmp_path / "progress").iterdir())
+
+
+def alive(processes: set[int]) -> set[int]:
+    """Return those of these processes that have not ended; a zombie has."""
+    states = {}
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return {pid for pid, state in states.items() if state not in "ZX"}
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
+def test_a_stopped_run_goes_on_and_ends_the_same(
+    undisturbed: Path, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    with started(tmp_path, "--set", "checkpoint_seconds=0.02") as process:
+        wait_for_rows(tmp_path, 3, process)
+        below = set(descendants(process.pid))
+        process.send_signal(stop)
+        for _ in range(4 if code == 130 else 0):  # by whom the first one seems too slow
+            time.sleep(0.05)
+            process.send_signal(stop)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    if code == 130:
+        assert errors == ""
+        last = output.splitlines()[-1]
+        assert re.fullmatch(
+            rf"stopped with \d+ of {TRIALS} trials complete; "
+            "the same command goes on from here",
+            last,
+        )
+        assert not alive(below)
+    if stop is not signal.SIGTERM:  # it stops as SIGINT does
+        assert run(tmp_path).returncode == 0
+        assert not alive(below)
+        assert results(tmp_path) == results(undisturbed)
+
+
+@pytest.mark.parametrize("ask", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(
+    ask: signal.Signals, tmp_path: Path
+) -> None:
+    """SIGUSR1, as batch systems send it, or SIGHUP: snapshots at once, not when they are due.
+
+    What waits for a worker does not begin.
+    """
+    longer = ["--only", "treatment = 'base'", "--set", "recipe.steps=2500"]
+    longer += ["--set", "checkpoint_seconds=1"]
+    with started(tmp_path, *longer, "--cpus", "1") as process:
+        wait_for(lambda: list(tmp_path.glob("progress/*/*.safetensors")), process)
+        asked = time.time()
+        process.send_signal(ask)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (os.EX_TEMPFAIL, "")
+    assert output.splitlines()[-1] == (
+        "stopped with 0 of 2 trials complete; the same command goes on from here"
+    )
+    assert "to be tried again" not in output
+    [begun] = (tmp_path / "progress").iterdir()
+    assert asked < max(file.stat().st_mtime for file in begun.iterdir())
+    done = run(tmp_path, *longer)
+    assert done.returncode == 0, done.stderr
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert [row["id"] for row in rows if row["resumes"] == 1] == [begun.name]
+    assert [row["exact"] for row in rows] == [True, True]
+
+
+def test_a_sweep_on_s3_through_ray(undisturbed: Path, s3: S3Server, tmp_path: Path) -> None:
+    uri = s3.new_bucket()
+    line = command(Path("x"), "--set", "layers=[7]")
+    line[line.index("--store") + 1] = uri
+    more = environment(LAYERWISE_CACHE=str(tmp_path))
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=PATIENCE, env=more, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    stored, expected = results(uri), results(undisturbed)
+    assert stored["trials"].num_rows == 2 * (2 + 5)
+    ids = stored["trials"]["id"]
+    for table in expected:
+        assert stored[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
+    reads = [asked for asked in s3.asked if asked.startswith("GET") and "/checkpoints/" in asked]
+    assert len(reads) == 2  # of both bases, once, by all workers of this machine
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path) as process:
+        wait_for_rows(tmp_path, 1, process)
+        os.kill(worker_that_begins(process), signal.SIGKILL)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output + errors
+    assert errors == ""
+    assert "worker died, to be tried again: The actor died unexpectedly" in output
+    assert results(tmp_path) == results(undisturbed)
+    retries = [row["retries"] for row in Store(tmp_path).table("trials").to_pylist()]
+    assert sorted(retries)[-2:] == [0, 1]
+
+
+def test_a_store_that_fails_ends_the_run_which_goes_on_later(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    """A file in the place of a folder is not waited for, unlike a full disk."""
+    with started(tmp_path) as process:
+        wait_for_rows(tmp_path, 1, process)
+        curves = (tmp_path / "curves").rename(tmp_path / "away")
+        (tmp_path / "curves").touch()
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (1, "")
+    lines = [line for line in output.splitlines() if not re.match(r"\d+/\d+ done · ", line)]
+    assert lines[1:-1] == [ONE_SPLIT]
+    assert re.fullmatch(
+        rf"the store failed: cannot write {tmp_path}/curves/.*: .*; stopped with "
+        rf"\d+ of {TRIALS} trials complete; the same command goes on from here",
+        lines[-1],
+    )
+    (tmp_path / "curves").unlink()
+    curves.rename(tmp_path / "curves")
+    assert run(tmp_path).returncode == 0
+    assert results(tmp_path) == results(undisturbed)
+    assert {row["retries"] for row in Store(tmp_path).table("trials").to_pylist()} == {0}
+
+
+OWN = '''
+"""Four kinds of noisy images; where `broken`, class 0 has a pixel that overflows in the network."""
+import numpy as np
+import torch
+from torch import nn
+
+def flowers(*, broken: bool = False):
+    def subset(seed, count):
+        random = np.random.RandomState(seed)
+        labels = np.arange(count) % 4
+        images = random.standard_normal((count, 1, 6, 6)).astype("float32")
+        images += labels[:, None, None, None]
+        if broken:
+            images[labels == 0, 0, 0, 0] = 1e4
+        return images, labels
+    return {"train": subset(0, 80), "validation": subset(1, 40), "test": subset(2, 40),
+            "classes": ["rose", "tulip", "daisy", "lily"]}
+
+class Overflow(nn.Flatten):
+    def forward(self, x):
+        return super().forward(torch.where(x > 6, torch.nan, x))
+
+def build(*, classes, shape, width: int = 8):
+    return [
+        nn.Sequential(Overflow(), nn.Linear(36, width), nn.ReLU()),
+        nn.Sequential(nn.Linear(width, width), nn.ReLU()),
+        nn.Linear(width, classes),
+    ]
+'''
+
+
+def own_sweep(folder: Path, broken: bool) -> Path:
+    package = folder / "garden"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "data.py").write_text(OWN)
+    sweep = folder / "own.yaml"
+    sweep.write_text(
+        textwrap.dedent(f"""
+        name: own
+        dataset: {{name: "garden.data:flowers", broken: {str(broken).lower()}}}
+        network: garden.data:build
+        splits: {{named: {{pair: {{A: [rose, tulip], B: [daisy, lily]}}}}}}
+        treatments: [base, selffer, transfer]
+        recipe: {{batch: 10, steps: 20}}
+        """)
+    )
+    return sweep
+
+
+def test_own_code_travels_and_a_failed_base_skips_its_children(tmp_path: Path) -> None:
+    sweep, store = own_sweep(tmp_path, broken=True), tmp_path / "store"
+    line = [sys.executable, "-m", "orchestrator", "run", str(sweep), "--store", str(store)]
+    done = subprocess.run(
+        [*line, "--no-report"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    rows = {row["name"]: row for row in Store(store).table("trials").to_pylist()}
+    outcomes = {name: row["outcome"] for name, row in rows.items()}
+    assert outcomes == {
+        "A pair": "failed",
+        "B pair": "complete",
+        "A1A pair": "skipped",
+        "A2A pair": "skipped",
+        "B1A pair": "failed",
+        "B2A pair": "failed",
+        "A1B pair": "skipped",
+        "A2B pair": "skipped",
+        "B1B pair": "complete",
+        "B2B pair": "complete",
+    }
+    base = rows["A pair"]
+    assert (base["error_type"], base["error_step"]) == ("LossNotFinite", 0)
+    assert base["error_message"] == (
+        f"trial {base['id']} (A pair) failed: loss is nan at step 0; "
+        f"run it alone with: layerwise debug {sweep} {base['id'][:8]}"
+    )
+    assert rows["A1B pair"]["error_message"] == (
+        f"its parent {base['id']} failed: {base['error_message']}"
+    )
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("3 failed, 4 skipped of 10 trials")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+HUNGRY = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from torch import nn
+
+SEEN = Path(__file__).with_name("seen")
+
+def shades(*, of: int = 5):
+    images = np.repeat(np.arange(of, dtype="float32"), 20)[:, None, None, None] * np.ones((1, 2, 2))
+    labels = np.repeat(np.arange(of), 20)
+    classes = [f"shade {number}" for number in range(of)]
+    sets = ("train", "validation", "test")
+    return {s: (images + i / 9, labels) for i, s in enumerate(sets)} | {"classes": classes}
+
+def build(*, classes, shape):
+    if sys.argv[0].endswith("default_worker.py"):
+        if classes == 2 or not SEEN.exists():
+            SEEN.touch()
+            raise torch.cuda.OutOfMemoryError("Tried to allocate 2.00 GiB")
+    return [nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, classes)]
+"""
+
+
+def test_out_of_memory_a_trial_is_tried_again_with_more(tmp_path: Path) -> None:
+    """A's network fits the second time, B's never does."""
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "own.yaml").write_text(
+        textwrap.dedent("""
+        name: own
+        dataset: hungry:shades
+        network: hungry:build
+        splits: {named: {pair: {A: [shade 0, shade 1, shade 2], B: [shade 3, shade 4]}}}
+        treatments: [base]
+        recipe: {batch: 10, steps: 5}
+        resources: {default: {memory_gb: 0.25}}
+        """)
+    )
+    store = tmp_path / "store"
+    line = [sys.executable, "-m", "orchestrator", "run", "own.yaml", "--store", str(store)]
+    done = subprocess.run(
+        [*line, "--no-report", "--cpus", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    fits, never = sorted(Store(store).table("trials").to_pylist(), key=lambda row: row["name"])
+    assert (fits["outcome"], fits["retries"], fits["memory_raises"]) == ("complete", 1, 1)
+    assert fits["memory_bytes"] == 500_000_000
+    assert (never["outcome"], never["error_message"]) == (
+        "lost",
+        "out of memory with no GPU and 2 GB: Tried to allocate 2.00 GiB",
+    )
+
+
+def test_endings_are_classified_by_their_cause() -> None:
+    from ray.exceptions import RayActorError
+
+    from orchestrator.cluster.failures import classify
+    from orchestrator.cluster.internals import WorkerTooLargeError
+
+    small, full = Resources(gpu=0.5), Resources(gpu=1)
+    lost = RayActorError(error_msg="The actor died.\n\tpid: 7\nIts node has died: no heartbeat")
+    text = "The actor died. pid: 7 Its node has died: no heartbeat"
+    assert classify(lost, full) == (Ending.NODE_LOST, text)
+    taken = RayActorError(error_msg="The actor died.", preempted=True)
+    assert classify(taken, full) == (Ending.NODE_LOST, "The actor died.")
+    died = RayActorError(error_msg="The actor died.")
+    assert classify(died, small) == (Ending.WORKER_DIED, "The actor died.")
+    large = WorkerTooLargeError(error_msg="1 worker(s) were killed\nbecause")
+    assert classify(large, small) == (Ending.OUT_OF_MEMORY, "1 worker(s) were killed")
+    assert classify(large, full) == (Ending.WORKER_DIED, "1 worker(s) were killed")
+    raised = OSError("Traceback\n\nOSError: disk full")
+    assert classify(raised, small) == (Ending.WORKER_DIED, "OSError: disk full")
+    assert classify(OSError(), small) == (Ending.WORKER_DIED, "OSError")
+    assert classify(None, small) == (Ending.WORKER_DIED, "no reason is known")
+
+
+@pytest.mark.parametrize("asked", ["{cpu: 1}", "{cpu: 1, memory_gb: 0.25}"])
+def test_the_memory_monitor_ends_workers_and_no_run(tmp_path: Path, asked: str) -> None:
+    """Every worker is too much for a threshold of one per cent."""
+    line = command(tmp_path, "--only", "treatment = 'base'", "--cpus", "2")
+    done = subprocess.run(
+        [*line, "--set", f"resources.default={asked}"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100"),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = Store(tmp_path).table("trials").to_pylist()
+    assert [row["outcome"] for row in rows] == ["lost", "lost"]
+    how = (
+        "out of memory with no GPU and 2 GB"
+        if "memory_gb" in asked
+        else "its worker died 4 times; the last time"
+    )
+    killed = r"\d worker\(s\) were killed due to the node running low on memory"
+    for row in rows:
+        assert re.match(rf"{re.escape(how)}: {killed}", row["error_message"])
+
+
+CLUSTER = """
+import os, sys
+from orchestrator.cluster import Cluster, connect
+with connect(Cluster(cpus=2)):
+    import ray
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
+    sys.stdin.read()
+"""
+
+CLIENT = """
+import logging, sys, ray
+ray.init(address=sys.argv[1], logging_level=logging.ERROR, _node_ip_address="127.0.0.2")
+print("joined")
+"""
+
+
+def test_a_local_cluster_refuses_clients_without_its_token_and_serves_those_with_it(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as cluster:
+        assert cluster.stdout is not None
+        address, token = cluster.stdout.readline().split()
+        assert address.startswith("127.")
+        strangers = [
+            subprocess.Popen(
+                [sys.executable, "-c", CLIENT, address],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment(**credentials),
+            )
+            for credentials in (
+                {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+                {"RAY_AUTH_MODE": "disabled"},
+            )
+        ]
+        served = subprocess.run(
+            command(tmp_path, "--address", address, "--only", "n = 0"),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token),
+            check=False,
+        )
+        assert served.returncode == 0, served.stderr
+        for stranger in strangers:
+            said, _ = stranger.communicate(timeout=PATIENCE)
+            assert stranger.returncode != 0
+            assert "InvalidAuthToken" in said
+            assert "joined" not in said
+        cluster.communicate(timeout=PATIENCE)
+    bases = Store(tmp_path).table("trials").to_pylist()
+    assert sorted(row["name"] for row in bases) == ["A s0", "A-long s0", "B s0", "B-long s0"]
+    expected = {
+        row["id"]: row["checkpoint"] for row in Store(undisturbed).table("trials").to_pylist()
+    }
+    assert all(expected[row["id"]] == row["checkpoint"] for row in bases)
+
+
+def test_a_search_on_two_workers_is_that_of_one(tmp_path: Path) -> None:
+    """Its trials are pruned while Tune runs, and it suggests what it does without Ray."""
+    (tmp_path / "searched.yaml").write_text(SEARCHED)
+    more = ("fine_tune.search.trials=9", "fine_tune.search.at_once=2", "fine_tune.search.seed=1")
+    changes = [part for change in more for part in ("--set", change)]
+    module = [sys.executable, "-m", "orchestrator", "search", str(tmp_path / "searched.yaml")]
+    tables = []
+    for name, how in (("ray", ["--cpus", "2"]), ("inline", ["--inline"])):
+        done = subprocess.run(
+            [*module, "--store", str(tmp_path / name), *changes, *how],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(),
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        table = Store(tmp_path / name).table("studies", result_columns("studies"))
+        tables.append(table.sort_by([("role", "ascending"), ("number", "ascending")]))
+    assert tables[0] == tables[1]
+    assert "pruned" in tables[0]["state"].to_pylist()
+
+
+def test_a_request_that_no_node_can_meet_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", "resources={default: {cpu: 1}, base: {cpu: 1, gpu: 64}}")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "layerwise: trial A s0 asks for {'CPU': 1.0, 'GPU': 64.0}, and no node of the cluster can "
+        f"give that; the largest has {{'CPU': {float(os.cpu_count() or 1)}, 'GPU': 0}}: "
+        "lower `resources` in the sweep, or use a larger cluster\n"
+    )
+    assert json.dumps(done.stdout.splitlines()[:1]) == json.dumps(
+        [f"digits: {TRIALS} trials, 0 complete in {tmp_path}"]
+    )

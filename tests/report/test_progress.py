@@ -1,0 +1,158 @@
+"""Progress of a run: counts, rate and time left, by a fake clock."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.execution.frontier import Node
+from orchestrator.report.progress import LINE_SECONDS, RunProgress
+from orchestrator.report.wording import duration
+from orchestrator.states import Ending, State
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def item(name: str, work: float, *parents: str) -> Any:
+    node = Node(tuple(f"id-{parent}" for parent in parents), cost=work)
+    return SimpleNamespace(id=f"id-{name}", name=name, node=node)
+
+
+A, B, C, D = (item(name, work) for name, work in (("A", 4), ("B", 2), ("C", 2), ("D", 8)))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(clock: Clock, out: io.StringIO) -> RunProgress:
+    console = Console(file=out, force_terminal=False, width=40)
+    progress = RunProgress(console, clock)
+    progress.begin([A, B, C, D])
+    return progress
+
+
+def test_the_time_left_follows_from_the_items_that_are_left(clock: Clock) -> None:
+    """Two slots; an item takes 10 seconds and 2 per unit of cost. The short ones end first."""
+    console = Console(file=io.StringIO(), width=120)
+    progress = RunProgress(console, clock)
+    short = [item(f"short{number}", 5) for number in range(4)]
+    base, child = item("base", 20), item("child", 45, "base")
+    progress.begin([base, child, *short], {State.COMPLETE: 2, State.SKIPPED: 1})
+    assert progress.state() == "2/9 · 0 running · 0 failed · 1 skipped"
+    progress.started(base)
+    progress.started(short[0])
+    clock.now = 20.0
+    progress.ended(short[0], Ending.COMPLETE, "", 0.5)
+    progress.started(short[1])
+    clock.now = 40.0
+    progress.ended(short[1], Ending.COMPLETE, "", 0.7)
+    progress.started(short[2])
+    clock.now = 50.0
+    progress.ended(base, Ending.COMPLETE, "")
+    progress.started(child)
+    assert progress.state() == (  # the child's 100 s; 10 and 20 s of the short ones fit beside it
+        "5/9 · 2 running · 0 failed · 1 skipped · 1:40 left · mean accuracy 60.0 % · 4 per minute"
+    )
+    clock.now = 140.0  # the time left passes while nothing ends
+    assert "0:20 left" in progress.state()  # a short one, longer than 10 s of the child
+
+
+def test_work_without_dependencies_is_spread_over_the_slots(clock: Clock) -> None:
+    progress = RunProgress(Console(file=io.StringIO(), width=120), clock)
+    items = [item(str(number), 1) for number in range(9)]
+    progress.begin(items)
+    progress.started(items[0])
+    progress.started(items[1])
+    clock.now = 10.0
+    progress.ended(items[0], Ending.COMPLETE, "")
+    progress.ended(items[1], Ending.COMPLETE, "")
+    assert "0:35 left" in progress.state()
+    progress.started(items[2])
+    progress.started(items[3])
+    progress.ended(items[3], Ending.NODE_LOST, "")  # one slot is left
+    assert "1:10 left" in progress.state()
+
+
+def test_a_narrow_terminal_shows_the_count(clock: Clock) -> None:
+    out = io.StringIO()
+    progress = RunProgress(Console(file=out, force_terminal=True, width=60), clock)
+    progress.begin([A, B, C, D], {State.COMPLETE: 100, State.LOST: 2})
+    progress.started(A)
+    clock.now = 3600.0 * 10
+    progress.ended(A, Ending.COMPLETE, "", 0.4)
+    progress.started(B)
+    assert progress.state() == "101/106 · 1 running · 0 failed · 2 lost · 30:00:00 left"
+    progress.close()
+    assert "101/106 · 1 running · 0 failed · 2 lost · 30:00:00 left" in out.getvalue()
+
+
+def test_failures_are_printed_at_once(progress: RunProgress, out: io.StringIO) -> None:
+    progress.started(A)
+    progress.ended(A, Ending.STOPPED, "")
+    progress.started(A)
+    progress.ended(A, Ending.WORKER_DIED, "killed")
+    progress.started(A)
+    progress.ended(A, Ending.FAILED, "trial A failed: loss is nan")
+    progress.given_up(B, State.SKIPPED, "its parent A failed")
+    progress.given_up(C, State.LOST, "its worker died 4 times")
+    assert out.getvalue().splitlines() == [
+        "A: worker died, to be tried again: killed",
+        "trial A failed: loss is nan",
+        "trial id-C (C) lost: its worker died 4 times",
+    ]
+    assert progress.state() == "0/4 · 0 running · 1 failed · 1 skipped"
+    assert progress.parts() == ["0 running", "1 failed", "1 skipped", "1 lost"]
+
+
+def test_lines_at_intervals_without_a_terminal(
+    progress: RunProgress, clock: Clock, out: io.StringIO
+) -> None:
+    progress.started(A)
+    clock.now = LINE_SECONDS
+    progress.ended(A, Ending.COMPLETE, "")
+    assert out.getvalue() == ""
+    progress.started(B)
+    progress.started(C)
+    assert out.getvalue() == "1/4 done · 1 running · 0 failed · 0:30 left\n"
+
+
+def test_a_display_in_a_terminal_is_removed_at_the_end(clock: Clock, out: io.StringIO) -> None:
+    console = Console(file=out, force_terminal=True, width=100)
+    shown = RunProgress(console, clock)
+    shown.begin([A, B])
+    shown.started(A)
+    shown.ended(A, Ending.COMPLETE, "")
+    shown.close()
+    shown.close()
+    assert "1/2 · 0 running · 0 failed" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0:00"),
+        (65, "1:05"),
+        (3600, "1:00:00"),
+        (2 * 86400 - 1, "47:59:59"),
+        (2 * 86400 + 4 * 3600, "2 d 4 h"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,256 @@
+"""An object store: whole objects or none, failures that pass, no secrets in the name."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import StoreError
+from orchestrator.store import files
+from orchestrator.store.files import PROXIES, LocalFiles, RemoteFiles, open_files
+from orchestrator.store.store import Store
+from tests.s3_server import SECRET, S3Server
+
+LARGE = 12 * 2**20  # more than one part of an upload
+
+
+@pytest.fixture
+def remote(s3: S3Server) -> RemoteFiles:
+    opened = open_files(s3.new_bucket())
+    assert isinstance(opened, RemoteFiles)
+    s3.asked.clear()
+    return opened
+
+
+def first(count: int, method: str) -> Callable[[str], bool]:
+    """Return a function that is true for the first `count` requests of a method."""
+    numbers = itertools.count()
+    return lambda asked: asked.startswith(method) and next(numbers) < count
+
+
+def test_a_small_file_is_one_request_and_a_look(remote: RemoteFiles, s3: S3Server) -> None:
+    path = f"{remote.base}/a.bin"
+    remote.put(path, b"data")
+    key = path.removeprefix(remote.base.split("/")[0])
+    assert [asked.split()[0] for asked in s3.asked] == ["PUT", "HEAD"]
+    assert s3.asked[0].startswith(f"PUT /{remote.base.split('/')[0]}{key}")
+    assert remote.get(path) == b"data"
+
+
+@pytest.mark.parametrize("data", [b"x", memoryview(b"xyz"), bytes(range(256)) * (LARGE // 256)])
+def test_get_returns_the_bytes_of_put(data: bytes | memoryview, remote: RemoteFiles) -> None:
+    path = f"{remote.base}/folder/a.bin"
+    remote.put(path, data)
+    assert remote.get(path) == bytes(data)
+    assert remote.size([path, f"{remote.base}/none"]) == len(data)
+    assert remote.names(remote.base) == ["folder"]
+    assert remote.present([f"{remote.base}/none", path]) == [path]
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(("method", "times"), [("PUT", 3), ("HEAD", 3), ("GET", 2)])
+def test_failures_that_pass_are_waited_for(
+    method: str, times: int, remote: RemoteFiles, s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"{remote.base}/a.bin"
+    s3.refuse = first(times, method)  # pyarrow itself tries some requests twice
+    remote.put(path, b"data")
+    assert remote.get(path) == b"data"
+    assert remote.names(remote.base) == ["a.bin"]
+    doing = "read" if method == "GET" else "write"
+    assert f"cannot {doing} s3://{path} yet, trying again: " in caplog.messages[0]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_failures_that_stay_are_named(remote: RemoteFiles, s3: S3Server) -> None:
+    s3.refuse = lambda _: True
+    path, shown = f"{remote.base}/a.bin", f"s3://{remote.base}/a.bin"
+    with pytest.raises(StoreError, match=rf"^cannot write {shown}: SLOW_DOWN during PutObject op"):
+        remote.put(path, b"data")
+    with pytest.raises(StoreError, match=rf"^cannot read {shown}: UNKNOWN \(HTTP status 503\)"):
+        remote.get(path)
+    with pytest.raises(StoreError, match=rf"^cannot list s3://{remote.base}: SLOW_DOWN"):
+        remote.names(remote.base)
+    with pytest.raises(StoreError, match=rf"^cannot delete {shown}: UNKNOWN"):
+        remote.delete(path)
+    assert len(s3.asked) < 100
+    s3.refuse = lambda _: False
+    assert remote.names(remote.base) == []
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("refused", ["partNumber=2", "uploadId="])
+def test_a_large_file_that_fails_half_way_is_never_seen(
+    refused: str, remote: RemoteFiles, s3: S3Server
+) -> None:
+    path = f"{remote.base}/a.bin"
+    s3.refuse = lambda asked: refused in asked
+    with pytest.raises(StoreError, match=r"^cannot write s3://.*/a\.bin: SLOW_DOWN"):
+        remote.put(path, b"x" * LARGE)
+    s3.refuse = lambda _: False
+    with pytest.raises(FileNotFoundError):
+        remote.get(path)
+    assert remote.names(remote.base) == []
+    remote.put(path, b"y" * LARGE)
+    assert remote.get(path) == b"y" * LARGE
+
+
+@pytest.mark.usefixtures("hurried")
+def test_put_checks_the_stored_size(remote: RemoteFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store drops a byte and reports success."""
+
+    class Lossy:
+        def open_output_stream(self, path: str) -> object:
+            target = remote.fs.open_output_stream(path)
+            write = target.write
+
+            class Stream:
+                write = staticmethod(lambda data: write(data[:-1]))
+                close = staticmethod(target.close)
+
+            return Stream()
+
+        get_file_info = staticmethod(remote.fs.get_file_info)
+
+    lossy = RemoteFiles(remote.root)
+    monkeypatch.setattr(lossy, "fs", Lossy())
+    with pytest.raises(StoreError, match=r"a\.bin: INCOMPLETE: 3 bytes are stored of 4$"):
+        lossy.put(f"{remote.base}/a.bin", b"data")
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_an_interrupted_upload_is_whole(size: int, remote: RemoteFiles, s3: S3Server) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    once = first(1, "P")
+
+    def interrupt(asked: str) -> bool:
+        if once(asked):
+            signal.pthread_kill(main, signal.SIGINT)
+        return False
+
+    s3.refuse = interrupt
+    path = f"{remote.base}/a.bin"
+    with pytest.raises(KeyboardInterrupt):
+        remote.put(path, b"x" * size)
+    # Where the interrupt comes before the sending thread is known, only the process waits for it.
+    deadline = time.monotonic() + 60
+    while not remote.present([path]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert remote.get(path) == b"x" * size
+
+
+def test_empty_objects_are_nothing(remote: RemoteFiles) -> None:
+    remote.fs.open_output_stream(f"{remote.base}/folder/empty").close()
+    remote.put(f"{remote.base}/folder/full", b"x")
+    assert remote.names(f"{remote.base}/folder") == ["full"]
+    assert remote.leftovers() == [f"{remote.base}/folder/empty"]
+
+
+def test_a_dropped_folder_is_not_listed(remote: RemoteFiles) -> None:
+    for name in ("a", "b"):
+        remote.put(f"{remote.base}/kind/{name}/x", b"x")
+    remote.drop(f"{remote.base}/kind/a")
+    remote.drop(f"{remote.base}/kind/none")
+    remote.delete(f"{remote.base}/kind/none")
+    assert remote.names(f"{remote.base}/kind") == ["b"]
+
+
+def test_one_request_a_folder(remote: RemoteFiles, s3: S3Server) -> None:
+    store = Store(remote.root)
+    assert store.outcomes() == {}
+    assert len(s3.asked) == 4
+    assert all(asked.startswith("GET ") and "list-type=2" in asked for asked in s3.asked)
+
+
+def test_a_bucket_that_is_not_there(s3: S3Server) -> None:
+    missing = open_files(s3.uri("nobody"))
+    assert not missing.exists()
+    assert missing.names(missing.base) == []
+    with pytest.raises(
+        StoreError, match=r"/a: NO_SUCH_BUCKET during PutObject operation: .* exist$"
+    ):
+        missing.put(f"{missing.base}/a", b"x")
+    assert [asked.split()[0] for asked in s3.asked] == ["HEAD", "GET", "GET", "PUT"]
+
+
+@pytest.mark.usefixtures("hurried", "s3")
+def test_a_server_that_is_not_there() -> None:
+    away = open_files("s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:9")
+    with pytest.raises(StoreError, match=r"^cannot list s3://bucket/x: NETWORK_CONNECTION during"):
+        away.names(away.base)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (
+            "ftp://host/x",
+            "store ftp://…: expected a folder, or a URI that begins with s3://, gs://",
+        ),
+        ("hdfs://host/x", "store hdfs://…: expected a folder, or a URI that begins with s3://"),
+        ("s3://", "store s3://: expected s3://bucket/prefix"),
+        ("s3://bucket/a/../b", "store s3://bucket/a/../b: expected s3://bucket/prefix"),
+        ("s3://bucket/a//b", "store s3://bucket/a//b: expected s3://bucket/prefix"),
+        (
+            "s3://bucket/x?colour=red",
+            "store s3://bucket/x: unknown parameter 'colour'; known: allow_bucket_creation, ",
+        ),
+        ("s3://bucket/a?region=x&scheme=y", "cannot open store s3://bucket/a: Invalid S3 conn"),
+    ],
+)
+def test_a_uri_of_no_store_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(StoreError) as error:
+        open_files(uri)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"s3://key:{SECRET}@bucket/x",
+        f"s3://{SECRET}@bucket/x",
+        f"s3://bucket/x?secret_key={SECRET}",
+        f"s3://bucket/x?endpoint_override=http://me:{SECRET}@host",
+        f"gs://me:{SECRET}@bucket/x",
+        f"abfs://me:{SECRET}@account/x",
+        f"abfs://c@account/x?client_secret={SECRET}",
+    ],
+)
+def test_a_uri_with_a_secret_is_refused_without_repeating_it(uri: str) -> None:
+    with pytest.raises(StoreError) as error:
+        open_files(uri)
+    assert SECRET.lower() not in str(error.value).lower()
+
+
+def test_a_folder_as_a_uri(tmp_path: Path) -> None:
+    opened = open_files(f"{tmp_path.as_uri()}/my%20store")
+    assert isinstance(opened, LocalFiles)
+    assert opened.root == f"{tmp_path}/my store"
+
+
+def test_a_service_that_nothing_reaches_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, unused: int
+) -> None:
+    """The libraries of Google and Azure would try for minutes."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    uri = f"gs://bucket/x?endpoint_override=127.0.0.1:{unused}"
+    with pytest.raises(StoreError) as caught:
+        open_files(uri)
+    assert str(caught.value) == (
+        f"cannot open store gs://bucket/x: no connection to 127.0.0.1:{unused}: Connection refused"
+    )
+    tried: list[object] = []
+    monkeypatch.setattr(files, "obstacle", lambda *server: tried.append(server) or "nothing there")
+    for uri in ("abfs://box@mine/x", "abfs://box@mine.dfs.core.windows.net/x", "gs://bucket"):
+        with pytest.raises(StoreError, match="nothing there"):
+            open_files(uri)
+    azure = ("mine.dfs.core.windows.net", 443)
+    assert tried == [azure, azure, ("storage.googleapis.com", 443)]

@@ -1,0 +1,459 @@
+"""The store, in a folder and on S3: whole files or none, one row per trial, damage is detected.
+
+No path leads outside the store's folder or prefix.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import StoreError
+from orchestrator.states import OUTCOMES
+from orchestrator.store.cleanup import Waste, orphans
+from orchestrator.store.schemas import SCHEMAS, result_columns, to_table
+from orchestrator.store.store import Store, SweepRecord
+from trainers.checkpoint import CheckpointError, checksum
+
+ID, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Store of each kind, so that every implementation passes the same tests."""
+    if request.param == "folder":
+        return Store(tmp_path / "store")
+    return Store(request.getfixturevalue("s3").new_bucket())
+
+
+def row(outcome: str = "complete", id: str = ID, **columns: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["trials"].names)
+    return empty | {"id": id, "outcome": outcome, "attempt": "aaaa"} | columns
+
+
+def point(attempt: str, step: int = 10, id: str = ID) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["curves"].names)
+    return empty | {"id": id, "attempt": attempt, "step": step}
+
+
+def files(store: Store) -> list[str]:
+    base = store.files.base
+    selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+    infos = store.files.fs.get_file_info(selector)
+    return sorted(i.path.removeprefix(f"{base}/") for i in infos if i.type == pafs.FileType.File)
+
+
+def replace(store: Store, path: str, data: bytes) -> None:
+    """Overwrite a file in place, as a fault would."""
+    with store.files.fs.open_output_stream(path) as stream:
+        stream.write(data)
+
+
+# Writing ----------------------------------------------------------------------------------------
+
+
+def test_opening_creates_nothing(store: Store) -> None:
+    assert store.outcomes() == {}
+    assert store.table("trials").num_rows == store.table("curves").num_rows == 0
+    assert store.row(ID) is None
+    assert store.names("checkpoints", ID) == []
+    assert list(store.progress(ID)) == []
+    store.delete(store.path("nothing"))
+    store.drop_checkpoints(ID)
+    assert not store.exists()
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"/file is a file; expected a folder$"):
+        Store(tmp_path / "file")
+
+
+def failing(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_failing_write_leaves_what_was_there(
+    function: str, folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.path("x.bin")
+    folder.put(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, failing)
+        with pytest.raises(StoreError) as error:
+            folder.put(path, b"new")
+        with pytest.raises(StoreError):
+            folder.write_row(row())
+    assert str(error.value) == f"cannot write {path}: No space left on device"
+    assert files(folder) == ["x.bin"]
+    assert folder.get(path) == b"old"
+    folder.put(path, b"new")
+    assert folder.get(path) == b"new"
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_full_disk(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/dev/full` refuses writes, as a full disk does."""
+    monkeypatch.setattr(Path, "with_name", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(StoreError, match="No space left on device"):
+        folder.put(folder.path("x.bin"), b"data")
+    assert files(folder) == []
+
+
+def test_a_file_in_the_way_of_a_folder(folder: Store) -> None:
+    folder.put(folder.path("trials"), b"")
+    with pytest.raises(StoreError, match=r"^cannot write .*/trials/complete/"):
+        folder.write_row(row())
+    assert files(folder) == ["trials"]
+
+
+def test_a_killed_write_is_invisible_and_cleaned_up(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        patch.setattr(Path, "unlink", lambda _: None)  # a killed process removes nothing
+        with pytest.raises(KeyboardInterrupt):
+            folder.write_row(row())
+    [left] = files(folder)
+    assert left.startswith(f"trials/complete/.{ID}.parquet.")
+    assert folder.outcomes() == {}
+    assert folder.table("trials").num_rows == 0
+    assert [(Path(w.path).name, w.reason) for w in orphans(folder)] == [
+        (Path(left).name, "half-written file")
+    ]
+
+
+@pytest.mark.parametrize(
+    "part", ["..", ".", "", "../x", "a/b", "/etc", ".hidden", "a\0b", "a\n", "ä"]
+)
+def test_no_path_leads_out(part: str, store: Store) -> None:
+    for attempt in (
+        lambda: store.path(part),
+        lambda: store.row_path("complete", part),
+        lambda: store.put_checkpoint(part, b""),
+        lambda: store.write_sweep(part, [], ""),
+        lambda: store.names(part),
+    ):
+        with pytest.raises(StoreError, match=r"cannot name something in the store$"):
+            attempt()
+    assert not store.exists()
+
+
+# Rows -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("better", range(3))
+def test_a_better_outcome_replaces_worse_ones(better: int, store: Store) -> None:
+    for outcome in OUTCOMES[better + 1 :]:
+        store.write_row(row(outcome))
+    store.write_row(row(OUTCOMES[better]))
+    assert files(store) == [f"trials/{OUTCOMES[better]}/{ID}.parquet"]
+
+
+def test_a_worse_outcome_does_not_hide_a_better_one(store: Store) -> None:
+    """The better row counts, as after a worker that wakes late or a second driver."""
+    for outcome in OUTCOMES:
+        store.write_row(row(outcome, attempt=outcome))
+    assert store.outcomes() == {ID: "complete"}
+    assert store.table("trials").select(["outcome", "attempt"]).to_pylist() == [
+        {"outcome": "complete", "attempt": "complete"}
+    ]
+    better = store.row(ID)
+    assert better is not None
+    assert better["outcome"] == "complete"
+
+
+def test_outcomes_of_several_trials(store: Store) -> None:
+    ids = {f"{number:016x}": outcome for number, outcome in enumerate(OUTCOMES)}
+    for id, outcome in ids.items():
+        store.write_row(row(outcome, id))
+    assert store.outcomes() == ids
+    assert [r["id"] for r in store.rows([f"{0:016x}"])] == [f"{0:016x}"]
+
+
+def test_rows_match_the_schema(store: Store) -> None:
+    with pytest.raises(TypeError, match=r"^rows of trials do not match the schema: \['colour'\]$"):
+        store.write_row(row(colour="red"))
+    lacking = row()
+    del lacking["top1"], lacking["seed"]
+    expected = r"^rows of trials do not match the schema: \['seed', 'top1'\]$"
+    with pytest.raises(TypeError, match=expected):
+        store.write_row(lacking)
+    with pytest.raises(TypeError, match=r"^rows of curves do not match the schema: \['step'\]$"):
+        to_table("curves", [point("a"), {k: v for k, v in point("a").items() if k != "step"}])
+    with pytest.raises(pa.ArrowInvalid):
+        store.write_row(row(n="three"))
+    assert not store.exists()
+
+
+def test_every_column_is_described() -> None:
+    for table, schema in SCHEMAS.items():
+        for column in schema:
+            assert column.metadata[b"description"], (table, column.name)
+            assert column.metadata[b"result"] in (b"true", b"false")
+        assert schema.metadata == {b"layerwise_schema": b"1"}
+    assert "top1" in result_columns("trials")
+    assert "seconds_total" not in result_columns("trials")
+    assert result_columns("classes") == ["id", "subset", "class_index", "correct", "total"]
+
+
+def test_curves_are_those_of_the_rows_attempt(store: Store) -> None:
+    """Readers do not see a late attempt of the trial, nor an attempt of a trial without a row."""
+    store.write_attempt("curves", ID, "aaaa", [point("aaaa", 10), point("aaaa", 20)])
+    store.write_attempt("curves", ID, "bbbb", [point("bbbb", 15)])
+    store.write_attempt("curves", OTHER, "aaaa", [point("aaaa", 5, OTHER)])
+    store.write_row(row())
+    curves = store.table("curves")
+    assert curves.schema.names == SCHEMAS["curves"].names
+    assert sorted(curves["step"].to_pylist()) == [10, 20]
+    store.write_row(row(attempt="bbbb"))
+    assert store.table("curves")["step"].to_pylist() == [15]
+    assert [Path(w.path).name for w in orphans(store)] == [
+        f"{ID}-aaaa.parquet",
+        f"{OTHER}-aaaa.parquet",
+    ]
+
+
+def test_some_columns(store: Store) -> None:
+    assert store.table("trials", ["id", "n"]).schema.names == ["id", "n"]
+    store.write_row(row(n=3))
+    store.write_attempt("curves", ID, "aaaa", [point("aaaa")])
+    assert store.table("trials", ["n", "id"]).to_pylist() == [{"n": 3, "id": ID}]
+    assert store.table("curves", ["step"]).to_pylist() == [{"step": 10}]
+
+
+def test_sweeps(store: Store) -> None:
+    member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID, "name": "A s0", "n": 0}
+    with pytest.raises(StoreError, match=r"^no sweep 'mine' in .*/store.*; there: none$"):
+        store.members("mine")
+    store.write_sweep("mine", [member], "name: mine\n")
+    assert store.members("mine").to_pylist() == [member]
+    with pytest.raises(StoreError, match=r"^no sweep 'yours' in .*/store.*; there: mine$"):
+        store.members("yours")
+    metadata = pq.read_schema(io.BytesIO(store.get(store.path("sweeps", "mine.parquet")))).metadata
+    assert metadata[b"sweep"] == b"name: mine\n"
+
+
+def test_the_facts_of_a_sweep(store: Store) -> None:
+    assert store.sweep_record("mine") == SweepRecord()
+    store.write_sweep("mine", [], "name: mine\n")  # as old versions wrote it
+    assert store.sweep_record("mine") == SweepRecord(text="name: mine\n", studies=[])
+    studies = [{"id": "a", "series": "b", "role": "fine_tune", "trials": 3}]
+    facts = {"reference": "paper", "studies": json.dumps(studies)}
+    store.write_sweep("mine", [], "name: mine\n", **facts)
+    record = store.sweep_record("mine")
+    assert (record.reference, record.studies) == ("paper", studies)
+
+
+def damaged(kind: str, data: bytes) -> bytes:
+    """Return a file of a table as a fault, a copy or another program may leave it."""
+    if kind == "zeros":
+        return bytes(len(data))
+    if kind == "half":
+        return data[: len(data) // 2]
+    table = pq.read_table(io.BytesIO(data))
+    if kind == "foreign":
+        table = table.replace_schema_metadata()
+    elif kind == "empty":
+        table = table.slice(0, 0)
+    else:
+        table = table.set_column(0, "id", pa.array(["e" * 16]))
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zeros", "half", "foreign", "empty", "another row"])
+@pytest.mark.parametrize("columns", [None, ["id", "outcome"]])
+def test_a_damaged_row_is_named_once_and_left_out(
+    columns: list[str] | None, kind: str, folder: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for id in (ID, "f" * 16):
+        folder.write_row(row(id=id))
+    path = folder.row_path("complete", ID)
+    replace(folder, path, damaged(kind, folder.get(path)))
+    for _ in range(2):
+        assert folder.table("trials", columns)["id"].to_pylist() == ["f" * 16]
+    assert folder.outcomes() == {"f" * 16: "complete"}
+    assert folder.row(ID) is None
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{path} is damaged and left out: it ")
+    assert Store(folder.root).check([ID, "f" * 16]) == set()
+    data = folder.get(path)
+    folder.damage.set_aside()
+    aside = folder.path("damaged", "trials", "complete", f"{ID}.parquet")
+    assert folder.get(aside) == data
+    assert not Path(path).exists()
+    assert Waste(aside, "damaged, set aside") in orphans(folder)
+    folder.write_row(row())
+    assert folder.row(ID) is not None
+
+
+def test_many_damaged_files_are_counted(folder: Store, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(12):
+        folder.write_row(row(id=f"{number:016x}"))
+        replace(folder, folder.row_path("complete", f"{number:016x}"), b"none")
+    assert folder.table("trials", ["n"]).num_rows == 0
+    assert len(caplog.messages) == 11
+    assert caplog.messages[-1] == "2 more files of trials are damaged and left out"
+
+
+def test_other_damaged_tables(store: Store) -> None:
+    store.write_sweep("mine", [dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID}], "name: mine")
+    store.write_row(row())
+    for table in ("curves", "classes"):
+        rows = [dict.fromkeys(SCHEMAS[table].names) | {"id": ID, "attempt": "aaaa"}]
+        store.write_attempt(table, ID, "aaaa", rows)
+    replace(store, store.path("curves", f"{ID}-aaaa.parquet"), b"PAR1 and more PAR1")
+    replace(store, store.sweep_path("mine"), b"PAR1")
+    assert store.table("curves").num_rows == store.table("sweeps").num_rows == 0
+    assert store.table("classes").num_rows == 1
+    assert store.check([ID], curves=True) == {ID}
+    assert store.sweep_record("mine") == SweepRecord()
+    with pytest.raises(StoreError, match=r"^the record of sweep mine in .* is damaged; "):
+        store.members("mine")
+
+
+def test_copies_beside_rows_are_ignored(folder: Store) -> None:
+    folder.write_row(row())
+    path = Path(folder.row_path("complete", ID))
+    path.with_name(f"{ID} (copy).parquet").write_bytes(path.read_bytes())
+    assert folder.table("trials").num_rows == 1
+
+
+def newer(store: Store, id: str, top1: Any) -> None:
+    """Write a row as a later version of the program may write it."""
+    table = to_table("trials", [row(id=id)]).replace_schema_metadata({"layerwise_schema": "2"})
+    number = table.schema.get_field_index("top1")
+    table = table.set_column(number, "top1", pa.array([top1]))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    store.put(store.row_path("complete", id), memoryview(sink.getvalue()))
+
+
+@pytest.mark.parametrize("others", [[], ["0" * 16], ["f" * 16]])
+@pytest.mark.parametrize("top1", [0.5, "half"])
+def test_rows_of_a_newer_version_are_refused(others: list[str], top1: Any, store: Store) -> None:
+    for id in others:
+        store.write_row(row(id=id))
+    newer(store, ID, top1)
+    message = "was written by a newer layerwise (schema 2, this one knows 1); upgrade layerwise"
+    with pytest.raises(StoreError) as caught:
+        store.table("trials")
+    assert str(caught.value) == f"store {store.root} {message}"
+
+
+def test_columns_may_be_added(store: Store) -> None:
+    """A row of an older version lacks the new columns, which are read as null."""
+    old = to_table("trials", [row(top1=0.5)]).drop_columns(["git_commit"])
+    sink = pa.BufferOutputStream()
+    pq.write_table(old, sink)
+    store.put(store.row_path("complete", ID), memoryview(sink.getvalue()))
+    read = store.row(ID)
+    assert read is not None
+    assert (read["top1"], read["git_commit"]) == (0.5, None)
+    labels = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID, "treatment": "base"}
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_table("sweeps", [labels]).drop_columns(["condition"]), sink)
+    store.put(store.sweep_path("mine"), memoryview(sink.getvalue()))
+    (member,) = store.members("mine").to_pylist()
+    assert (member["treatment"], member["condition"]) == ("base", None)
+
+
+# Checkpoints ------------------------------------------------------------------------------------
+
+
+def damage(store: Store, *parts: str) -> None:
+    """Change one byte of the only file, or of the last one, in a folder."""
+    path = store.path(*parts, store.names(*parts)[-1])
+    data = bytearray(store.get(path))
+    data[len(data) // 2] ^= 1
+    replace(store, path, bytes(data))
+
+
+def test_rows_of_old_versions_call_the_first_sweep_sweep(store: Store) -> None:
+    """A store with rows of both versions is read under the new name."""
+    store.write_row(row(id=OTHER, first_sweep="new"))
+    store.write_row(row(first_sweep="old"))
+    path = store.row_path("complete", ID)
+    old = pq.read_table(io.BytesIO(store.get(path)))
+    names = ["sweep" if name == "first_sweep" else name for name in old.column_names]
+    sink = io.BytesIO()
+    pq.write_table(old.rename_columns(names).replace_schema_metadata(old.schema.metadata), sink)
+    store.put(path, sink.getvalue())
+    expected = {ID: "old", OTHER: "new"}
+    for columns in (None, ["first_sweep", "id"]):
+        table = store.table("trials", columns)
+        assert table.column_names == (columns or SCHEMAS["trials"].names)
+        assert {row["id"]: row["first_sweep"] for row in table.to_pylist()} == expected
+    whole = store.row(ID)
+    assert (whole or {})["first_sweep"] == "old"
+
+
+def test_checkpoints_are_named_by_their_content(store: Store) -> None:
+    sha256 = store.put_checkpoint(ID, b"weights")
+    assert sha256 == checksum(b"weights")
+    assert files(store) == [f"checkpoints/{ID}/{sha256[:16]}.safetensors"]
+    assert store.get_checkpoint(ID, sha256) == b"weights"
+    store.drop_checkpoints(ID)
+    assert files(store) == []
+    assert store.names("checkpoints") == []
+
+
+def test_damaged_and_missing_checkpoints(store: Store) -> None:
+    sha256 = store.put_checkpoint(ID, b"weights")
+    damage(store, "checkpoints", ID)
+    with pytest.raises(CheckpointError, match=f"^damaged checkpoint: .* expected {sha256[:16]}$"):
+        store.get_checkpoint(ID, sha256)
+    with pytest.raises(CheckpointError, match=r"/checkpoints/.*\.safetensors is missing$"):
+        store.get_checkpoint(ID, "0" * 64)
+
+
+def test_the_last_two_snapshots_of_an_attempt_stay(store: Store) -> None:
+    for step in (5, 10, 100):
+        store.put_progress(ID, "aaaa", step, f"step {step}".encode())
+    store.put_progress(ID, "bbbb", 50, b"another attempt")
+    assert [name[:15] for name in store.names("progress", ID)] == [
+        "0000000010-aaaa", "0000000050-bbbb", "0000000100-aaaa",
+    ]  # fmt: skip
+    assert list(store.progress(ID)) == [b"step 100", b"another attempt", b"step 10"]
+    store.drop_progress(ID)
+    assert files(store) == []
+
+
+def test_a_damaged_snapshot_gives_way_to_the_one_before(store: Store) -> None:
+    store.put_progress(ID, "aaaa", 10, b"older")
+    store.put_progress(ID, "aaaa", 20, b"newer")
+    damage(store, "progress", ID)
+    assert list(store.progress(ID)) == [b"older"]
+
+
+def test_a_snapshot_that_was_not_finished_gives_way(store: Store) -> None:
+    store.put_progress(ID, "aaaa", 10, b"older")
+    store.put_progress(ID, "aaaa", 20, b"newer")
+    replace(store, store.path("progress", ID, store.names("progress", ID)[-1]), b"")
+    beside = "/.0000000030-aaaa-1234.safetensors.ab.tmp"
+    replace(store, store.path("progress", ID) + beside, b"x")
+    assert list(store.progress(ID)) == [b"older"]
+    assert len(store.names("progress", ID)) == 1

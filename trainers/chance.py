@@ -1,0 +1,24 @@
+"""Networks that never left chance: neither their loss nor their accuracy shows learning."""
+
+from __future__ import annotations
+
+import math
+
+LEAST_LOSS = 0.98  # of ln(classes): a training loss that was never lower shows no learning
+Z = 1.959964  # 97.5 % of the normal distribution lie below
+
+
+def at_chance(loss: float, classes: int, correct: int, total: int, guess: float) -> bool:
+    """Return whether a network learned nothing that shows.
+
+    `loss` (nats) is the lowest training loss, and `correct` of `total` images were right. `guess`
+    is the accuracy of naming the most frequent class. The 95 % interval of the accuracy decides, so
+    that two networks of nearly one accuracy are judged alike.
+    """
+    return loss > LEAST_LOSS * math.log(classes) and least_share(correct, total) <= guess
+
+
+def least_share(correct: int, total: int) -> float:
+    """Return the lower bound of the 95 % interval of a share (Wilson 1927)."""
+    share, z2 = correct / total, Z * Z / total
+    return (share + z2 / 2 - math.sqrt(z2 * (share * (1 - share) + z2 / 4))) / (1 + z2)
