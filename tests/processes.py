@@ -1,8 +1,19 @@
-"""Processes of this machine, from /proc."""
+"""Processes of this machine, from /proc, and the environment of those that tests start."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Ray gives its workers niceness 15. Beside other work, such as other tests, they then hardly run.
+AWAKE = {"RAY_worker_niceness": "0"}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment without settings of Ray and Tune, and with these."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+    return inherited | AWAKE | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"} | more
 
 
 def descendants(process: int) -> dict[int, str]:

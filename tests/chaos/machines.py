@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.processes import descendants
+from tests.processes import AWAKE, descendants
 from tests.s3_server import CREDENTIALS
 
 HEAD = "127.0.0.2"
@@ -32,7 +32,7 @@ HEALTH = {
     "health_check_failure_threshold": 3,
 }
 TOKEN = secrets.token_hex(32)  # one for all clusters: a process of Ray reads it once
-QUIET = {
+QUIET = AWAKE | {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # until nodes give up a dead head

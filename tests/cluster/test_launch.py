@@ -22,7 +22,7 @@ from orchestrator.states import Ending
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
-from tests.processes import descendants
+from tests.processes import descendants, environment
 from tests.results import results
 from tests.s3_server import S3Server
 from tests.searches import SEARCHED
@@ -41,11 +41,6 @@ def command(store: Path, *more: str, sweep: str = "digits") -> list[str]:
     changes = [part for change in named for part in ("--set", change)]
     module = [sys.executable, "-m", "orchestrator", "run", sweep]
     return [*module, "--store", str(store), "--no-report", *changes, *more]
-
-
-def environment(**more: str) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    return inherited | {"COLUMNS": "100", "PYTHONPATH": str(Path.cwd())} | more
 
 
 def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, environment
+
 SCRIPT = ROOT / "clusters" / "spot_notice.py"
 
 
@@ -91,12 +92,11 @@ exit 1
 def test_a_notice_drains_the_node(service: str, tmp_path: Path) -> None:
     (tmp_path / "ray").write_text(RAY.format(ray=Path(sys.executable).with_name("ray")))
     (tmp_path / "ray").chmod(0o755)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    more = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": service, "PYTHONPATH": str(ROOT)}
+    more = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": service}
     more["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, str(SCRIPT)],
-        env=environment | more,
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=240,

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, environment
+
 BIN = Path(sys.executable).parent
 PORT = 2222
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
@@ -70,18 +71,12 @@ class Machines:
 
         It has this Python, this code, the cluster's token, and ssh with the tests' settings.
         """
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAY_", "TUNE_", "AWS_"))
-        }
-        return inherited | {
+        inherited = environment(COLUMNS="200")
+        return {name: value for name, value in inherited.items() if name[:4] != "AWS_"} | {
             "HOME": str(self.home),
             "PATH": f"{self.folder}/bin:{BIN}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "COLUMNS": "200",
             **more,
         }
 
@@ -149,7 +144,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
             "".join(
                 f"export {name}={value!r}\n"
                 for name, value in made.environment().items()
-                if name in ("PATH", "PYTHONPATH", "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")
+                if name in ("PATH", "PYTHONPATH") or name.startswith("RAY_")
             )
         )
         hello = ["ssh", f"{getpass.getuser()}@{WORKER}", "echo hello"]

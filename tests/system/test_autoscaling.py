@@ -14,8 +14,9 @@ import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from orchestrator.store.store import Store
+from tests.processes import environment
 from tests.results import results
-from tests.system.conftest import BIN, HEAD, PATIENCE, ROOT, wait_for
+from tests.system.conftest import BIN, HEAD, PATIENCE, wait_for
 
 NODES = 4
 ADDRESS = f"{HEAD}:6379"
@@ -88,15 +89,12 @@ def growing(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a shell on the head of a cluster that has no worker yet."""
     config = tmp_path / "ray_bootstrap_config.yaml"
     config.write_text(yaml.safe_dump(CLUSTER))
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    shell = inherited | {
+    shell = environment() | {
         "HOME": str(tmp_path),
         "PATH": f"{BIN}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "COLUMNS": "100",
     }
     fakes = {
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",

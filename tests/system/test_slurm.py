@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.store import Store
-from tests.system.conftest import BIN, PATIENCE, ROOT, wait_for
+from tests.processes import ROOT, environment
+from tests.system.conftest import BIN, PATIENCE, wait_for
 
 # One node, which is this machine: srun runs its command here, where there is one address.
 SRUN = """\
@@ -34,10 +35,8 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home").mkdir()
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout/.venv").symlink_to(BIN.parent)
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
-    return inherited | {
+    return environment() | {
         "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path / "home"),
         "SCONTROL_LOG": str(tmp_path / "scontrol.log"),
         "SLURM_SUBMIT_DIR": str(tmp_path / "checkout"),

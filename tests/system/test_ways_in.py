@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from orchestrator.store.store import Store
-from tests.system.conftest import HEAD, ROOT, WORKER, Machines, wait_for
+from tests.processes import ROOT
+from tests.system.conftest import HEAD, WORKER, Machines, wait_for
 
 ADDRESS = f"{HEAD}:6379"
 DASHBOARD = (
