@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,3 +33,20 @@ def descendants(process: int) -> dict[int, str]:
     while more := {child for child, parent in parents.items() if parent in below} - below:
         below |= more
     return {child: lines[child] for child in below if child != process}
+
+
+def listening(process: int) -> set[IPv4Address | IPv6Address]:
+    """Return the addresses on which a process and all below it listen for TCP connections."""
+    sockets, found = set(), set()
+    for pid in (process, *descendants(process)):
+        with contextlib.suppress(OSError):  # it ended in between
+            sockets |= {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                number = bytes.fromhex(local.partition(":")[0])  # words in the machine's order
+                words = struct.unpack(f"={len(number) // 4}I", number)
+                address = ip_address(struct.pack(f"!{len(words)}I", *words))
+                found.add(getattr(address, "ipv4_mapped", None) or address)
+    return found

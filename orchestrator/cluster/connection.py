@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from orchestrator.cluster.address import reachable
 from orchestrator.cluster.interrupts import Interrupts, without_hangups
+from orchestrator.cluster.leftovers import scratch
 from orchestrator.cluster.shipment import Shipment
 from orchestrator.errors import LayerwiseError
 
@@ -38,9 +38,8 @@ QUIET = {
     "TUNE_WARN_THRESHOLD_S": "60",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
 }
-# Ray replaces 127.0.0.1 by the machine's outside address on Linux, and only there.
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
-LONGEST_TMPDIR = 38  # bytes
+# What Ray calls a cluster has an outside address. Without one, everything listens on loopback.
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +61,8 @@ class Cluster:
 def prepare(address: str | None) -> None:
     """Set what Ray reads from the environment when it is imported.
 
-    The servers of a local cluster listen on every interface, so a fresh token keeps others out.
-    Raises `LayerwiseError` if Ray was imported before without a token.
+    The servers of a local cluster listen on loopback, and a fresh token keeps others out who work
+    on this machine. Raises `LayerwiseError` if Ray was imported before without a token.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if address or _is_locked():
@@ -73,7 +72,8 @@ def prepare(address: str | None) -> None:
             "ray was imported before orchestrator.cluster.prepare was called, so a local cluster "
             "would be open to the network: call it first, or give the address of a cluster"
         )
-    os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.update(token | ALONE)
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
 
 
@@ -83,9 +83,10 @@ def _is_locked() -> bool:
 
 
 @contextlib.contextmanager
-def connect(cluster: Cluster) -> Iterator[None]:
+def connect(cluster: Cluster) -> Iterator[Path]:
     """Join the cluster at its address, or start a local one on loopback with a fresh token.
 
+    Yields a private folder, which is removed at the end. A local cluster has its files there.
     A local cluster is stopped at the end. Raises `LayerwiseError` if the cluster cannot be joined.
     """
     prepare(cluster.address)
@@ -98,25 +99,25 @@ def connect(cluster: Cluster) -> Iterator[None]:
     internals.silence_logs_of_lost_nodes()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     interrupts = Interrupts()
-    with interrupts.handled():
+    with scratch() as folder, interrupts.handled():
         try:
             with without_hangups():
-                _start(cluster, address, options)
+                _start(cluster, address, folder, options)
             signal.signal(signal.SIGTERM, interrupts.handle)  # Ray takes it for itself
-            yield
+            yield folder
         finally:
             ray.shutdown()
 
 
-def _start(cluster: Cluster, address: str | None, options: dict[str, Any]) -> None:
+def _start(cluster: Cluster, address: str | None, folder: Path, options: dict[str, Any]) -> None:
     """Join the cluster at the address, or start a local one. Raises `LayerwiseError`."""
     import ray
 
     if address:
         try:
-            with cluster.code.staged() if cluster.code else contextlib.nullcontext() as folder:
-                if folder:
-                    options["runtime_env"] = {"py_modules": [folder]}
+            with cluster.code.staged() if cluster.code else contextlib.nullcontext() as staged:
+                if staged:
+                    options["runtime_env"] = {"py_modules": [staged]}
                 ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -134,26 +135,13 @@ def _start(cluster: Cluster, address: str | None, options: dict[str, Any]) -> No
         num_cpus=cluster.cpus,
         num_gpus=cluster.gpus,
         include_dashboard=cluster.dashboard,
-        _node_ip_address=LOOPBACK,
-        **local_folders(),
+        **local_folders(folder),
         **options,
     )
 
 
-def local_folders(shared_memory: str = "/dev/shm") -> dict[str, str]:
-    """Return folders for a local cluster of ours where Ray's own choice does not work.
-
-    Unix limits the path of a socket to 107 bytes, of which Ray uses 64 below its folder; TMPDIR of
-    a batch job can be too long. In some containers /dev/shm is read-only.
-    """
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    folders = {}
-    if len(os.fsencode(folder)) > LONGEST_TMPDIR:
-        place = Path("/tmp", f"layerwise-{os.getuid()}")
-        place.mkdir(mode=0o700, exist_ok=True)
-        is_ours = place.stat().st_uid == os.getuid()
-        folder = str(place) if is_ours else tempfile.mkdtemp(prefix="lw-", dir="/tmp")
-        folders["_temp_dir"] = folder
-    if sys.platform == "linux" and not os.access(shared_memory, os.W_OK):
-        folders["_plasma_directory"] = folder
-    return folders
+def local_folders(folder: Path, shared_memory: str = "/dev/shm") -> dict[str, str]:
+    """Return where a local cluster has its files. In some containers /dev/shm is read-only."""
+    place = str(folder / "ray")
+    needs = sys.platform == "linux" and not os.access(shared_memory, os.W_OK)
+    return {"_temp_dir": place} | ({"_plasma_directory": str(folder)} if needs else {})

@@ -16,7 +16,8 @@ from ray._private.state import state
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RpcError
 from ray.experimental import internal_kv
-from ray.tune.execution import tune_controller
+from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.progress_reporter import TrialProgressCallback
 
 RAY_VERSION = "2.60"
@@ -30,6 +31,10 @@ def silence_logs_of_lost_nodes() -> None:
     """
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
+
+# Tune would copy the credentials of the driver into the runtime environment of its workers, which
+# stands in logs. Workers have their machine's.
+class_cache.ENV_VARS_TO_PROPAGATE = {RAY_CHDIR_TO_TRIAL_DIR}
 
 # Its address ------------------------------------------------------------------------------------
 

@@ -1,9 +1,12 @@
-"""The temporary folder of a run, and the end of what killed runs left on this machine.
+"""The private folder of a run, and the end of what killed runs left on this machine.
 
-A run locks its folder, and the processes of its local Ray carry the folder's name in their
-environment. The system releases the lock when the run dies, however it dies. Containers may share
-the folder of temporary files, but not see each other's processes: a run looks only at those of its
-own kind.
+`lw-XXXXXXXX/` among the temporary files is open to its user only. It has the lock of the run, the
+files of its local Ray, logs included, and those of Tune. It is removed at the end. The system
+releases the lock of a run that dies, however it dies; the next run then ends the processes that it
+left, and removes its folder.
+
+Containers may share the folder of temporary files but not see each other's processes: a run looks
+only at those of its own kind.
 """
 
 from __future__ import annotations
@@ -17,66 +20,89 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = "layerwise-run-"
-LOCK = "lock"
+PREFIX = "lw-"
+LOCK = "layerwise.lock"
 MARK = "LAYERWISE_RUN"  # variable in the environment of the processes that a run starts
+# Unix limits the path of a socket to 107 bytes. Ray uses 64 below its own folder, which is
+# `lw-XXXXXXXX/ray` here; TMPDIR of a batch job can be too long.
+LONGEST = 107 - 64 - len("/lw-XXXXXXXX/ray/")  # bytes of the folder of temporary files
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[str]:
-    """Yield a temporary folder for one run, after the end of what dead runs left."""
-    end_dead_runs()
+def scratch() -> Iterator[Path]:
+    """Yield a private folder for one run, after the end of what dead runs left."""
+    place = temporary()
+    end_dead_runs(place)
     with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder,
-        Path(folder, LOCK).open("w") as lock,
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True) as name,
+        Path(name, LOCK).open("w") as lock,
     ):
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write(_visible())
+        lock.write("\n".join(_visible()))
         lock.flush()
-        os.environ[MARK] = folder
+        os.environ[MARK] = name
         try:
-            yield folder
+            yield Path(name)
         finally:
             os.environ.pop(MARK, None)
 
 
-def end_dead_runs() -> None:
+def temporary() -> Path:
+    """Return the folder of temporary files: RAY_TMPDIR or TMPDIR, or /tmp if those are too long."""
+    wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return Path(wanted if len(os.fsencode(wanted)) <= LONGEST else "/tmp")
+
+
+def end_dead_runs(place: Path) -> None:
     """End the processes of this user's dead runs, and remove their folders."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in place.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # it is locked by a run that lives, or not locked yet
             if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
                 continue
             with (folder / LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if lock.read() != _visible():
+                boot, *kind = lock.read().split("\n")
+                here, *kind_here = _visible()
+                if boot == here:
+                    if kind != kind_here:
+                        continue
+                    while processes := _processes(folder):  # some may have been starting others
+                        for process in processes:
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(process, signal.SIGKILL)
+                elif not boot:  # not known to be a run's
                     continue
-                for process in _processes(folder):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _visible() -> str:
-    """Return a name of the set of processes that this one can see."""
+def _visible() -> tuple[str, str]:
+    """Return names of this start of the machine, and of the set of processes seen from here."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    return ""
+        return boot, str(Path("/proc/self/ns/pid").readlink())
+    return "unknown", ""
 
 
 def _processes(folder: Path) -> set[int]:
-    """Return the processes that a run started, and their descendants; Linux only.
+    """Return the living processes that a run started, and their descendants; Linux only.
 
-    Ray's workers overwrite their environment with a title, so they are found by their parents.
+    Ray's workers overwrite their environment with a title, and outlive their parent. They are
+    found by their logs, which they hold open in the folder.
     """
-    mark, parents, marked = f"{MARK}={folder}".encode(), {}, set()
+    mark, inside = f"{MARK}={folder}".encode(), f"{folder}/"
+    parents, marked = {}, set()
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             pid = int(place.name)
-            parents[pid] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if mark in (place / "environ").read_bytes().split(b"\0"):
+            state, parent = (place / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state in "ZX" or pid == os.getpid():  # which holds the lock of the folder open
+                continue
+            parents[pid] = int(parent)
+            if mark in (place / "environ").read_bytes().split(b"\0") or any(
+                str(file.readlink()).startswith(inside) for file in (place / "fd").iterdir()
+            ):
                 marked.add(pid)
     while below := {pid for pid, parent in parents.items() if parent in marked} - marked:
         marked |= below
-    return marked - {os.getpid()}
+    return marked

@@ -21,7 +21,6 @@ from orchestrator.cluster.capacity import Capacity, bundle
 from orchestrator.cluster.connection import Cluster, connect
 from orchestrator.cluster.draining import Drain
 from orchestrator.cluster.failures import classify
-from orchestrator.cluster.leftovers import scratch
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.run import Run
@@ -32,7 +31,7 @@ from orchestrator.sweep.schema import Resources
 def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = None) -> None:
     """Carry out a run on a cluster: see `launch.launch`."""
     drain = Drain()
-    with drain.on_signal(), scratch() as folder, connect(cluster):
+    with drain.on_signal(), connect(cluster) as folder:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         capacity = Capacity.of(nodes, is_ours=cluster.address is None)
         slots = capacity.slots({item.name: item.node.request for item in run.open_items()})
@@ -50,7 +49,7 @@ def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = Non
             ),
             run_config=tune.RunConfig(
                 name=run.plan.sweep.name,
-                storage_path=folder,
+                storage_path=str(folder / "tune"),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[Starts(searcher), internals.Silence()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.connection import local_folders
+from orchestrator.cluster.leftovers import scratch
 
 
 def environment_after(program: str) -> list[str]:
@@ -39,12 +39,13 @@ def test_a_local_cluster_gets_folders_that_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Paths of sockets are short, and shared memory can be written."""
-    writable = str(tmp_path)
-    monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setenv("TMPDIR", "/tmp")
-    assert local_folders(writable) == {}
-    assert local_folders("/proc/nowhere") == {"_plasma_directory": "/tmp"}
-    monkeypatch.setenv("TMPDIR", "/tmp/" + 100 * "x")
-    short = local_folders(writable)["_temp_dir"]
-    assert len(f"{short}/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store") <= 107
-    assert Path(short).stat().st_uid == os.getuid()
+    ray = str(tmp_path / "ray")
+    assert local_folders(tmp_path, str(tmp_path)) == {"_temp_dir": ray}
+    unwritable = local_folders(tmp_path, "/proc/nowhere")
+    assert unwritable == {"_temp_dir": ray, "_plasma_directory": str(tmp_path)}
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + 100 * "x")
+    with scratch() as short:
+        socket = "session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+        assert len(f"{short}/ray/{socket}") <= 107
+        assert short.stat().st_mode & 0o777 == 0o700
+    assert not short.exists()

@@ -9,20 +9,22 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow.compute as pc
 import pytest
 
+from orchestrator.cluster.connection import ALONE
 from orchestrator.states import Ending
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
-from tests.processes import descendants, environment
+from tests.processes import descendants, environment, listening
 from tests.results import results
 from tests.s3_server import S3Server
 from tests.searches import SEARCHED
@@ -33,6 +35,7 @@ SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evalu
 TRIALS = 2 * (2 + 5 * 2)
 ONE_SPLIT = "one split: differences get no interval; splits.random adds splits"
 PATIENCE = 240.0
+SECRET = "wJalrXUtnFEMI/K7MDENG/canary"
 T = TypeVar("T")
 
 
@@ -43,10 +46,14 @@ def command(store: Path, *more: str, sweep: str = "digits") -> list[str]:
     return [*module, "--store", str(store), "--no-report", *changes, *more]
 
 
-def run(store: Path, *more: str, **options: object) -> subprocess.CompletedProcess[str]:
-    line = command(store, *more, **options)  # type: ignore[arg-type]
+def run(store: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        line, capture_output=True, text=True, timeout=PATIENCE, env=environment(), check=False
+        command(store, *more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(**variables),
+        check=False,
     )
 
 
@@ -59,14 +66,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def started(store: Path, *more: str) -> subprocess.Popen[str]:
+def started(store: Path, *more: str, **variables: str) -> subprocess.Popen[str]:
     """Start a run, to be disturbed."""
     return subprocess.Popen(
         command(store, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(**variables),
     )
 
 
@@ -134,13 +141,22 @@ def alive(processes: set[int]) -> set[int]:
     return {pid for pid, state in states.items() if state not in "ZX"}
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for the temporary files of a run. Its path is short, for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     ("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
 )
 def test_a_stopped_run_goes_on_and_ends_the_same(
-    undisturbed: Path, tmp_path: Path, stop: signal.Signals, code: int
+    undisturbed: Path, tmp_path: Path, place: Path, stop: signal.Signals, code: int
 ) -> None:
-    with started(tmp_path, "--set", "checkpoint_seconds=0.02") as process:
+    """Nothing of it stays on the machine, and no file that it had there knows a secret."""
+    own = {"RAY_TMPDIR": str(place), "AWS_SECRET_ACCESS_KEY": SECRET}
+    with started(tmp_path, "--set", "checkpoint_seconds=0.02", **own) as process:
         wait_for_rows(tmp_path, 3, process)
         below = set(descendants(process.pid))
         process.send_signal(stop)
@@ -158,10 +174,15 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
             last,
         )
         assert not alive(below)
+    else:
+        left = [file for file in place.rglob("*") if file.is_file()]
+        assert len(left) > 20
+        assert not [file for file in left if SECRET.encode() in file.read_bytes()]
     if stop is not signal.SIGTERM:  # it stops as SIGINT does
-        assert run(tmp_path).returncode == 0
+        assert run(tmp_path, **own).returncode == 0
         assert not alive(below)
         assert results(tmp_path) == results(undisturbed)
+    assert not list(place.iterdir())
 
 
 @pytest.mark.parametrize("ask", [signal.SIGUSR1, signal.SIGHUP])
@@ -462,7 +483,7 @@ with connect(Cluster(cpus=2)):
 
 CLIENT = """
 import logging, sys, ray
-ray.init(address=sys.argv[1], logging_level=logging.ERROR, _node_ip_address="127.0.0.2")
+ray.init(address=sys.argv[1], logging_level=logging.ERROR)
 print("joined")
 """
 
@@ -479,14 +500,15 @@ def test_a_local_cluster_refuses_clients_without_its_token_and_serves_those_with
     ) as cluster:
         assert cluster.stdout is not None
         address, token = cluster.stdout.readline().split()
-        assert address.startswith("127.")
+        assert address.startswith("127.0.0.1:")
+        assert {str(one) for one in listening(cluster.pid)} == {"127.0.0.1"}
         strangers = [
             subprocess.Popen(
                 [sys.executable, "-c", CLIENT, address],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env=environment(**credentials),
+                env=environment(**ALONE, **credentials),
             )
             for credentials in (
                 {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
@@ -498,7 +520,7 @@ def test_a_local_cluster_refuses_clients_without_its_token_and_serves_those_with
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            env=environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token),
+            env=environment(**ALONE, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token),
             check=False,
         )
         assert served.returncode == 0, served.stderr
