@@ -6,6 +6,7 @@ Imports every room, and typer. Heavy libraries are imported inside functions, so
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from orchestrator.cli import data, results, run, sweeps
 from orchestrator.cli.surroundings import settle
 from orchestrator.errors import LayerwiseError, SweepError
+from orchestrator.signals import DRAINED, INTERRUPTED, Drained
 
 MISTAKE = 2  # exit code after a mistake of the user
 
@@ -75,8 +77,25 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),
 ]
+
+
+def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a signal end a command with its exit code, and not with that of typer."""
+
+    @functools.wraps(command)
+    def ended(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except Drained:
+            raise typer.Exit(DRAINED) from None
+
+    return ended
+
+
 for command, examples in COMMANDS:
-    app.command(epilog=examples)(command)
+    app.command(epilog=examples)(with_exit_codes(command))
 
 
 def _show_version(wanted: bool) -> None:

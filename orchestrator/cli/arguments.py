@@ -65,7 +65,6 @@ MetricOption = Annotated[
     ),
 ]
 RESULTS = "results"
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def loaded_sweep(sweep: str, changes: list[str], store: Store | None) -> tuple[Sweep, Source]:

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.arguments import INTERRUPTED
-
 
 def pack(
     dataset: Annotated[
@@ -52,4 +50,4 @@ def pack(
             typer.echo(packing.write(data, workers=workers, to=to, allow_corrupt=allow_corrupt))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues after the finished shards", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise

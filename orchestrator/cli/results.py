@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orchestrator.cli.arguments import (
-    INTERRUPTED,
     RESULTS,
     JsonOption,
     MetricOption,
@@ -82,10 +81,7 @@ def _follow(sweep: str, changes: list[str], store: Store) -> None:
     """Follow a sweep by its file or by its name in the store. Its data need not be here."""
     from orchestrator.report.follow import Follower, follow
 
-    try:
-        follow(Follower(store, sweep_name(sweep, changes, store)), terminal())
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    follow(Follower(store, sweep_name(sweep, changes, store)), terminal())
 
 
 def query(

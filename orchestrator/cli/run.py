@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import (
-    INTERRUPTED,
     RESULTS,
     AddressOption,
     CpusOption,
@@ -33,6 +31,7 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.report.console import say, terminal
+from orchestrator.signals import DRAINED, SIGNALS, Lost
 from orchestrator.states import State
 
 if TYPE_CHECKING:
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from orchestrator.report.console import Console
     from orchestrator.report.progress import RunProgress
     from orchestrator.store.store import Store
-
-
-DRAINED = os.EX_TEMPFAIL  # 75: run the same command again, as batch systems understand it
 
 
 def run(
@@ -166,8 +162,6 @@ def debug(
         planned = plan_of(sweep, changes, opened)
         with in_use(opened, planned.sweep.name) if record else contextlib.nullcontext():
             report = debug_trial(planned, trial, opened, record=record, echo=typer.echo)
-    except KeyboardInterrupt:  # also the end of a debugger
-        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         if pdb and post_mortem(error, partial(typer.echo, err=True)):
             raise typer.Exit(1) from None
@@ -205,6 +199,11 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         if cluster.address and cluster.code and (problem := cluster.code.problem()):
             raise LayerwiseError(problem)
     progress.begin(missing, run.ended_items())
+
+    def say_lost() -> None:
+        progress.close()
+        _say_stopped(run, out, f"{SIGNALS.lost}; ")
+
     try:
         if cluster is None:
             from orchestrator.execution.inline import run_inline
@@ -213,11 +212,15 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         else:
             from orchestrator.cluster import launch
 
-            launch(run, cluster)
+            with SIGNALS.farewell(say_lost):
+                launch(run, cluster)
     except KeyboardInterrupt:
         progress.close()
         _say_stopped(run, out)
-        raise typer.Exit(INTERRUPTED) from None
+        raise
+    except Lost:
+        say_lost()
+        raise typer.Exit(1) from None
     finally:
         progress.close()
     if run.store_failure:

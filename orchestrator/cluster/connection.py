@@ -10,7 +10,6 @@ import importlib.util
 import logging
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.address import reachable
-from orchestrator.cluster.interrupts import Interrupts, without_hangups
-from orchestrator.cluster.leftovers import scratch
+from orchestrator.cluster.leftovers import end_processes, end_run, scratch
 from orchestrator.cluster.shipment import Shipment
 from orchestrator.errors import LayerwiseError
+from orchestrator.signals import SIGNALS, without_hangups
 
 # Workers stay in their folder, where relative paths of a user's code lead to what they mean.
 # No loggers, no reports, no usage statistics. Ctrl-C and SIGTERM are handled here: not by Tune, and
@@ -65,8 +64,13 @@ def prepare(address: str | None) -> None:
     on this machine. Raises `LayerwiseError` if Ray was imported before without a token.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    if address or _is_locked():
+    if address:
         return
+    if _is_locked():
+        from orchestrator.cluster import internals
+
+        if not internals.has_outside_address():
+            return
     if "ray" in sys.modules:
         raise LayerwiseError(
             "ray was imported before orchestrator.cluster.prepare was called, so a local cluster "
@@ -98,15 +102,16 @@ def connect(cluster: Cluster) -> Iterator[Path]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the frontier reports what went wrong
     internals.silence_logs_of_lost_nodes()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    interrupts = Interrupts()
-    with scratch() as folder, interrupts.handled():
+    with scratch() as folder, SIGNALS.farewell(lambda: end_run(folder)):
         try:
             with without_hangups():
                 _start(cluster, address, folder, options)
-            signal.signal(signal.SIGTERM, interrupts.handle)  # Ray takes it for itself
             yield folder
         finally:
-            ray.shutdown()
+            if SIGNALS.lost:  # Ray would wait for what is gone
+                end_processes(folder)
+            else:
+                ray.shutdown()
 
 
 def _start(cluster: Cluster, address: str | None, folder: Path, options: dict[str, Any]) -> None:

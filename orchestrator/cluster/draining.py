@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.cluster import internals
@@ -32,37 +28,13 @@ class Drain:
     """The node of this worker is about to be taken away."""
     announced: set[str] = field(default_factory=set)
     next_look: float = 0.0
-    terminals: list[int] = field(default_factory=list)
-    """Standard streams of the driver that are a terminal."""
 
-    @contextlib.contextmanager
-    def on_signal(self) -> Iterator[None]:
-        """While this holds, SIGUSR1 drains the run, and so does SIGHUP: a closed terminal."""
-        before = {signal.SIGUSR1: signal.signal(signal.SIGUSR1, self.ask)}
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            self.terminals = [one for one in (0, 1, 2) if os.isatty(one)]
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self.hang_up)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def hang_up(self, *_: object) -> None:
-        """Handle SIGHUP. The terminal is gone, so that printing there would be an error."""
-        self.asked = True
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for one in self.terminals:
-            os.dup2(nowhere, one)
-        os.close(nowhere)
-
-    def ask(self, *_: object) -> None:
-        """Handle the signal. Only sets an attribute: it may interrupt anything."""
+    def ask(self) -> None:
+        """Ask for the stop. Only sets an attribute: a handler of signals may call it."""
         self.asked = True
 
     def announce(self) -> None:
         """In the driver, at every step: announce what is asked for."""
-        signal.signal(signal.SIGUSR1, self.ask)  # Tune takes the signal when it starts
         if self.asked:
             self._announce(self.key)
         if self._is_time_to_look():

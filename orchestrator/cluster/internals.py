@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ray._private.utils
 import ray._private.worker
 from ray import cloudpickle
-from ray._private import services
+from ray._private import ray_constants, services
 from ray._private.state import state
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RpcError
@@ -19,6 +22,8 @@ from ray.experimental import internal_kv
 from ray.train.constants import RAY_CHDIR_TO_TRIAL_DIR
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.progress_reporter import TrialProgressCallback
+
+from orchestrator.signals import SIGNALS
 
 RAY_VERSION = "2.60"
 NODE_DIED = "node has died"  # in the message of an actor's death
@@ -36,10 +41,21 @@ def silence_logs_of_lost_nodes() -> None:
 # stands in logs. Workers have their machine's.
 class_cache.ENV_VARS_TO_PROPAGATE = {RAY_CHDIR_TO_TRIAL_DIR}
 
+# Signals ----------------------------------------------------------------------------------------
+
+# Ray and Tune would set handlers of their own while they start. See `orchestrator.signals`.
+ray._private.utils.set_sigterm_handler = lambda _: None
+importlib.import_module("ray.tune.tune")._setup_signal_catching = threading.Event  # type: ignore[attr-defined]
+
 # Its address ------------------------------------------------------------------------------------
 
 # A program that ends well if a head answers at the address that is its argument.
 ASK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+
+
+def has_outside_address() -> bool:
+    """Return whether a cluster started now would have an address outside of this machine."""
+    return bool(ray_constants.ENABLE_RAY_CLUSTER)
 
 
 def address_found_here() -> str:
@@ -67,6 +83,35 @@ def is_raised(key: str) -> bool:
     except RpcError:  # Ray ends this process, or the head answers again later
         return False
 
+
+def head_answers() -> bool:
+    """Return whether the head answers. Can take a minute if it does not."""
+    try:
+        internal_kv._internal_kv_get("layerwise")
+    except Exception:  # of many kinds, also while Ray shuts down
+        return False
+    return True
+
+
+def dead_process() -> str | None:
+    """Return the name of a process of this machine's own cluster that has ended, or None."""
+    node = ray._private.worker._global_node
+    needed = ("gcs_server", "raylet")
+    processes = node.all_processes if node is not None else {}
+    ended = (n for n in needed for one in processes.get(n, ()) if one.process.poll() is not None)
+    return next(ended, None)
+
+
+_clean_up = tune_controller.TuneController.cleanup
+
+
+def _clean_up_living(controller: Any) -> None:
+    """Stop the workers, unless the cluster has died: Tune would wait for it."""
+    if not (SIGNALS.lost or dead_process()):
+        _clean_up(controller)
+
+
+tune_controller.TuneController.cleanup = _clean_up_living
 
 # Workers that die -------------------------------------------------------------------------------
 

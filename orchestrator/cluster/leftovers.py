@@ -16,12 +16,15 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "lw-"
 LOCK = "layerwise.lock"
+PATIENCE = 5.0  # seconds until a process has ended; one that waits for a dead disk never does
 MARK = "LAYERWISE_RUN"  # variable in the environment of the processes that a run starts
 # Unix limits the path of a socket to 107 bytes. Ray uses 64 below its own folder, which is
 # `lw-XXXXXXXX/ray` here; TMPDIR of a batch job can be too long.
@@ -62,33 +65,42 @@ def end_dead_runs(place: Path) -> None:
                 continue
             with (folder / LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                boot, *kind = lock.read().split("\n")
-                here, *kind_here = _visible()
-                if boot == here:
-                    if kind != kind_here:
-                        continue
-                    while processes := _processes(folder):  # some may have been starting others
-                        for process in processes:
-                            with contextlib.suppress(ProcessLookupError):
-                                os.kill(process, signal.SIGKILL)
-                elif not boot:  # not known to be a run's
+                machine, boot, processes = lock.read().split("\n")
+                here, boot_here, processes_here = _visible()
+                if machine != here or (boot == boot_here and processes != processes_here):
                     continue
-                shutil.rmtree(folder, ignore_errors=True)
+                end_run(folder)
 
 
-def _visible() -> tuple[str, str]:
-    """Return names of this start of the machine, and of the set of processes seen from here."""
+def end_run(folder: Path) -> None:
+    """End the processes of the run that has this folder, and remove it."""
+    end_processes(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes(folder: Path) -> None:
+    """End the processes of the run that has this folder, but not this process."""
+    deadline = time.monotonic() + PATIENCE
+    while (processes := _processes(folder)) and time.monotonic() < deadline:
+        for process in processes:  # some may have been starting others
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _visible() -> tuple[str, str, str]:
+    """Return names of this machine, of its start, and of the set of processes seen from here."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return boot, str(Path("/proc/self/ns/pid").readlink())
-    return "unknown", ""
+        return socket.gethostname(), boot, str(Path("/proc/self/ns/pid").readlink())
+    return socket.gethostname(), "", ""
 
 
 def _processes(folder: Path) -> set[int]:
     """Return the living processes that a run started, and their descendants; Linux only.
 
     Ray's workers overwrite their environment with a title, and outlive their parent. They are
-    found by their logs, which they hold open in the folder.
+    found by their logs in the folder, to which they write; a user may be reading them.
     """
     mark, inside = f"{MARK}={folder}".encode(), f"{folder}/"
     parents, marked = {}, set()
@@ -100,9 +112,17 @@ def _processes(folder: Path) -> set[int]:
                 continue
             parents[pid] = int(parent)
             if mark in (place / "environ").read_bytes().split(b"\0") or any(
-                str(file.readlink()).startswith(inside) for file in (place / "fd").iterdir()
+                str(file.readlink()).startswith(inside) and _is_written(file)
+                for file in (place / "fd").iterdir()
             ):
                 marked.add(pid)
     while below := {pid for pid, parent in parents.items() if parent in marked} - marked:
         marked |= below
     return marked
+
+
+def _is_written(file: Path) -> bool:
+    """Return whether a descriptor in /proc/<pid>/fd is open for writing."""
+    info = (file.parent.parent / "fdinfo" / file.name).read_text()
+    flags = next(line.split()[1] for line in info.splitlines() if line.startswith("flags:"))
+    return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY

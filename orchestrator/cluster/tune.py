@@ -21,23 +21,29 @@ from orchestrator.cluster.capacity import Capacity, bundle
 from orchestrator.cluster.connection import Cluster, connect
 from orchestrator.cluster.draining import Drain
 from orchestrator.cluster.failures import classify
+from orchestrator.cluster.watch import dead, watched
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.run import Run
+from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
 from orchestrator.sweep.schema import Resources
 
 
 def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = None) -> None:
     """Carry out a run on a cluster: see `launch.launch`."""
-    drain = Drain()
-    with drain.on_signal(), connect(cluster) as folder:
+    drain, is_ours = Drain(), cluster.address is None
+    with (
+        SIGNALS.draining(drain.ask),
+        connect(cluster) as folder,
+        watched(lambda: run.store_failure, is_ours=is_ours),
+    ):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        capacity = Capacity.of(nodes, is_ours=cluster.address is None)
+        capacity = Capacity.of(nodes, is_ours=is_ours)
         slots = capacity.slots({item.name: item.node.request for item in run.open_items()})
         # This many trials are pending at once. The autoscaler starts nodes for these only.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
-        scheduler = Scheduler(run, drain, keeps_idle=cluster.address is None)
+        scheduler = Scheduler(run, drain, keeps_idle=is_ours)
         searcher = FrontierSearcher(run, scheduler, capacity)
         tuner = tune.Tuner(
             tune.with_resources(kind or Worker, _placement),
@@ -55,7 +61,12 @@ def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = Non
                 callbacks=[Starts(searcher), internals.Silence()],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:  # of many kinds, if Ray has died
+            if is_ours and (reason := dead()):
+                raise SIGNALS.loss(reason) from None
+            raise
     assert run.done or drain.asked or run.store_failure, "Ray Tune ended before the sweep did"
 
 

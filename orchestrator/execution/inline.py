@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Iterable
 
@@ -9,7 +10,8 @@ from orchestrator.errors import LayerwiseError
 from orchestrator.execution import worker
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.run import Run
-from orchestrator.execution.worker import Watcher
+from orchestrator.execution.worker import Stop, Watcher
+from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
 from orchestrator.sweep.schema import Resources
 
@@ -17,20 +19,27 @@ from orchestrator.sweep.schema import Resources
 def run_inline(run: Run, watch: Watcher = lambda _: None) -> None:
     """Train everything that `run` hands out. An exception counts as the death of a worker.
 
+    A request for snapshots ends the training under way with one, and the run.
     Raises `LayerwiseError` if an item requests a GPU and there is none.
     """
     require_gpu((item.name, item.node.request) for item in run.open_items())
-    while (work := run.take()) is not None:
+    drain = threading.Event()
+    with SIGNALS.draining(drain.set):
+        _run_inline(run, watch, drain.is_set)
+
+
+def _run_inline(run: Run, watch: Watcher, stop: Stop) -> None:
+    while not stop() and (work := run.take()) is not None:
         attempt, assignments = work
         run.started(attempt)
         reports = {}
         for assignment in assignments:
             trial = assignment.labels["id"]
             try:
-                reports[trial] = worker.run(assignment, watch=watch)
+                reports[trial] = worker.run(assignment, watch=watch, stop=stop)
             except Exception:
                 reports[trial] = Report(trial, Ending.WORKER_DIED, traceback.format_exc(limit=-1))
-            if run.tell(attempt, reports[trial]):
+            if run.tell(attempt, reports[trial]) or stop():
                 break
         run.end(attempt, reports)
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -138,12 +139,27 @@ def run_query(store: Store, sql: str, note: Callable[[str], object] = lambda _: 
 
     with connect(store, sql, note) as connection:
         try:
-            answer = connection.sql(sql)
-            if answer is None:
-                raise QueryError(f"the query has no answer; expected a SELECT from {_names()}")
-            return answer.to_arrow_table()
+            return _interruptibly(connection, lambda: _answer(connection, sql))
         except duckdb.Error as error:
             raise QueryError(f"{_one_line(str(error))}; the tables are {_names()}") from error
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    answer = connection.sql(sql)
+    if answer is None:
+        raise QueryError(f"the query has no answer; expected a SELECT from {_names()}")
+    return answer.to_arrow_table()
+
+
+def _interruptibly(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.Table]) -> pa.Table:
+    """Return what the work returns. A signal ends it: DuckDB alone would finish its query first."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            connection.interrupt()
+            raise
 
 
 def matching(labels: pa.Table, condition: str) -> list[str]:

@@ -30,7 +30,8 @@ from trainers import whole_file
 
 Answer = TypeVar("Answer")
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds between attempts, up to a quarter less
+PAUSES = (1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)  # seconds between attempts, up to a quarter less
+PATIENCE = 40.0  # seconds of attempts, after which no other one begins
 # Errors of S3, in the names of pyarrow, that another attempt would not change.
 REFUSED = (
     "ACCESS_DENIED",
@@ -153,19 +154,22 @@ class Files(ABC):
         return infos
 
     def patiently(self, doing: str, action: Callable[[], Answer]) -> Answer:
-        """Return `action()`, repeated for about a minute while its failures may pass.
+        """Return `action()`, repeated for about 40 seconds while its failures may pass.
 
         `doing` says in messages what failed. Raises `StoreError` for failures that stay or that
         are not `transient`, and `FileNotFoundError`.
         """
+        deadline = time.monotonic() + PATIENCE
         for pause in (*PAUSES, None):
             try:
                 return action()
             except FileNotFoundError:
                 raise
             except OSError as error:
-                if pause is None or not self.transient(error):
+                late = pause is None or time.monotonic() + pause > deadline
+                if late or not self.transient(error):
                     raise StoreError(f"cannot {doing}: {_reason(error)}") from error
+                assert pause is not None
                 if pause == PAUSES[0]:
                     log.warning("cannot %s yet, trying again: %s", doing, _reason(error))
                 time.sleep(pause * random.uniform(0.75, 1.0))
@@ -364,9 +368,9 @@ def _s3(bucket: str, parameters: Mapping[str, Sequence[str]]) -> pafs.S3FileSyst
         endpoint_override=endpoint or None,
         allow_bucket_creation=options.pop("allow_bucket_creation", "false") == "true",
         allow_delayed_open=True,  # one request for a small object
-        connect_timeout=10.0,
-        request_timeout=30.0,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=2),
+        connect_timeout=5.0,
+        request_timeout=10.0,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )
 

@@ -247,6 +247,27 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
     assert sorted(retries)[-2:] == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["raylet/raylet ", "gcs/gcs_server ", "ray::RuntimeEnvAgent"])
+def test_a_run_whose_own_ray_dies_ends_with_one_line(
+    name: str, tmp_path: Path, place: Path
+) -> None:
+    longer = ["--set", "recipe.steps=2500", "--set", "checkpoint_seconds=1"]
+    with started(tmp_path, *longer, RAY_TMPDIR=str(place)) as process:
+        wait_for(lambda: list(tmp_path.glob("progress/*/*.safetensors")), process)
+        below = descendants(process.pid)
+        os.kill(next(pid for pid, line in below.items() if name in line), signal.SIGKILL)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (1, "")
+    assert re.fullmatch(
+        r"Ray's (raylet|gcs_server) on this machine has died; "
+        rf"stopped with 0 of {TRIALS} trials complete; the same command goes on from here",
+        output.splitlines()[-1],
+    )
+    assert not alive(set(below))
+    assert not list(place.iterdir())
+    assert list(tmp_path.glob("progress/*/*.safetensors"))
+
+
 def test_a_store_that_fails_ends_the_run_which_goes_on_later(
     undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -17,18 +17,20 @@ def test_dead_runs_are_ended_and_living_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leftovers, "temporary", lambda: tmp_path)
-    dead, orphaned, before, young, elsewhere = (
+    dead, orphaned, before, young, elsewhere, inside = (
         tmp_path / f"{PREFIX}{name}"
-        for name in ("dead", "orphaned", "before", "young", "elsewhere")
+        for name in ("dead", "orphaned", "before", "young", "elsewhere", "inside")
     )
-    for folder in (dead, orphaned, before, young, elsewhere):
+    for folder in (dead, orphaned, before, young, elsewhere, inside):
         folder.mkdir()
     with scratch() as of_run:
         seen = (of_run / LOCK).read_text()
     (dead / LOCK).write_text(seen)
     (orphaned / LOCK).write_text(seen)
-    (before / LOCK).write_text("another start of the machine\nits processes")
-    (elsewhere / LOCK).write_text(f"{seen.splitlines()[0]}\na container's")
+    machine, boot, processes = seen.split("\n")
+    (before / LOCK).write_text(f"{machine}\nanother start\n{processes}")
+    (elsewhere / LOCK).write_text(f"another machine\n{boot}\n{processes}")
+    (inside / LOCK).write_text(f"{machine}\n{boot}\na container's")
     (tmp_path / f"{PREFIX}link").symlink_to(young)
     line = [sys.executable, "-c", "input()"]
     marked = os.environ | {MARK: str(dead)}
@@ -49,5 +51,5 @@ def test_dead_runs_are_ended_and_living_ones_are_not(
             own.kill()
         assert (folder / LOCK).exists()
     assert MARK not in os.environ
-    left_alone = {tmp_path / f"{PREFIX}link", young, elsewhere}
+    left_alone = {tmp_path / f"{PREFIX}link", young, elsewhere, inside}
     assert set(tmp_path.iterdir()) == left_alone
