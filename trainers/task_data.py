@@ -181,6 +181,7 @@ def _float_data(
     """Return float images, normalised once and whole on the device."""
     form = target.form
     mean: np.ndarray
+    deviation: np.ndarray
     if form.mean:
         mean, deviation = (np.reshape(x, (1, -1, 1, 1)) for x in (form.mean, form.deviation))
         return _normalised(target, rule, reading, mean, deviation)

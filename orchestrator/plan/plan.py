@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.plan.conditions import with_conditions
+from orchestrator.plan.directions import direction_trials
 from orchestrator.plan.grid import trials_of
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.searches import with_searches
@@ -14,7 +15,7 @@ from orchestrator.plan.study import Study
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Source
-from trainers.config import DatasetInfo, NetworkInfo, NetworkRef, training_macs
+from trainers.config import DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, training_macs
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Plan:
     """Cells of the grids, in canonical order. Two of them may be the same training."""
     networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
-    data: DatasetInfo
+    datasets: Mapping[DatasetRef, DatasetInfo]
     studies: tuple[Study, ...] = ()
     """Searches that a grid asks for."""
     extra: tuple[Trial, ...] = ()
@@ -75,7 +76,10 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
     extra: dict[str, Trial] = {}
     grids: list[tuple[Grid, list[Trial]]] = []
     for grid, splits in resolved.parts:
-        trials = trials_of(resolved, grid, splits)
+        if resolved.sweep.has_directions(grid):
+            trials = direction_trials(resolved, grid)
+        else:
+            trials = trials_of(resolved, grid, splits)
         if grid.fine_tune.search is not None:
             searched = with_searches(resolved, grid, grid.fine_tune.search, trials)
             trials = searched.trials
@@ -89,7 +93,7 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         members=tuple(cells.values()),
         networks=resolved.networks,
         source=resolved.source,
-        data=resolved.data,
+        datasets=resolved.datasets,
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
     )

@@ -1,6 +1,7 @@
 """The intervals of a mean: over splits by Student's t, or over classes and seeds. Pure.
 
-Splits drawn at random are a sample of splits, and the split is the unit. A known division, such as
+Splits drawn at random are a sample of splits, and the split is the unit. Draws of the training
+images of a named task are a sample of draws, and the draw is the unit. A known division, such as
 natural and man-made, is one split by nature: its interval covers only which classes and which seeds
 were drawn. It adds the variance of few seeds to that of many classes; see `_half_width`. One seed
 says nothing about the variance of seeds, so it has no interval.
@@ -23,12 +24,13 @@ from orchestrator.stats.measurements import (
     Value,
     division_of,
     estimate,
+    is_direction,
     is_sample,
 )
 from orchestrator.store.schemas import INT, REAL, TEXT, Column
 
 CONFIDENCE = 0.95
-SPLIT, CLASS_AND_SEED = "split", "class and seed"  # units
+SPLIT, DRAW, CLASS_AND_SEED = "split", "draw", "class and seed"  # units
 SEEDS_FROM = 2 / 3  # ratio of variances, seeds to classes, at which q² is half way to s²
 
 Bounds = tuple[float, float] | tuple[None, None]
@@ -44,7 +46,11 @@ INTERVAL: list[Column] = [
     ("n_splits", INT, "splits that enter"),
     ("n_seeds", INT, "seeds that enter"),
     ("n_networks", INT, "different networks that enter, on both sides of a difference"),
-    ("unit", TEXT, "one observation of the interval: split, or class and seed"),
+    (
+        "unit",
+        TEXT,
+        "one observation of the interval: split, draw of images, or class and seed",
+    ),
 ]
 
 
@@ -80,8 +86,13 @@ def interval(values: Sequence[Value], family: int) -> tuple[float, dict[str, Any
         "n_splits": count,
         "n_seeds": len({x.cell.seed for x in values}),
         "n_networks": len(frozenset().union(*(x.trials for x in values))),
-        "unit": CLASS_AND_SEED if by_class else SPLIT,
+        "unit": CLASS_AND_SEED if by_class else _sampled(values),
     }
+
+
+def _sampled(values: Sequence[Value]) -> str:
+    """Return the unit of values that are compared over splits."""
+    return DRAW if is_direction(values[0].cell.division) else SPLIT
 
 
 def single_splits(members: pa.Table) -> set[tuple[str, str]]:

@@ -161,6 +161,14 @@ def division_of(row: Mapping[str, Any]) -> str:
     return division
 
 
+def is_direction(division: str) -> bool:
+    """Return whether a division is a transfer between named tasks: `mnist to digits`.
+
+    The draws of the target's training images are its splits.
+    """
+    return " to " in division
+
+
 def is_sample(division: str) -> bool:
     """Return whether the splits of a division are draws of one population."""
     return re.fullmatch(r"(random(-\d+)?|drawn)(-source)?", division) is not None

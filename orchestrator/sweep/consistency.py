@@ -11,9 +11,11 @@ from orchestrator.errors import SweepError
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Splits, Sweep
-from orchestrator.sweep.source import Path, Source
+from orchestrator.sweep.source import Path, Source, shown
+from trainers.spelling import hint
 
 Problem = tuple[Path, str]  # key and message
+RECIPE = ("fine_tune", "recipe")
 POPULATIONS = r"(random(-\d+)?|whole|drawn)(-source)?"  # divisions that no named split may join
 
 
@@ -26,14 +28,21 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
     for name, grid in sweep.parts.items():
         if name and not re.fullmatch(NAME, name):
             problems.append((("grids", name), A_NAME))
-        problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid)]
+        named = sweep.has_directions(grid)
+        problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid, named)]
+        if named:
+            in_tasks = _in_directions(sweep, grid)
+            problems += [(in_grid(name, path, source), text) for path, text in in_tasks]
+        elif sweep.dataset is None:
+            problems.append((("dataset",), "the key is missing"))
+    problems += _in_tasks(sweep)
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
 
 
-def _in_grid(grid: Grid) -> list[Problem]:
+def _in_grid(grid: Grid, named: bool) -> list[Problem]:
     return [
-        *_in_splits(grid.splits),
+        *([] if named else [*_in_splits(grid.splits), *_in_halves(grid)]),
         *_in_axes(grid),
         *_in_treatments(grid),
         *_in_lengths(grid),
@@ -64,13 +73,89 @@ def _in_splits(splits: Splits) -> list[Problem]:
     return problems
 
 
+def _in_halves(grid: Grid) -> list[Problem]:
+    """Keys of named tasks in a grid of halves."""
+    problems: list[Problem] = []
+    for index, letter in enumerate(grid.targets or ()):
+        if letter not in ("A", "B"):
+            message = f"expected one of A, B, found {shown(letter)}"
+            problems.append((("targets", index), message))
+    for key in ("sources", "transfers", "form"):
+        if getattr(grid, key) != type(grid).model_fields[key].default:
+            message = f"{key} belongs to named tasks: give tasks, and no splits in this grid"
+            problems.append(((key,), message))
+    return problems
+
+
+def _in_tasks(sweep: Sweep) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, task in sweep.tasks.items():
+        path = ("tasks", name)
+        if not re.fullmatch(NAME, name):
+            problems.append((path, A_NAME))
+        if name in ("A", "B"):
+            problems.append((path, f"{name} is the name of a half in tables: give another name"))
+        if task.images is not None and task.images_per_class is not None:
+            problems.append(((*path, "images"), "expected images or images_per_class, found both"))
+        if not task.balanced and task.images is None:
+            problems.append(((*path, "balanced"), "balanced belongs to images: give images"))
+        for seed in _repeated(task.draws):
+            problems.append(((*path, "draws"), f"{seed} is given twice"))
+    return problems
+
+
+def _in_directions(sweep: Sweep, grid: Grid) -> list[Problem]:
+    """Names of tasks, and what a grid of named tasks cannot have."""
+    problems: list[Problem] = []
+    sources, targets = [*sweep.tasks], [*sweep.tasks]
+
+    def check(path: Path, name: str, known: Sequence[str]) -> None:
+        if name not in known:
+            near = hint(name, known) or f"; known: {', '.join(known)}"
+            problems.append((path, f"no task {name!r}{near}"))
+
+    for index, name in enumerate(grid.sources):
+        check(("sources", index), name, sources)
+    for index, name in enumerate(grid.targets or ()):
+        check(("targets", index), name, targets)
+    for index, (source, target) in enumerate(grid.transfers):
+        check(("transfers", index, 0), source, sources)
+        check(("transfers", index, 1), target, targets)
+        if source == target:
+            message = f"{source} to itself is no transfer: selffer copies from the same task"
+            problems.append((("transfers", index), message))
+    if grid.transfers and (grid.sources or grid.targets):
+        problems.append((("transfers",), "expected transfers, or sources and targets, found both"))
+    if not problems and not pairs(sweep, grid):
+        problems.append((("sources",), "the grid is empty: no source differs from its target"))
+    if grid.fine_tune.search is not None:
+        message = "a search needs splits that are not reported: named tasks have none"
+        problems.append((("fine_tune", "search"), message))
+    if grid.form.mean:
+        for recipe, path in ((grid.recipe, ("recipe",)), (grid.fine_tune.recipe, RECIPE)):
+            for key, default in (("normalise", "target"), ("pixels", "standard")):
+                if recipe is not None and getattr(recipe, key) != default:
+                    message = f"the form declares mean and deviation: leave {key} out"
+                    problems.append(((*path, key), message))
+    return problems
+
+
+def pairs(sweep: Sweep, grid: Grid) -> list[tuple[str, str]]:
+    """Return the transfers of a grid of named tasks: pairs of source and target."""
+    if grid.transfers:
+        return list(grid.transfers)
+    sources, targets = grid.sources or tuple(sweep.tasks), grid.targets or tuple(sweep.tasks)
+    return [(source, target) for target in targets for source in sources if source != target]
+
+
 def _in_axes(grid: Grid) -> list[Problem]:
     problems: list[Problem] = []
     for key in ("treatments", "seeds", "targets", "images_per_class"):
-        if not getattr(grid, key):
+        if getattr(grid, key) is not None and not getattr(grid, key):
             problems.append(((key,), "the grid is empty: expected at least one"))
-    for key in ("treatments", "layers", "seeds", "targets", "images_per_class"):
-        for value in _repeated(getattr(grid, key)):
+    axes = ("treatments", "layers", "seeds", "sources", "targets", "transfers", "images_per_class")
+    for key in axes:
+        for value in _repeated(getattr(grid, key) or ()):
             problems.append(((key,), f"{'all' if value is None else value} is given twice"))
     return problems
 

@@ -1,0 +1,141 @@
+"""Named tasks: their directions, samples, forms, and mistakes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.errors import SweepError
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.run import Run
+from orchestrator.plan.filter import find
+from orchestrator.plan.plan import Plan
+from orchestrator.report.progress import RunProgress
+from orchestrator.stats.statistics import Statistics
+from orchestrator.store.store import Store
+
+PlanOf = Callable[..., Plan]
+
+NAMED = """\
+name: named
+tasks:
+  wide: {dataset: {name: digits, canvas: 14}, images: 100}
+  small:
+    dataset: {name: digits, canvas: 12}
+    classes: [1, 3, 5]
+    images_per_class: 12
+    draws: [0, 1]
+sources: [wide]
+targets: [small]
+form: {size: 12}
+network: {conv: [4, 4], pool: [1], fc: [8]}
+treatments: [base, selffer, transfer, transfer+, random]
+layers: [1, 2]
+recipe: {rate: 0.03, steps: 4, batch: 16}
+"""
+
+
+def cells(plan: Plan) -> list[tuple[Any, ...]]:
+    return [(t.name, t.division, t.split, t.source, t.target) for t in plan.members]
+
+
+def test_a_direction_has_the_base_of_its_source_and_the_controls_of_its_target(
+    plan_of: PlanOf,
+) -> None:
+    plan = plan_of(NAMED)
+    of_draw = [row for row in cells(plan) if row[2] == "d1"]
+    to = "wide to small"
+    assert of_draw == [
+        ("small d1 k12", to, "d1", None, "small"),
+        ("small-1-small d1 k12", to, "d1", "small", "small"),
+        ("small-2-small d1 k12", to, "d1", "small", "small"),
+        ("wide-1-small d1 k12", to, "d1", "wide", "small"),
+        ("wide-2-small d1 k12", to, "d1", "wide", "small"),
+        ("wide-1-small+ d1 k12", to, "d1", "wide", "small"),
+        ("wide-2-small+ d1 k12", to, "d1", "wide", "small"),
+        ("R-1-small d1 k12", to, "d1", None, "small"),
+        ("R-2-small d1 k12", to, "d1", None, "small"),
+    ]
+    (source,) = [row for row in cells(plan) if row[1] == "source wide"]
+    assert source == ("wide", "source wide", "all", None, "wide")
+    transfer = find(plan, "wide-2-small d0 k12").training
+    assert transfer.parent == find(plan, "wide").id
+    assert transfer.source is not None
+    assert (transfer.source.images, transfer.target.draw) == (100, 0)
+    assert len(transfer.target.labels) == 3
+    # A form that the stored images have already is left out of the id.
+    assert (transfer.source.form.size, transfer.target.form.size) == (12, None)
+
+
+def test_without_names_all_tasks_are_sources_and_targets_and_bases_are_shared(
+    plan_of: PlanOf,
+) -> None:
+    plan = plan_of(NAMED.replace("sources: [wide]\ntargets: [small]\n", ""))
+    divisions = {trial.division for trial in plan.members}
+    assert divisions == {"wide to small", "small to wide", "source wide", "source small"}
+    wide = {trial.id for trial in plan.members if trial.name == "wide"}
+    assert len(wide) == 1
+    declared = plan_of(NAMED, "sources=[]", "targets=null", "transfers=[[small, wide]]")
+    assert {t.division for t in declared.members} == {"small to wide", "source small"}
+
+
+def test_a_limit_of_the_grid_replaces_that_of_the_target_alone(plan_of: PlanOf) -> None:
+    plan = plan_of(NAMED, "images_per_class=[10, 20]", "recipe.batch=8")
+    limits = {(t.target, t.images_per_class) for t in plan.members}
+    assert limits == {("wide", None), ("small", 10), ("small", 20)}
+
+
+MISTAKES = [
+    ("tasks.small.classes=[1]", "tasks.small.classes: expected at least two classes, found 1"),
+    ("tasks.small.classes=[1, 77]", "no class 77 in the dataset"),
+    ("sources=[wid]", "sources[0]: no task 'wid'; did you mean 'wide'?"),
+    ("targets=[wide]", "the grid is empty: no source differs from its target"),
+    ("form=null", "form"),
+    ("form.size=null", "bring both to one form with form.size"),
+    ("form.channels=3", "the networks see colour: give the rule grey_to_colour: repeat"),
+    ("form.famly=3", "unknown key 'famly'; known: size, fit, channels"),
+    ("tasks.wide.images=9", "wide leaves class 9 without a training image: raise images"),
+    ("tasks.wide.images=9999999", ""),
+    ("tasks.small.draws=[0, 0]", "tasks.small.draws: 0 is given twice"),
+    ("tasks.small.images=30", "expected images or images_per_class, found both"),
+    ("recipe.batch=64", "expected at most 36, the training images of small"),
+    ("tasks.small.dataset=digts", "unknown dataset 'digts'; did you mean 'digits'?"),
+    ("splits={random: [0]}", "sources belongs to named tasks"),
+    ("fine_tune={search: {}}", "a search needs splits that are not reported"),
+    ("tasks.small.imgs=3", "unknown key 'imgs'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[x for x, _ in MISTAKES])
+def test_mistakes_in_named_tasks(plan_of: PlanOf, change: str, message: str) -> None:
+    if not message:
+        assert find(plan_of(NAMED, change), "wide").training.target.images is None
+        return
+    with pytest.raises(SweepError) as error:
+        plan_of(NAMED, change)
+    lines = str(error.value).splitlines()
+    assert any(message in line for line in lines), lines
+
+
+def test_an_unbalanced_sample_that_leaves_a_class_empty(plan_of: PlanOf) -> None:
+    with pytest.raises(SweepError, match=r"leaves class . without a training image: raise images"):
+        plan_of(NAMED, "tasks.wide={dataset: digits, images: 6, balanced: false, draws: [3]}")
+
+
+def test_named_tasks_are_trained_and_compared_over_draws(plan_of: PlanOf, tmp_path: Any) -> None:
+    store = Store(str(tmp_path / "store"))
+    run_inline(Run.open(plan_of(NAMED), store, RunProgress(Console(quiet=True))))
+    statistics = Statistics.of_sweep(store, "named")
+    rows = [x for x in statistics.effects.to_pylist() if x["at_chance"] == "included"]
+    assert {x["division"] for x in rows} == {"wide to small"}
+    transfer = [x for x in rows if x["effect"] == "transfer"]
+    assert [(x["n"], x["n_splits"], x["unit"], x["df"]) for x in transfer] == [
+        (1, 2, "draw", 1),
+        (2, 2, "draw", 1),
+    ]
+    assert all(x["low"] is not None for x in transfer)
+    proven = [row["frozen_proven"] for row in store.table("trials").to_pylist() if row["frozen"]]
+    assert proven == [True] * 12
