@@ -36,7 +36,18 @@ DOCUMENTS = {
 }
 
 MODELS = (
-    *("Sweep", "Grid", "NamedTask", "TaskForm", "Splits", "Halves", "Component", "Data", "Target"),
+    *(
+        "Sweep",
+        "Grid",
+        "NamedTask",
+        "Weights",
+        "TaskForm",
+        "Splits",
+        "Halves",
+        "Component",
+        "Data",
+        "Target",
+    ),
     *("Recipe", "Schedule", "FineTune", "Search", "Space", "Resources"),
 )
 
@@ -53,6 +64,8 @@ FORMS = {
     ("NamedTask", "classes"): "`all`, or list of class indices or names",
     ("Grid", "transfers"): "list of pairs of names",
     ("TaskForm", "range"): "pair of numbers",
+    ("Weights", "range"): "pair of numbers",
+    ("Sweep", "weights"): "names with a path, or a mapping: [Weights](#weights)",
     ("Halves", "A"): "list of class indices or names",
     ("Halves", "B"): "list of class indices or names",
     ("Component", "options"): "further keys of the mapping",

@@ -62,6 +62,10 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
     ),
     (results.report, "Example: layerwise report digits"),
     (
+        results.export,
+        "Example: layerwise export weights 'A s2' digits.safetensors --sweep digits",
+    ),
+    (
         run.debug,
         "Examples: layerwise debug digits 'A3B+ s2'; layerwise debug digits 'A3B+ s2' --pdb",
     ),

@@ -158,6 +158,29 @@ def report(
     typer.echo(report_of(opened, name, statistics_of(opened, name, metric)))
 
 
+def export(
+    what: Annotated[Literal["weights"], typer.Argument(help="What to write: weights.")],  # noqa: ARG001
+    trial: Annotated[str, typer.Argument(help="Name or beginning of the id of a trial.")],
+    path: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    sweep: Annotated[
+        str | None, typer.Option(help="The sweep that calls the trial so; by default any.")
+    ] = None,
+    store: StoreOption = RESULTS,
+) -> None:
+    """Write the final weights of a trial to a file, to copy layers from in other sweeps."""
+    from orchestrator.store.exports import weights_of
+    from trainers import whole_file
+
+    if path.exists():
+        raise LayerwiseError(f"{path} exists; give another name")
+    name, data = weights_of(open_store(store, must_exist=True), trial, sweep)
+    try:
+        whole_file.write(path, data)
+    except OSError as error:
+        raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
+    typer.echo(f"wrote the weights of {name} to {path}")
+
+
 def clean(
     store: StoreOption = RESULTS,
     failed: Annotated[

@@ -14,8 +14,9 @@ from orchestrator.plan.grid import recipe_of
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.tasks import task_of
 from orchestrator.plan.trial import Trial
-from orchestrator.sweep.consistency import pairs
+from orchestrator.plan.weights import form_of
 from orchestrator.sweep.schema import Grid
+from orchestrator.sweep.transfers import pairs
 from trainers.config import Adaptation, Task, Training, Treatment, digest
 
 ALL = "all"  # the split of a target that learns all images, or always the same
@@ -44,9 +45,9 @@ def _draws(
 
     Equally many draws belong together by their order. A task with fewer repeats its first draw.
     """
-    of_source, of_target = (
-        resolved.sweep.tasks[name].draws or (None,) for name in (source, target)
-    )
+    tasks = resolved.sweep.tasks
+    of_target: tuple[int | None, ...] = tasks[target].draws or (None,)
+    of_source = (tasks[source].draws if source in tasks else ()) or (None,)
     if len(of_source) == len(of_target):
         return list(zip(of_source, of_target, strict=True))
     return [(of_source[0], draw) for draw in of_target]
@@ -64,13 +65,31 @@ class _Direction:
     seed: int
     images_per_class: int | None
 
+    @property
+    def is_weights(self) -> bool:
+        """True if the source is a file of weights: it has no base, and the target no selffer."""
+        return self.source in self.resolved.weights
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """True if the weights declare a normalisation, and the target has other sources too."""
+        form = self.resolved.forms.get(self.source)
+        others = [pair for pair in pairs(self.resolved.sweep, self.grid) if pair[1] == self.target]
+        return form is not None and bool(form.mean) and len(others) > 1
+
+    @property
+    def division(self) -> str:
+        """`mnist to digits`, or `weights imagenet to digits`."""
+        return f"{'weights ' * self.is_weights}{self.source} to {self.target}"
+
     def trials(self) -> list[Trial]:
         """Return the trials of the direction, bases first."""
         bases: dict[str, Trial] = {}
         base = Treatment(kind="base")
         if "base" in self.grid.treatments:
             bases["selffer"] = self._trial(base)
-            if any(name.startswith("transfer") for name in self.grid.treatments):
+            transfers = any(name.startswith("transfer") for name in self.grid.treatments)
+            if transfers and not self.is_weights:
                 bases["transfer"] = self._trial(base, is_source=True)
         return [*bases.values(), *self._others(bases)]
 
@@ -80,7 +99,7 @@ class _Direction:
             kind = name.removesuffix("+")
             if kind == "base_long":
                 yield self._trial(Treatment(kind="base_long"))
-            elif kind != "base":
+            elif kind != "base" and not (kind == "selffer" and self.is_weights):
                 for n in layers:
                     treatment = Treatment(kind=kind, n=n, fine_tuned=name.endswith("+"))  # type: ignore[arg-type]
                     yield self._trial(treatment, bases.get(kind))
@@ -92,10 +111,14 @@ class _Direction:
             self.resolved.sweep.tasks[name],
             ref,
             data,
-            self.grid.form,
+            form_of(self.grid.form, self.resolved.forms.get(self.source)),
             draw=self.draws[0 if is_source else 1],
             images_per_class=None if is_source else self.images_per_class,
         )
+
+    def _origin(self) -> Task | str:
+        """Return what layers are copied from: a task, or the id of a file of weights."""
+        return self.resolved.weights[self.source].id if self.is_weights else self._task(True)
 
     def _trial(
         self, treatment: Treatment, parent: Trial | None = None, *, is_source: bool = False
@@ -105,6 +128,9 @@ class _Direction:
         target = self.source if is_source else self.target
         data = resolved.tasks[target][1]
         adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
+        origin, parent_id = (parent.target, parent.id) if parent else (None, None)
+        if treatment.kind == "transfer" and self.is_weights:
+            origin, parent_id = self.source, self.resolved.weights[self.source].id
         training = Training(
             target=task,
             source=parent.training.target if parent else None,
@@ -112,13 +138,14 @@ class _Direction:
             treatment=treatment,
             recipe=recipe_of(data, self.grid, treatment, task),
             seed=self.seed,
-            parent=parent.id if parent else None,
+            parent=parent_id,
             adapt=adapt.within(treatment.n),
         )
         split = ALL if task.draw is None else f"d{task.draw}"
-        name = [_name(treatment, parent.target if parent else None, target)]
+        name = [_name(treatment, origin, target)]
         name += [] if task.draw is None else [split]
         name += [] if task.images_per_class is None else [f"k{task.images_per_class}"]
+        name += [f"for {self.source}"] if not origin and self.is_one_of_several else []
         name += [f"seed{self.seed}"] if len(self.grid.seeds) > 1 else []
         if training.network != resolved.target:
             name.append("source")
@@ -129,15 +156,15 @@ class _Direction:
             sweep=sweep.name,
             argument=resolved.source.command if resolved.source.argument else sweep.name,
             split=split,
-            split_hash=digest([task, None if is_source else self._task(True)], 16),
-            division=f"source {target}" if is_source else f"{self.source} to {target}",
+            split_hash=digest([task, None if is_source else self._origin()], 16),
+            division=f"source {target}" if is_source else self.division,
             images_per_class=task.images_per_class,
-            source=parent.target if parent else None,
+            source=origin,
             target=target,
             request=sweep.request(treatment),
             keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
             data_root=roots[target],
-            source_root=roots[self.source],
+            source_root=roots.get(self.source),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.plan.conditions import with_conditions
 from orchestrator.plan.directions import direction_trials
@@ -13,6 +13,7 @@ from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.searches import with_searches
 from orchestrator.plan.study import Study
 from orchestrator.plan.trial import Trial
+from orchestrator.plan.weights import WeightsParent
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Source
 from trainers.config import DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, training_macs
@@ -32,6 +33,8 @@ class Plan:
     """Searches that a grid asks for."""
     extra: tuple[Trial, ...] = ()
     """Trials that serve a search and are not reported."""
+    weights: Mapping[str, WeightsParent] = field(default_factory=dict)
+    """Files of weights that trials copy from, by id."""
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
@@ -51,7 +54,8 @@ class Plan:
     def with_parents(self, ids: Iterable[str]) -> set[str]:
         """Return these ids and those of the bases that they copy layers of."""
         wanted = set(ids)
-        return wanted | {p for id in wanted if (p := self.trials[id].parent) is not None}
+        parents = {self.trials[id].parent for id in wanted}
+        return wanted | {parent for parent in parents if parent in self.trials}
 
     def layers(self, trial: Trial) -> NetworkInfo:
         """Return the layers of a trial's network."""
@@ -96,4 +100,5 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         datasets=resolved.datasets,
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
+        weights={parent.id: parent for parent in resolved.weights.values()},
     )

@@ -16,11 +16,12 @@ from orchestrator.plan.descriptions import (
 )
 from orchestrator.plan.splits import SplitError, checked_splits, halves_of
 from orchestrator.plan.tasks import Described, check_tasks, form_shape, n_outputs
+from orchestrator.plan.weights import WeightsParent, normalisation, read_weights, used
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
-from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef
+from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, TaskForm
 from trainers.splits import Split
 
 
@@ -48,6 +49,10 @@ class ResolvedSweep:
     """Outputs of the largest head."""
     shape: Shape = (1, 1, 1)
     """Shape (C, H, W) of the images that the first recipe's networks see."""
+    forms: Mapping[str, TaskForm] = field(default_factory=dict)
+    """Normalisation of each file of weights, by name."""
+    weights: Mapping[str, WeightsParent] = field(default_factory=dict)
+    """Files of weights that are sources, by name."""
 
     @property
     def layers(self) -> NetworkInfo:
@@ -93,7 +98,8 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
     splits = [split for _, splits in parts for split in splits]
     _check_distinct(splits, source)
     check_tasks(sweep, tasks, source)
-    shapes = _image_shapes(sweep, data, tasks, source)
+    forms = {name: normalisation(sweep, name, source) for name in used(sweep)}
+    shapes = _image_shapes(sweep, data, tasks, forms, source)
     outputs = [n_outputs(task, tasks[name][1]) for name, task in sweep.tasks.items()]
     n_classes = max([*map(_n_outputs, splits), *outputs])
     network, layers = describe_network("network", sweep, n_classes, shapes, source)
@@ -103,6 +109,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         networks[target] = layers
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
     _check_layers(sweep, layers, source)
+    weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
     return ResolvedSweep(
         sweep,
         source,
@@ -116,6 +123,8 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         tasks,
         n_classes,
         next(iter(shapes)),
+        forms,
+        weights,
     )
 
 
@@ -168,13 +177,17 @@ def _n_outputs(split: Split) -> int:
 
 
 def _image_shapes(
-    sweep: Sweep, data: DatasetInfo, tasks: Described, source: Source
+    sweep: Sweep,
+    data: DatasetInfo,
+    tasks: Described,
+    forms: Mapping[str, TaskForm],
+    source: Source,
 ) -> dict[Shape, KeyPath]:
     """The shapes of the images that networks see, each with the key that first asks for it."""
     shapes: dict[Shape, KeyPath] = {}
     for name, grid in sweep.parts.items():
         channels, height, width = shape = (
-            form_shape(sweep, grid, name, tasks, source)
+            form_shape(sweep, grid, name, tasks, forms, source)
             if sweep.has_directions(grid)
             else data.shape
         )

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from orchestrator.errors import SweepError
-from orchestrator.sweep.consistency import pairs
+from orchestrator.plan.weights import form_of
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
 from orchestrator.sweep.tasks import NamedTask
+from orchestrator.sweep.transfers import pairs
 from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task, TaskForm
 from trainers.splits import indices_of
 from trainers.tasks import class_sizes, training_images
@@ -137,7 +138,8 @@ def _check_batches(
     """Raise `SweepError` if a task has fewer images to train on than a batch."""
     limits: dict[str, list[int | None]] = {}
     for origin, target in pairs(sweep, grid):
-        limits.setdefault(origin, []).append(None)
+        if origin in tasks:
+            limits.setdefault(origin, []).append(None)
         limits.setdefault(target, []).extend(grid.images_per_class)
     for name, of_task in limits.items():
         for limit in of_task:
@@ -156,18 +158,31 @@ def _check_batches(
                     raise SweepError([source.mistake(in_grid(grid_name, path, source), message)])
 
 
-def form_shape(sweep: Sweep, grid: Grid, grid_name: str, tasks: Described, source: Source) -> Shape:
+def form_shape(
+    sweep: Sweep,
+    grid: Grid,
+    grid_name: str,
+    tasks: Described,
+    forms: Mapping[str, TaskForm],
+    source: Source,
+) -> Shape:
     """Return the shape (C, H, W) in which the networks of a grid see all of its tasks.
 
-    Raises `SweepError` if a form does not fit a dataset, or leaves two tasks in different shapes.
+    `forms` has the normalisation of each file of weights. Raises `SweepError` if a form does not
+    fit a dataset, or leaves two tasks in different shapes.
     """
     from trainers.forms import shape_of
 
-    names = dict.fromkeys(name for pair in pairs(sweep, grid) for name in pair)
+    seen = {
+        (name, form_of(grid.form, forms.get(pair[0]))): None
+        for pair in pairs(sweep, grid)
+        for name in pair
+        if name in tasks
+    }
     shapes: dict[str, Shape] = {}
-    for name in names:
+    for name, form in seen:
         try:
-            channels, height, width = shape_of(grid.form, tasks[name][1].shape)
+            channels, height, width = shape_of(form, tasks[name][1].shape)
         except ConfigError as error:
             path: KeyPath = in_grid(grid_name, ("form", error.field), source)
             message = f"task {name}: {error}"

@@ -28,6 +28,7 @@ def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
     metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
     sentences = [
         _bases(levels, metric),
+        _weights(levels),
         _frozen(by_effect, metric.removeprefix("test ")),
         _drop(by_effect),
         _fine_tuned(by_effect),
@@ -46,6 +47,15 @@ def _bases(levels: Rows, metric: str) -> str:
     return (
         f"Trained from scratch, the bases reach {percent(base['value'])} % {metric} "
         f"({networks}, {splits})."
+    )
+
+
+def _weights(levels: Rows) -> str:
+    if not levels or not levels[0]["division"].startswith("weights "):
+        return ""
+    return (
+        "The source is a file of weights. So there is no BnB, and broken co-adaptation cannot be "
+        "told from specificity; the controls are random filters and training from scratch."
     )
 
 

@@ -139,6 +139,8 @@ def _like_the_paper(plan: Plan) -> bool:
 def _needs(trial: Trial) -> str | None:
     if trial.parent is None:
         return None
+    if trial.training.source is None:
+        return "file of weights"
     if trial.source == trial.target:
         return "base of the target"
     return "base of the other half" if trial.target in ("A", "B") else "base of the source"
@@ -175,7 +177,11 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
 def design_notes(plan: Plan) -> list[str]:
     """Return what a sweep with few splits or one seed can tell, before it is trained."""
     labels = [trial.labels() for trial in plan.members]
-    notes = []
+    notes = [
+        f"{weights.name} is a file of weights: there is no BnB, and the controls of its transfers "
+        "are random filters and training from scratch"
+        for weights in plan.weights.values()
+    ]
     enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
     for (kind, splits), multiple in few_splits(labels).items():
         noun = "draws" if kind == "draws" else "splits"

@@ -41,7 +41,7 @@ IDENTITY: list[Column] = [
     ("n", INT, "number of first layers that are copied or random; 0 for bases"),
     ("frozen", YES, "the first n layers are held fixed"),
     ("seed", INT, "seed of the training"),
-    ("parent", TEXT, "id of the base whose layers were copied"),
+    ("parent", TEXT, "id of the base, or of the file of weights, whose layers were copied"),
     ("tuning_unequal", YES, "the schedules of this treatment and of base_long differ in tuning"),
 ]
 

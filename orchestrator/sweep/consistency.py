@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 from orchestrator.errors import SweepError
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Splits, Sweep
-from orchestrator.sweep.source import Path, Source, shown
-from trainers.spelling import hint
+from orchestrator.sweep.source import Source, shown
+from orchestrator.sweep.transfers import Problem, in_directions, in_tasks, repeated
 
-Problem = tuple[Path, str]  # key and message
-RECIPE = ("fine_tune", "recipe")
 POPULATIONS = r"(random(-\d+)?|whole|drawn)(-source)?"  # divisions that no named split may join
 
 
@@ -31,11 +26,11 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
         named = sweep.has_directions(grid)
         problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid, named)]
         if named:
-            in_tasks = _in_directions(sweep, grid)
-            problems += [(in_grid(name, path, source), text) for path, text in in_tasks]
+            of_tasks = in_directions(sweep, grid)
+            problems += [(in_grid(name, path, source), text) for path, text in of_tasks]
         elif sweep.dataset is None:
             problems.append((("dataset",), "the key is missing"))
-    problems += _in_tasks(sweep)
+    problems += in_tasks(sweep)
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
 
@@ -63,12 +58,12 @@ def _in_splits(splits: Splits) -> list[Problem]:
             problems.append((("splits", "named", name), message))
     if splits.drawn and not splits.named:
         problems.append((("splits", "drawn"), "drawn says how named splits came about: give named"))
-    for name in _repeated([*names, *(["whole"] if splits.whole else [])]):
+    for name in repeated([*names, *(["whole"] if splits.whole else [])]):
         problems.append((("splits",), f"two splits are called {name}"))
     if splits.sizes and not splits.random:
         message = "sizes belong to random splits: give seeds under random"
         problems.append((("splits", "sizes"), message))
-    for size in _repeated(splits.sizes):
+    for size in repeated(splits.sizes):
         problems.append((("splits", "sizes"), f"{size} is given twice"))
     return problems
 
@@ -87,67 +82,6 @@ def _in_halves(grid: Grid) -> list[Problem]:
     return problems
 
 
-def _in_tasks(sweep: Sweep) -> list[Problem]:
-    problems: list[Problem] = []
-    for name, task in sweep.tasks.items():
-        path = ("tasks", name)
-        if not re.fullmatch(NAME, name):
-            problems.append((path, A_NAME))
-        if name in ("A", "B"):
-            problems.append((path, f"{name} is the name of a half in tables: give another name"))
-        if task.images is not None and task.images_per_class is not None:
-            problems.append(((*path, "images"), "expected images or images_per_class, found both"))
-        if not task.balanced and task.images is None:
-            problems.append(((*path, "balanced"), "balanced belongs to images: give images"))
-        for seed in _repeated(task.draws):
-            problems.append(((*path, "draws"), f"{seed} is given twice"))
-    return problems
-
-
-def _in_directions(sweep: Sweep, grid: Grid) -> list[Problem]:
-    """Names of tasks, and what a grid of named tasks cannot have."""
-    problems: list[Problem] = []
-    sources, targets = [*sweep.tasks], [*sweep.tasks]
-
-    def check(path: Path, name: str, known: Sequence[str]) -> None:
-        if name not in known:
-            near = hint(name, known) or f"; known: {', '.join(known)}"
-            problems.append((path, f"no task {name!r}{near}"))
-
-    for index, name in enumerate(grid.sources):
-        check(("sources", index), name, sources)
-    for index, name in enumerate(grid.targets or ()):
-        check(("targets", index), name, targets)
-    for index, (source, target) in enumerate(grid.transfers):
-        check(("transfers", index, 0), source, sources)
-        check(("transfers", index, 1), target, targets)
-        if source == target:
-            message = f"{source} to itself is no transfer: selffer copies from the same task"
-            problems.append((("transfers", index), message))
-    if grid.transfers and (grid.sources or grid.targets):
-        problems.append((("transfers",), "expected transfers, or sources and targets, found both"))
-    if not problems and not pairs(sweep, grid):
-        problems.append((("sources",), "the grid is empty: no source differs from its target"))
-    if grid.fine_tune.search is not None:
-        message = "a search needs splits that are not reported: named tasks have none"
-        problems.append((("fine_tune", "search"), message))
-    if grid.form.mean:
-        for recipe, path in ((grid.recipe, ("recipe",)), (grid.fine_tune.recipe, RECIPE)):
-            for key, default in (("normalise", "target"), ("pixels", "standard")):
-                if recipe is not None and getattr(recipe, key) != default:
-                    message = f"the form declares mean and deviation: leave {key} out"
-                    problems.append(((*path, key), message))
-    return problems
-
-
-def pairs(sweep: Sweep, grid: Grid) -> list[tuple[str, str]]:
-    """Return the transfers of a grid of named tasks: pairs of source and target."""
-    if grid.transfers:
-        return list(grid.transfers)
-    sources, targets = grid.sources or tuple(sweep.tasks), grid.targets or tuple(sweep.tasks)
-    return [(source, target) for target in targets for source in sources if source != target]
-
-
 def _in_axes(grid: Grid) -> list[Problem]:
     problems: list[Problem] = []
     for key in ("treatments", "seeds", "targets", "images_per_class"):
@@ -155,7 +89,7 @@ def _in_axes(grid: Grid) -> list[Problem]:
             problems.append(((key,), "the grid is empty: expected at least one"))
     axes = ("treatments", "layers", "seeds", "sources", "targets", "transfers", "images_per_class")
     for key in axes:
-        for value in _repeated(getattr(grid, key) or ()):
+        for value in repeated(getattr(grid, key) or ()):
             problems.append(((key,), f"{'all' if value is None else value} is given twice"))
     return problems
 
@@ -182,8 +116,3 @@ def _in_lengths(grid: Grid) -> list[Problem]:
             count = "neither" if recipe.steps is None else "both"
             return [(path, f"expected steps or epochs, found {count}")]
     return []
-
-
-def _repeated(values: Sequence[Any]) -> list[Any]:
-    """Values that occur more than once."""
-    return [value for value, count in Counter(values).items() if count > 1]

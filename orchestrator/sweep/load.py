@@ -26,7 +26,7 @@ from orchestrator.sweep.search import Search, Space
 from orchestrator.sweep.settings import changed_name, settings
 from orchestrator.sweep.source import CHANGED, Source, shown
 from orchestrator.sweep.source import Path as KeyPath
-from orchestrator.sweep.tasks import NamedTask
+from orchestrator.sweep.tasks import NamedTask, Weights
 from trainers.config import ConfigError, Recipe, Schedule, TaskForm
 from trainers.spelling import hint
 
@@ -279,6 +279,7 @@ def _known_keys(path: KeyPath) -> list[str]:
         "resources": Resources,
         "splits": Halves,
         "tasks": NamedTask,
+        "weights": Weights,
     }
     model = models.get(path) or inner[str(path[0])]
     return list(model.model_fields)

@@ -18,7 +18,7 @@ from orchestrator.sweep.components import (
 from orchestrator.sweep.fields import NAME, Seed, StrictModel
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.source import shown
-from orchestrator.sweep.tasks import NamedTask
+from orchestrator.sweep.tasks import NamedTask, WeightsField
 from trainers.config import ConfigError, Recipe, TaskForm, Treatment
 
 TreatmentName = Literal[
@@ -162,7 +162,7 @@ class Grid(StrictModel):
     `tasks`."""
 
     sources: tuple[str, ...] = ()
-    """Names of the tasks that layers are copied from. Default: all tasks."""
+    """Names of the tasks and `weights` that layers are copied from. Default: all of them."""
 
     targets: tuple[str, ...] | None = None
     """Halves (A, B) or names of tasks that networks are trained for. Default: both halves of every
@@ -228,6 +228,9 @@ class Sweep(Grid):
     tasks: dict[str, NamedTask] = {}
     """Tasks by name, for transfers between datasets. A grid without `splits` transfers between
     them."""
+
+    weights: dict[str, WeightsField] = {}
+    """Files of weights by name, which are sources without training: a path, or a mapping."""
 
     network: NetworkField = Component(name=DEFAULT_NETWORK)
     """Network that is trained: a name, or a mapping of a name and options. Options without a name

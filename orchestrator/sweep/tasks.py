@@ -41,3 +41,35 @@ class NamedTask(StrictModel):
     draws: tuple[Seed, ...] = ()
     """Seeds that draw the training images at random. Each seed is one draw, and draws are repeated
     like splits. Default: the first images of each class, which is one draw."""
+
+
+def _parse_weights(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: tuple(x) if isinstance(x, list) else x for key, x in value.items()}
+    return {"file": value} if isinstance(value, str) else value
+
+
+class Weights(StrictModel):
+    """A file of weights, as a source without training."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """safetensors file or torch `state_dict`: a path, a URI such as `s3://bucket/base.safetensors`,
+    `torchvision` for the published weights of the sweep's network, or `torchvision:NAME` for one of
+    them, such as `torchvision:IMAGENET1K_V1`."""
+
+    head: tuple[str, ...] = ()
+    """Names in the file that are left out: `[fc]`. The last layer of the network is left out in any
+    case."""
+
+    mean: tuple[float, ...] = ()
+    """Mean of each channel that was subtracted from the images, on the scale of `range`. Default:
+    that of torchvision's weights; for other files the recipe's `normalise`."""
+
+    deviation: tuple[float, ...] = ()
+    """Deviation of each channel that the images were divided by; given with `mean`."""
+
+    range: tuple[float, float] = (0.0, 1.0)
+    """Values of a black and of a white pixel before `mean` was subtracted."""
+
+
+WeightsField = Annotated[Weights, BeforeValidator(_parse_weights)]

@@ -24,6 +24,7 @@ COMMANDS = (
     "query",
     "reference",
     "report",
+    "export",
     "debug",
     "pack",
     "clean",

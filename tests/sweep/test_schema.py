@@ -13,7 +13,7 @@ from orchestrator.sweep.components import Component, Data, Target
 from orchestrator.sweep.load import read_sweep
 from orchestrator.sweep.schema import FineTune, Grid, Halves, Resources, Splits, Sweep
 from orchestrator.sweep.search import Search, Space
-from orchestrator.sweep.tasks import NamedTask
+from orchestrator.sweep.tasks import NamedTask, Weights
 from tests.sweep_files import VALID, assert_mistake, mistakes, valid, valid_but, valid_without
 from trainers.config import Recipe, Schedule, TaskForm, Treatment
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 TOP_KEYS = (
     "splits, sources, targets, transfers, form, treatments, layers, images_per_class, seeds, "
-    "recipe, fine_tune, name, dataset, tasks, network, target_network, grids, reference, "
+    "recipe, fine_tune, name, dataset, tasks, weights, network, target_network, grids, reference, "
     "resources, keep, checkpoint_seconds"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
@@ -188,7 +188,7 @@ def test_requests_by_treatment() -> None:
 
 # Documentation ----------------------------------------------------------------------------------
 
-KEYS = (Sweep, NamedTask, Splits, FineTune, Resources, Search, Space)
+KEYS = (Sweep, NamedTask, Weights, Splits, FineTune, Resources, Search, Space)
 
 
 def test_the_template_explains_every_key() -> None:
