@@ -114,6 +114,12 @@ def _problems(
         counts = getattr(data, subset)
         if empty := [data.classes[index] for index in classes if not counts[index]]:
             yield "classes", f"class {empty[0]} has no {subset} images: leave it out of classes"
+    is_limited = (task.images, task.images_per_class) != (None, None)
+    first = task_of(task, dataset, data, TaskForm(), draw=0)
+    if len(task.draws) > 1 and is_limited and first.draw is None:
+        most = max(data.train[index] for index in classes)
+        message = f"the draws are equal: no class has more than {most} images, and all are used"
+        yield "draws", f"{message}; lower images_per_class or images"
     for draw in task.draws or (None,):
         chosen = task_of(task, dataset, data, TaskForm(), draw=draw)
         sizes = class_sizes(chosen, dict(enumerate(data.train))) or {}

@@ -24,6 +24,7 @@ COMMANDS = (
     "query",
     "reference",
     "report",
+    "advise",
     "export",
     "debug",
     "pack",

@@ -100,6 +100,7 @@ MISTAKES = [
     ("tasks.wide.images=9", "wide leaves class 9 without a training image: raise images"),
     ("tasks.wide.images=9999999", ""),
     ("tasks.small.draws=[0, 0]", "tasks.small.draws: 0 is given twice"),
+    ("tasks.small.images_per_class=9999", "the draws are equal: no class has more than 160 images"),
     ("tasks.small.images=30", "expected images or images_per_class, found both"),
     ("recipe.batch=64", "expected at most 36, the training images of small"),
     ("tasks.small.dataset=digts", "unknown dataset 'digts'; did you mean 'digits'?"),
