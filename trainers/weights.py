@@ -88,10 +88,12 @@ def fitted(
     if misshapen:
         problems.append(f"of another shape: {', '.join(misshapen)}")
     if problems:
-        raise WeightsError(
-            f"{label} does not fit {ref.name}: {'; '.join(problems)}; name the file's head with "
-            "`head`, or use the network that it was made for"
+        way_out = (
+            "name the file's head with `head`, or use the network that it was made for"
+            if (channels := _channels(given, wanted)) is None
+            else f"the file is for images of {channels} channels: give form.channels and its rule"
         )
+        raise WeightsError(f"{label} does not fit {ref.name}: {'; '.join(problems)}; {way_out}")
     for name in (name for name in wanted if name in given):
         _check_numbers(native_of.get(name, name), given[name], wanted[name], label)
     return {
@@ -220,6 +222,16 @@ def _best_names(tensors: Tensors, native: Mapping[str, str], network: str) -> Te
     ):
         return tensors
     return {native.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _channels(given: Tensors, wanted: Tensors) -> int | None:
+    """Return the channels that the first convolution of a file takes, if it wants others."""
+    for name, tensor in wanted.items():
+        if name.startswith("layer1.") and tensor.dim() == 4 and name in given:
+            there, here = given[name].shape, tensor.shape
+            is_alike = len(there) == 4 and (there[0], *there[2:]) == (here[0], *here[2:])
+            return int(there[1]) if is_alike and there[1] != here[1] else None
+    return None
 
 
 def _check_numbers(name: str, tensor: torch.Tensor, wanted: torch.Tensor, label: str) -> None:

@@ -93,6 +93,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: changed(layer1__conv__bias=ONE),
         r"layer1.conv.bias is \(1,\), the network wants \(2,\)",
     ),
+    "colour": (
+        lambda: changed(layer1__conv__weight=torch.ones(2, 3, 3, 3)),
+        "the file is for images of 3 channels: give form.channels and its rule",
+    ),
     "nan": (
         lambda: changed(layer1__conv__bias=torch.tensor([1.0, float("nan")])),
         "tensor layer1.conv.bias has values that are not finite",
