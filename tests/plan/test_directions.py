@@ -88,6 +88,19 @@ def test_a_limit_of_the_grid_replaces_that_of_the_target_alone(plan_of: PlanOf) 
     assert limits == {("wide", None), ("small", 10), ("small", 20)}
 
 
+def test_halves_and_named_tasks_share_one_table(plan_of: PlanOf) -> None:
+    own = "sources: [wide]\ntargets: [small]\nform: {size: 12}\n"
+    grids = "grids: {halves: {splits: {random: [0]}}, named: {sources: [wide], targets: [small]"
+    text = NAMED.replace(own, "dataset: digits\n") + grids + ", form: {size: 12}}}\n"
+    plan = plan_of(text)
+    labels = {(t.division, t.source, t.target) for t in plan.members if t.training.treatment.n == 1}
+    assert labels == {
+        *(("random", source, target) for source in ("A", "B", None) for target in "AB"),
+        *(("wide to small", source, "small") for source in ("wide", "small", None)),
+    }
+    assert {trial.condition for trial in plan.members} == {None}
+
+
 MISTAKES = [
     ("tasks.small.classes=[1]", "tasks.small.classes: expected at least two classes, found 1"),
     ("tasks.small.classes=[1, 77]", "no class 77 in the dataset"),
