@@ -153,3 +153,33 @@ def test_named_tasks_are_trained_and_compared_over_draws(plan_of: PlanOf, tmp_pa
     assert all(x["low"] is not None for x in transfer)
     proven = [row["frozen_proven"] for row in store.table("trials").to_pylist() if row["frozen"]]
     assert proven == [True] * 12
+
+
+DRAWN = """\
+name: drawn
+tasks:
+  one: {dataset: {name: generated, root: ROOT/one, classes: 3, SIZES}}
+  two: {dataset: {name: generated, root: ROOT/two, classes: 2, seed: 5, SIZES}}
+transfers: [[one, two]]
+form: {size: 12, channels: 1, colour_to_grey: luma}
+network: {conv: [4], pool: [1], fc: [4]}
+treatments: [base, transfer]
+layers: [1]
+recipe: {rate: 0.03, steps: 2, batch: 4, normalise: source, crop: 10}
+"""
+
+
+@pytest.mark.usefixtures("fresh_data", "own_cache")
+def test_each_task_has_a_root_and_the_source_may_normalise(
+    plan_of: PlanOf, tmp_path: Any, fresh_data: Callable[[], None]
+) -> None:
+    sizes = "images: 4, test: 1, size: 16, held_out: 1"
+    text = DRAWN.replace("SIZES", sizes).replace("ROOT", str(tmp_path))
+    plan, store = plan_of(text), Store(str(tmp_path / "store"))
+    fresh_data()
+    run_inline(Run.open(plan, store, RunProgress(Console(quiet=True))))
+    rows = store.table("trials").to_pylist()
+    assert [row["error_message"] for row in rows] == [None] * 3
+    assert sorted(path.name for path in tmp_path.glob("*/*/train")) == ["train", "train"]
+    moved = plan_of(text.replace("/one", "/elsewhere"))
+    assert set(moved.trials) == set(plan.trials)  # a place is part of no id
