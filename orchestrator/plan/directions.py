@@ -43,7 +43,7 @@ def _draws(
 ) -> list[tuple[int | None, int | None]]:
     """Return pairs of a draw of the source and one of the target.
 
-    Equally many draws belong together by their order. A task with fewer repeats its first draw.
+    Equally many draws belong together by their order. Otherwise the source has its first draw.
     """
     tasks = resolved.sweep.tasks
     of_target: tuple[int | None, ...] = tasks[target].draws or (None,)

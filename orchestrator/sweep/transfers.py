@@ -71,7 +71,22 @@ def in_directions(sweep: Sweep, grid: Grid) -> list[Problem]:
     if grid.fine_tune.search is not None:
         message = "a search needs splits that are not reported: named tasks have none"
         problems.append((("fine_tune", "search"), message))
-    return problems or _in_forms(sweep, grid)
+    return problems or [*_in_draws(sweep, grid), *_in_forms(sweep, grid)]
+
+
+def _in_draws(sweep: Sweep, grid: Grid) -> list[Problem]:
+    """Return sources whose draws do not go with those of their target."""
+    problems: list[Problem] = []
+    for source, target in pairs(sweep, grid):
+        if source in sweep.tasks:
+            first, second = (len(sweep.tasks[name].draws) or 1 for name in (source, target))
+            if 1 not in (first, second) and first != second:
+                message = (
+                    f"{source} has {first} draws and its target {target} has {second}: "
+                    "expected equally many, or one"
+                )
+                problems.append((("tasks", source, "draws"), message))
+    return problems
 
 
 def _in_forms(sweep: Sweep, grid: Grid) -> list[Problem]:

@@ -112,6 +112,7 @@ MISTAKES = [
     ("form.famly=3", "unknown key 'famly'; known: size, fit, channels"),
     ("tasks.wide.images=9", "wide leaves class 9 without a training image: raise images"),
     ("tasks.wide.images=9999999", ""),
+    ("tasks.wide.draws=[0, 1, 2]", "wide has 3 draws and its target small has 2: expected equally"),
     ("tasks.small.draws=[0, 0]", "tasks.small.draws: 0 is given twice"),
     ("tasks.small.images_per_class=9999", "the draws are equal: no class has more than 160 images"),
     ("tasks.small.images=30", "expected images or images_per_class, found both"),
