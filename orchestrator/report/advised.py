@@ -22,7 +22,19 @@ NAMES = {
 
 def sentences(answer: Advice) -> list[str]:
     """Return the answer in sentences: frozen layers, fine-tuned layers, and how sure both are."""
-    return [_frozen(answer), *_tuned(answer)]
+    return [_frozen(answer), *_highest(answer), *_tuned(answer)]
+
+
+def _highest(answer: Advice) -> list[str]:
+    """Name the frozen transfer with the highest accuracy, if the tests do not reach it."""
+    highest = answer.best_frozen
+    if highest.n in {loss.n for loss in answer.losses}:
+        return []
+    value = percent(highest.value)
+    return [
+        f"Of the frozen transfers, n = {highest.n} has the highest accuracy, {value} %; no test "
+        "says that it is better than the others."
+    ]
 
 
 def _frozen(answer: Advice) -> str:
@@ -110,7 +122,13 @@ def _list(layers: Sequence[int]) -> str:
 
 def options(answer: Advice) -> list[Option]:
     """Return the options that the answer names, each once."""
-    named = [answer.scratch, answer.frozen, answer.tuned, answer.best]
+    named = [
+        answer.scratch,
+        answer.frozen,
+        answer.best_frozen,
+        answer.tuned,
+        answer.best,
+    ]
     return list(dict.fromkeys(option for option in named if option is not None))
 
 

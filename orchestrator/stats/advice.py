@@ -83,6 +83,8 @@ class Advice:
     """Frozen transfer against the best option, up to the first n that is not kept."""
     frozen: Option | None
     """The largest n that is kept; None if none is shown to be."""
+    best_frozen: Option
+    """The frozen transfer with the highest accuracy, whatever the tests of the first n say."""
     tuned: Option | None
     """The n whose fine-tuned transfer is best; None without fine-tuning."""
     equals: tuple[int, ...]
@@ -155,6 +157,10 @@ def _of_group(group: Group, cells: Cells, costs: Costs, margin: float) -> Advice
         scratch,
         tuple(losses),
         kept,
+        max(
+            (option for option in options.values() if option.arm == "AnB"),
+            key=lambda option: (option.value, -option.n),
+        ),
         tuned,
         _equals(cells, options, tuned) if tuned else (),
         gain,

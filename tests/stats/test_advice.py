@@ -86,6 +86,7 @@ def test_the_largest_n_whose_loss_is_under_the_margin() -> None:
     assert answer.gain is not None
     assert answer.gain.mean == pytest.approx(0.105)
     text = " ".join(sentences(answer))
+    assert "Of the frozen transfers, n = 3 has the highest accuracy, 91.5 %" in text
     assert "Layers 1 to 1 of wide can be kept frozen" in text
     assert "(fine-tuned, n = 2) they lose 0.4 [+0.2, +0.6] points" in text
     assert "At n = 2 the loss is 5.5 [+4.3, +6.7] points, more than the margin of 1.0" in text
