@@ -36,8 +36,19 @@ DOCUMENTS = {
 }
 
 MODELS = (
-    *("Sweep", "Grid", "Splits", "Halves", "Component", "Data", "Target", "Recipe", "Schedule"),
-    *("FineTune", "Search", "Space", "Resources"),
+    *(
+        "Sweep",
+        "Grid",
+        "NamedTask",
+        "Weights",
+        "TaskForm",
+        "Splits",
+        "Halves",
+        "Component",
+        "Data",
+        "Target",
+    ),
+    *("Recipe", "Schedule", "FineTune", "Search", "Space", "Resources"),
 )
 
 SOURCES = ("trainers.config", "orchestrator.sweep.")  # modules whose type aliases are documented
@@ -49,6 +60,12 @@ FORMS = {
     ("Sweep", "dataset"): "name, or mapping: [Data](#data)",
     ("Sweep", "network"): "name, or mapping: [Component](#component)",
     ("Sweep", "target_network"): "name, or mapping: [Target](#target)",
+    ("NamedTask", "dataset"): "name, or mapping: [Data](#data)",
+    ("NamedTask", "classes"): "`all`, or list of class indices or names",
+    ("Grid", "transfers"): "list of pairs of names",
+    ("TaskForm", "range"): "pair of numbers",
+    ("Weights", "range"): "pair of numbers",
+    ("Sweep", "weights"): "names with a path, or a mapping: [Weights](#weights)",
     ("Halves", "A"): "list of class indices or names",
     ("Halves", "B"): "list of class indices or names",
     ("Component", "options"): "further keys of the mapping",

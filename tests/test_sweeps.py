@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
+import shlex
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from orchestrator.execution.inline import run_inline
@@ -16,7 +21,11 @@ from orchestrator.plan.trial import Trial
 from orchestrator.reference.published import paper, published
 from orchestrator.report.progress import RunProgress
 from orchestrator.store.store import Store
-from orchestrator.sweep.load import load_sweep
+from orchestrator.sweep.load import load_sweep, read_sweep
+from tests.conftest import Ended
+from trainers.config import DatasetRef, freeze_options
+from trainers.datasets import load
+from trainers.torchvision_weights import Published
 
 SIZES = {
     "paper": 163,
@@ -118,3 +127,50 @@ def test_one_class_of_a_thousand_is_trained_against_the_rest() -> None:
     assert {len(trial.training.target.labels) for trial in lone} == {2}
     reserved = {trial.training.target.reserved for trial in lone}
     assert reserved == {2}  # of each other class: in total about as many as the single class has
+
+
+# Which layers to keep ----------------------------------------------------------------------------
+
+
+def header_commands(name: str) -> list[list[str]]:
+    text, _ = read_sweep(name)
+    lines = re.findall(r"^#\s+(?:Run:\s+)?(layerwise .*?)(?:\s{2,}.*)?$", text, re.MULTILINE)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder", "fresh_data")
+def test_the_tiny_form_of_which_layers_runs_by_its_commands(
+    layerwise: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
+    commands = [words for words in header_commands("which_layers") if words[1] != "which_layers"]
+    assert [words[0] for words in commands] == ["run", "export", "run", "advise"]
+    for words in commands:
+        options = ["--inline"] if words[0] == "run" else []
+
+        done = layerwise(*words, *options)
+        assert done.code == 0, done
+    assert "weights pretrained to mine, 8 images of each class (test top-1)" in done.out
+    assert "Fine-tuned, n = " in done.out
+    page = Path("results/reports/which_layers-tiny/index.html").read_text(encoding="utf-8")
+    assert "Which layers to keep" in page
+    assert "The source is a file of weights. So there is no BnB" in page
+
+
+@pytest.mark.usefixtures("folder", "fresh_data")
+def test_which_layers_has_eighty_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
+    options = {"classes": 4, "images": 40, "test": 2, "size": 24, "held_out": 1}
+    load(DatasetRef(name="generated", options=freeze_options(options)))
+    (drawn,) = (tmp_path / "data/generated").iterdir()
+    monkeypatch.setenv("IMAGES", str(drawn))
+    file = io.BytesIO()
+    torch.save(resnet18().state_dict(), file)
+    monkeypatch.setattr(Published, "obtain", lambda _: file.getvalue())
+    plan = planned("which_layers")
+    assert len(plan.trials) == 80
+    form = plan.members[0].training.target.form
+    assert form.mean == (0.485, 0.456, 0.406)

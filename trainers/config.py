@@ -87,6 +87,15 @@ Pixels = Literal["standard", "mean_image"]
 - `mean_image`: subtract the mean image, and divide by nothing, as the paper does.
 """
 
+Fit = Literal["squash", "cover", "crop", "pad"]
+"""Way to bring images to one size.
+
+- `squash`: scale both sides, so that the aspect ratio may change.
+- `cover`: scale the shorter side to the size, and keep the centre.
+- `crop`: keep the centre, without scaling; images must be at least as large as the size.
+- `pad`: add black borders, without scaling; images must be at most as large as the size.
+"""
+
 STRICT = {"extra": "forbid", "strict": True}
 ID_LENGTH = 16  # hexadecimal digits
 MOST_RESTARTS = 100
@@ -203,6 +212,46 @@ def training_macs(macs: Sequence[int], frozen: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskForm:
+    """The form in which networks see the images of a task (`trainers.forms`)."""
+
+    __pydantic_config__: ClassVar = STRICT
+    size: int | None = None
+    """Height and width in pixels; that of the stored images by default."""
+    fit: Fit = "squash"
+    """Way to this size; `squash` by default."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; those of the stored images by default."""
+    grey_to_colour: Literal["repeat"] | None = None
+    """Rule for grey images and `channels: 3`: `repeat` the grey channel three times."""
+    colour_to_grey: Literal["luma", "mean"] | None = None
+    """Rule for colour images and `channels: 1`: `luma` (0.299 R + 0.587 G + 0.114 B, ITU-R BT.601)
+    or the `mean` of the channels."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from each channel, on the scale of `range`. Default: the recipe's `normalise`."""
+    deviation: tuple[float, ...] = ()
+    """Divisor of each channel, on the scale of `range`; given with `mean`."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """Values of a black and of a white pixel before `mean` is subtracted; 0 and 1 by default.
+    Images that are stored as floats keep their own scale."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.size is None or 1 <= self.size <= 4096, "size", "expected pixels, 1 ≤ x ≤ 4096"
+        )
+        require(self.fit == "squash" or self.size is not None, "fit", "give the size too")
+        require(len(self.deviation) == len(self.mean), "deviation", "expected one per mean")
+        numbers = (*self.mean, *self.deviation, *self.range)
+        require(all(map(math.isfinite, numbers)), "mean", "expected finite numbers")
+        require(all(x > 0 for x in self.deviation), "deviation", "expected numbers, x > 0")
+        require(
+            len(self.range) == 2 and self.range[0] < self.range[1], "range", "expected [low, high]"
+        )
+        default = self.range == (0.0, 1.0)
+        require(default or bool(self.mean), "range", "needs mean and deviation on its scale")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Classes of a dataset to tell apart; a source or a target.
 
@@ -223,6 +272,14 @@ class Task:
 
     The task that learns their classes leaves them out, so that no source has seen a negative.
     """
+    images: int | None = None
+    """Training images in all, instead of `images_per_class`; all by default."""
+    balanced: bool = True
+    """True if `images` are shared out equally; else classes keep their shares of the dataset."""
+    draw: int | None = None
+    """Seed that draws the training images at random; the first ones by default."""
+    form: TaskForm = TaskForm()
+    """Form in which networks see the images; as they are stored by default."""
 
     @property
     def labels(self) -> tuple[int | None, ...]:

@@ -48,6 +48,8 @@ class Runtime:
     """Threads that read streamed images; by default `threads`, and at least four."""
     data_root: str | None = None
     """Folder of the dataset, if it is not the usual one."""
+    source_root: str | None = None
+    """Folder of the source's dataset, if it is not the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +180,7 @@ def train(
         whole_bytes=runtime.whole_bytes,
         readers=readers,
         data_root=runtime.data_root,
+        source_root=runtime.source_root,
     )
     clock.lap("data")
     learner = Learner(training, data, parent, runtime.feature_bytes, readers)

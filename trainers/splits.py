@@ -86,25 +86,8 @@ def named_split(
     overlap, and must cover the dataset. Raises `ConfigError` with field `A` or `B`, or with an
     empty field if the pair is wrong.
     """
-    numbers = whole_numbers(classes) or tuple(range(len(classes)))
-    by_number = {number: index for index, number in enumerate(numbers)}
-    by_name = {label: index for index, label in enumerate(classes)}
-
-    def indices(field: str, half: Sequence[int | str]) -> tuple[int, ...]:
-        chosen = []
-        for item in half:
-            index = by_name.get(item, -1) if isinstance(item, str) else by_number.get(item, -1)
-            if index < 0:
-                expected = f"an index {min(numbers)}..{max(numbers)} or a name"
-                raise ConfigError(field, f"no class {item!r} in the dataset; expected {expected}")
-            chosen.append(index)
-        if len(set(chosen)) < len(chosen):
-            raise ConfigError(field, "a class is named twice")
-        if not chosen:
-            raise ConfigError(field, "expected at least one class")
-        return tuple(sorted(chosen))
-
-    first, second = indices("A", a), indices("B", b)
+    numbers = _numbers(classes)
+    first, second = (tuple(sorted(indices_of(x, h, classes))) for x, h in (("A", a), ("B", b)))
     if both := [numbers[i] for i in sorted(set(first) & set(second))]:
         raise ConfigError("", f"the halves overlap: classes {both} are in A and in B")
     if missing := [numbers[i] for i in range(len(classes)) if i not in {*first, *second}]:
@@ -112,6 +95,33 @@ def named_split(
             "", f"the halves do not cover the dataset: classes {missing} are in neither"
         )
     return Split(name=name, a=first, b=second, division=DRAWN if drawn else name)
+
+
+def indices_of(field: str, items: Sequence[int | str], classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the indices of classes that are given by index or name, in the order given.
+
+    Raises `ConfigError` with this `field` for an unknown or repeated class, or without one.
+    """
+    numbers = _numbers(classes)
+    by_number = {number: index for index, number in enumerate(numbers)}
+    by_name = {label: index for index, label in enumerate(classes)}
+    chosen = []
+    for item in items:
+        index = by_name.get(item, -1) if isinstance(item, str) else by_number.get(item, -1)
+        if index < 0:
+            expected = f"an index {min(numbers)}..{max(numbers)} or a name"
+            raise ConfigError(field, f"no class {item!r} in the dataset; expected {expected}")
+        chosen.append(index)
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(field, "a class is named twice")
+    if not chosen:
+        raise ConfigError(field, "expected at least one class")
+    return tuple(chosen)
+
+
+def _numbers(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers by which classes are meant: classes `1` … `12` by these."""
+    return whole_numbers(classes) or tuple(range(len(classes)))
 
 
 KNOWN = {"natural_manmade": natural_manmade}  # divisions that come with the classes

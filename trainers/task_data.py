@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from trainers import datasets, means
-from trainers.config import DatasetRef, Recipe, Task, Training, digest
+from trainers import datasets, forms, means
+from trainers.config import DatasetRef, Recipe, Task, TaskForm, Training, digest
 from trainers.datasets import SUBSETS, DataError, Dataset, Pixels, load, task_arrays
 from trainers.datasets.own import hash_arrays
 from trainers.datasets.places import cache
@@ -91,20 +91,23 @@ def task_data(
     whole_bytes: int | None = None,
     readers: int = READERS,
     data_root: str | None = None,
+    source_root: str | None = None,
 ) -> TaskData:
     """Return the images of the target task, normalised by the statistics that the recipe names.
 
     The data of the last four tasks is kept in memory for their other trials. Byte images are copied
     to the device if the three sets together have at most `whole_bytes`, by default
     `default_whole_bytes`; others are streamed by `readers` threads. Float images are always
-    copied. Raises `DataError`, also for a crop that is larger than the images.
+    copied. `source_root` is the folder of the source's dataset, if it is another one. Raises
+    `DataError`, also for a crop that is larger than the images.
     """
     recipe = training.recipe
     choices = {"target": training.target, "source": training.source, "whole": None}
     statistics = choices[recipe.normalise]
     if recipe.normalise == "source" and statistics is None:
         statistics = training.target  # a base is its own source
-    reading = _Reading(device, whole_bytes, readers, data_root)
+    is_other = statistics is not None and statistics.dataset != training.target.dataset
+    reading = _Reading(device, whole_bytes, readers, data_root, source_root if is_other else None)
     return _task_data(training.target, statistics, _PixelRule.of(recipe), reading)
 
 
@@ -147,6 +150,14 @@ class _Reading(NamedTuple):
     whole_bytes: int | None
     readers: int
     data_root: str | None
+    source_root: str | None = None
+    """Folder of the dataset whose statistics normalise, if that is another dataset."""
+
+    def of_statistics(self, target: Task, statistics: Task | None) -> _Reading:
+        """Return the way to read the images whose statistics normalise."""
+        if statistics is None or statistics.dataset == target.dataset:
+            return self
+        return self._replace(data_root=self.source_root)
 
 
 @functools.lru_cache(maxsize=4)
@@ -155,7 +166,7 @@ def _task_data(
 ) -> TaskData:
     """Return the data of `target`, normalised by `statistics`; None is the whole dataset."""
     dataset = load(target.dataset, reading.data_root)
-    h, w = dataset.train.images.shape[2:]
+    h, w = forms.shape_of(target.form, dataset.train.images.shape[1:])[1:]
     if rule.crop is not None and rule.crop > min(h, w):
         raise DataError(f"recipe.crop is {rule.crop}, but the images are {w}×{h}")
     images = dataset.train.images
@@ -168,19 +179,35 @@ def _float_data(
     target: Task, statistics: Task | None, rule: _PixelRule, reading: _Reading
 ) -> TaskData:
     """Return float images, normalised once and whole on the device."""
+    form = target.form
+    mean: np.ndarray
+    deviation: np.ndarray
+    if form.mean:
+        mean, deviation = (np.reshape(x, (1, -1, 1, 1)) for x in (form.mean, form.deviation))
+        return _normalised(target, rule, reading, mean, deviation)
     if statistics is None:
         reference = np.asarray(load(target.dataset, reading.data_root).train.images)
     else:
-        reference = task_arrays(statistics, "train", reading.data_root)[0]
+        root = reading.of_statistics(target, statistics).data_root
+        reference = task_arrays(statistics, "train", root)[0]
+    reference = forms.formed(form, reference)
     if rule.pixels == "mean_image":
         mean = reference.mean(axis=0, keepdims=True, dtype=np.float64)
         deviation = np.ones(1)
     else:
         mean = reference.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
         deviation = reference.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    return _normalised(target, rule, reading, mean, deviation)
+
+
+def _normalised(
+    target: Task, rule: _PixelRule, reading: _Reading, mean: np.ndarray, deviation: np.ndarray
+) -> TaskData:
+    """Return float images less the mean, divided by the deviation."""
 
     def part(subset: str) -> Whole:
         images, labels = task_arrays(target, subset, reading.data_root)
+        images = forms.formed(target.form, images)
         values = torch.from_numpy((images - mean) / np.maximum(deviation, 1e-8)).to(rule.dtype)
         values = values.to(reading.device).contiguous(memory_format=torch.channels_last)
         view = View(tuple(values.shape[1:]), rule.dtype, rule.crop)
@@ -193,7 +220,7 @@ def _byte_data(
     dataset: Dataset, target: Task, statistics: Task | None, rule: _PixelRule, reading: _Reading
 ) -> TaskData:
     """Return byte images, whole on the device or streamed; batches are normalised on the device."""
-    stored = {s: _pixels(dataset.subset(s).images) for s in SUBSETS}
+    stored = {s: forms.Formed.of(target.form, _pixels(dataset.subset(s).images)) for s in SUBSETS}
     chosen = {s: members(target, s, dataset.subset(s).labels) for s in SUBSETS}
     shape = stored["train"].shape[1:]
     size = math.prod(shape) * sum(len(indices) for indices, _ in chosen.values())
@@ -229,9 +256,15 @@ def _chunk(shape: tuple[int, ...]) -> int:
 
 def _view(target: Task, statistics: Task | None, rule: _PixelRule, reading: _Reading) -> View:
     """Return the view of byte images with the mean of the training images of `statistics`."""
+    form, device = target.form, reading.device
+    if form.mean:
+        stored = load(target.dataset, reading.data_root).train.images.shape[1:]
+        declared = forms.moments_of(form)
+        mean, deviation = (x.to(rule.dtype).to(device) for x in declared)
+        return View(forms.shape_of(form, stored), rule.dtype, rule.crop, mean, deviation)
     ref = target.dataset if statistics is None else statistics.dataset
-    moments = _moments(ref, statistics, reading)
-    device, shape = reading.device, tuple(moments.total.shape)
+    moments = _moments(ref, statistics, form, reading.of_statistics(target, statistics))
+    shape = tuple(moments.total.shape)
     if rule.pixels == "mean_image":
         mean = moments.mean.to(rule.dtype).to(device)
         return View(shape, rule.dtype, rule.crop, mean)
@@ -253,16 +286,21 @@ def _content(dataset: Dataset) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _moments(ref: DatasetRef, task: Task | None, reading: _Reading) -> means.Moments:
+def _moments(
+    ref: DatasetRef, task: Task | None, form: TaskForm, reading: _Reading
+) -> means.Moments:
     """Return the moments of a task's training images; without a task, of all training images.
+
+    The images are brought to `form` first.
 
     They are read from the disk if they are there, and otherwise computed and written.
     """
     dataset = load(ref, reading.data_root)
     train = dataset.train
-    pixels = _pixels(train.images)
+    pixels = forms.Formed.of(form, _pixels(train.images))
     shape = pixels.shape[1:]
-    name = digest([*shape, _content(dataset), digest(task or ref)], 16)
+    parts = [*shape, _content(dataset), digest(task or ref)]
+    name = digest(parts if form == TaskForm() else [*parts, digest(form)], 16)
     path = cache() / "means" / f"{name}.safetensors"
     moments = means.read(path, shape)
     if moments is None:

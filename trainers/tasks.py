@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from trainers.config import DatasetInfo, Task
+from trainers.config import DatasetInfo, Task, key
 
 
 def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -18,26 +19,77 @@ def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np
 
     In training only: the last `reserved` images of each class are left out, and the rest consists
     of these. `images_per_class` keeps the first images of each class and about that number of the
-    rest in all, at least one per class.
+    rest in all, at least one per class. `images` and `draw` choose as `class_sizes` says.
     """
     lookup = np.full(1 + max(int(labels.max(initial=0)), *task.classes, *task.rest), -1)
     lookup[list(task.classes)] = 1 if task.rest else np.arange(len(task.classes))
     lookup[list(task.rest)] = 0
     is_member = lookup[labels] >= 0
     if subset == "train":
-        for index in task.classes + task.rest:
-            images = np.flatnonzero(labels == index)
-            is_member[np.delete(images, _training_slice(task, index, len(images)))] = False
+        places = {index: np.flatnonzero(labels == index) for index in task.classes + task.rest}
+        sizes = class_sizes(task, {index: len(images) for index, images in places.items()})
+        for index, images in places.items():
+            if sizes is None:
+                chosen = images[_training_slice(task, index, len(images))]
+            else:
+                chosen = _sample(task, index, images, sizes[index])
+            is_member[images] = False
+            is_member[chosen] = True
     chosen = np.flatnonzero(is_member)
     return chosen, lookup[labels[chosen]]
 
 
 def training_images(task: Task, data: DatasetInfo) -> int:
     """Return the number of training images of a task."""
+    sizes = class_sizes(task, {index: data.train[index] for index in task.classes})
+    if sizes is not None:
+        return sum(sizes.values())
     return sum(
         len(range(data.train[index])[_training_slice(task, index, data.train[index])])
         for index in task.classes + task.rest
     )
+
+
+def class_sizes(task: Task, available: Mapping[int, int]) -> dict[int, int] | None:
+    """Return the training images of each class of a sampled task; None for other tasks.
+
+    `available` has the training images of each class in the dataset. A balanced total is shared out
+    equally, and the first classes get what remains. A total that is not balanced is drawn from all
+    images; without a `draw` each class gets its share, rounded by the largest remainder.
+    """
+    if task.images is None and task.draw is None:
+        return None
+    classes, total = task.classes, task.images
+    counts = [available[index] for index in classes]
+    if total is None:
+        limit = task.images_per_class
+        sizes = counts if limit is None else [min(limit, count) for count in counts]
+    elif task.balanced:
+        each, more = divmod(total, len(classes))
+        sizes = [min(each + (i < more), count) for i, count in enumerate(counts)]
+    elif task.draw is not None:
+        labels = np.repeat(np.arange(len(classes)), counts)
+        drawn = _generator("sizes", task.draw).permutation(len(labels))[:total]
+        sizes = np.bincount(labels[drawn], minlength=len(classes)).tolist()
+    else:
+        shares = [min(total, sum(counts)) * count / sum(counts) for count in counts]
+        sizes = [math.floor(share) for share in shares]
+        order = sorted(range(len(classes)), key=lambda i: (sizes[i] - shares[i], i))
+        for i in order[: min(total, sum(counts)) - sum(sizes)]:
+            sizes[i] += 1
+    return dict(zip(classes, sizes, strict=True))
+
+
+def _sample(task: Task, index: int, images: np.ndarray, size: int) -> np.ndarray:
+    """Return `size` of a class's images; a larger sample of one draw holds every smaller one."""
+    if task.draw is None:
+        return images[:size]
+    return images[_generator("images", task.draw, index).permutation(len(images))[:size]]
+
+
+def _generator(*name: str | int) -> np.random.RandomState:
+    """Return a generator whose numbers never change with numpy's version."""
+    return np.random.RandomState(key("sample", *name) % 2**32)
 
 
 def _training_slice(task: Task, index: int, images: int) -> slice:

@@ -121,6 +121,10 @@ class Builder:
         rebuild = functools.partial(self.layers, classes, shape, options)
         return _cut(self.construct(classes, shape, options), rebuild)
 
+    def cut(self, network: nn.Module) -> list[TorchvisionLayer]:
+        """Return a network of `construct` as layers, which hold the same modules."""
+        return _cut(network, list)
+
     def construct(self, classes: int, shape: Shape, options: dict[str, Any]) -> nn.Module:
         """Return torchvision's own network, for images of this shape (C, H, W)."""
         options = {name: _as_lists(value) for name, value in options.items()}

@@ -64,6 +64,14 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
     ),
     (results.report, "Example: layerwise report digits"),
     (
+        results.advise,
+        "Examples: layerwise advise digits; layerwise advise digits --margin 3 --json",
+    ),
+    (
+        results.export,
+        "Example: layerwise export weights 'A s2' digits.safetensors --sweep digits",
+    ),
+    (
         run.debug,
         "Examples: layerwise debug digits 'A3B+ s2'; layerwise debug digits 'A3B+ s2' --pdb",
     ),

@@ -99,7 +99,7 @@ def resolved_sweep(sweep: str, changes: list[str], store: Store | None = None) -
     from orchestrator.plan.resolve import resolve
 
     resolved = resolve(*loaded_sweep(sweep, changes, store))
-    for note in resolved.data.notes:
+    for note in (note for data in resolved.datasets.values() for note in data.notes):
         say(terminal(errors=True), note)
     return resolved
 

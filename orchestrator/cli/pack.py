@@ -30,7 +30,11 @@ def packable(argument: str, options: Mapping[str, object], root: str | None) -> 
     elif near := hint(argument, datasets.DATASETS):
         raise LayerwiseError(f"no dataset {argument!r}{near}")
     else:
-        data = load_sweep(argument)[0].dataset
+        of_sweep = [*load_sweep(argument)[0].datasets.values()]
+        data = next(
+            (x for x in of_sweep if not x.is_own and datasets.DATASETS[x.name].packable),
+            of_sweep[0],
+        )
     if data.is_own or not datasets.DATASETS[data.name].packable:
         names = ", ".join(n for n, kind in datasets.DATASETS.items() if kind.packable)
         raise LayerwiseError(f"{data.name} needs no pack; datasets of image files: {names}")

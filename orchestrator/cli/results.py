@@ -154,6 +154,55 @@ def report(
     typer.echo(report_of(opened, name, statistics_of(opened, name, metric)))
 
 
+def advise(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Points that frozen layers may lose against the best.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which layers to freeze and which to fine-tune, what each costs, and how sure that is."""
+    from orchestrator.report import advised
+
+    opened = open_store(store, must_exist=True)
+    name = sweep_name(sweep, changes, opened)
+    answers = statistics_of(opened, name, "top1").advice(margin / 100)
+    if not answers:
+        raise LayerwiseError(
+            f"sweep {name} has no complete frozen transfer yet: add transfer to its treatments and "
+            f"run it"
+        )
+    if as_json:
+        typer.echo(json.dumps([advised.as_json(answer) for answer in answers], indent=2))
+    else:
+        advised.print_advice(answers, terminal())
+
+
+def export(
+    what: Annotated[Literal["weights"], typer.Argument(help="What to write: weights.")],  # noqa: ARG001
+    trial: Annotated[str, typer.Argument(help="Name or beginning of the id of a trial.")],
+    path: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    sweep: Annotated[
+        str | None, typer.Option(help="The sweep that calls the trial so; by default any.")
+    ] = None,
+    store: StoreOption = RESULTS,
+) -> None:
+    """Write the final weights of a trial to a file, to copy layers from in other sweeps."""
+    from orchestrator.store.exports import weights_of
+    from trainers import whole_file
+
+    if path.exists():
+        raise LayerwiseError(f"{path} exists; give another name")
+    name, data = weights_of(open_store(store, must_exist=True), trial, sweep)
+    try:
+        whole_file.write(path, data)
+    except OSError as error:
+        raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
+    typer.echo(f"wrote the weights of {name} to {path}")
+
+
 def clean(
     store: StoreOption = RESULTS,
     failed: Annotated[

@@ -191,7 +191,7 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         from orchestrator.plan.resolve import find_data
 
         plan = run.plan
-        find_data(plan.sweep, plan.members[0].training.target.dataset, plan.source)
+        find_data(plan.sweep, plan.source)
     if cluster is not None:
         from orchestrator.cluster import shipment_of
 

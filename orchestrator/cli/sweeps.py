@@ -51,8 +51,9 @@ def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 
     from orchestrator.report.terminal import dataset_line, layers_table
 
     resolved, out = resolved_sweep(sweep, changes), terminal()
-    find_data(resolved.sweep, resolved.dataset, resolved.source)
-    say(out, dataset_line(resolved))
+    find_data(resolved.sweep, resolved.source)
+    for ref, data in resolved.datasets.items():
+        say(out, dataset_line(ref.name, data))
     out.print(layers_table(resolved))
     for line in check_own_code(resolved):
         say(out, line)
@@ -101,6 +102,8 @@ def splits(
     from orchestrator.plan.splits import summary as splits_summary
 
     resolved = resolved_sweep(sweep, changes)
+    if not resolved.splits:
+        raise LayerwiseError(f"sweep {resolved.sweep.name} has named tasks and no splits")
     summary = splits_summary(resolved.splits, resolved.data.classes)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -85,7 +85,7 @@ def shipment_of(sweep: Sweep) -> Shipment | None:
 
     roots: list[str] = []
     files: dict[str, Path] = {}
-    for component in (sweep.dataset, sweep.network, sweep.target_network):
+    for component in (*sweep.datasets.values(), sweep.network, sweep.target_network):
         if component is not None and component.is_own:
             own = files_of(component.name, component.frozen_options)
             roots.append(str(own.root))
@@ -103,11 +103,11 @@ def _opened(sweep: Sweep, roots: list[str]) -> tuple[dict[str, Path], tuple[str,
     """
     from trainers import datasets
 
-    if not sweep.dataset.is_own:
-        return {}, ()
     files: dict[str, Path] = {}
     missing: list[str] = []
-    for name in datasets.opened_files(sweep.dataset.name, sweep.dataset.frozen_options):
+    own = [dataset for dataset in sweep.datasets.values() if dataset.is_own]
+    names = (name for x in own for name in datasets.opened_files(x.name, x.frozen_options))
+    for name in dict.fromkeys(names):
         path, is_shared = Path(name).resolve(), Path(name).is_absolute()
         folders = [Path(root).resolve() for root in (roots if is_shared else [Path.cwd()])]
         inside = [folder for folder in folders if path.is_relative_to(folder)]

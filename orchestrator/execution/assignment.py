@@ -40,6 +40,8 @@ class Assignment:
     git_commit: str | None
     data_root: str | None = None
     """Folder of the dataset; `~` and environment variables are expanded on the worker."""
+    source_root: str | None = None
+    """Folder of the source's dataset, expanded likewise."""
     schedule: tuple[dict[str, Any], int] | None = None
     """Recipe that a study chose in place of the training's own, and the number of its trial."""
 
@@ -68,7 +70,8 @@ class Assignment:
             checkpoint_seconds=sweep.checkpoint_seconds,
             store=store.root,
             git_commit=git_commit(),
-            data_root=portable(sweep.dataset.root),
+            data_root=portable(trial.data_root),
+            source_root=portable(trial.source_root),
             schedule=(to_json(schedule[0]), schedule[1]) if schedule else None,
         )
 

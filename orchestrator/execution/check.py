@@ -59,22 +59,21 @@ def check_own_code(resolved: ResolvedSweep) -> list[str]:
     from trainers import repeats
 
     sweep, source = resolved.sweep, resolved.source
-    if sweep.dataset.is_own:
-        with as_mistakes("dataset", sweep.dataset, source):
-            repeats.check_dataset(resolved.dataset, resolved.data.fingerprint)
+    for path, component in sweep.datasets.items():
+        if component.is_own:
+            dataset = resolved.refs[path]
+            with as_mistakes(path, component, source):
+                repeats.check_dataset(dataset, dataset.fingerprint)
     lines = []
-    classes = max(len(half) for split in resolved.splits for half in split.halves.values())
-    channels, height, width = resolved.data.shape
     recipes = [recipe for grid, _ in resolved.parts for recipe in grid.recipes]
-    crop = recipes[0].crop
-    shape = (channels, crop or height, crop or width)
+    classes, shape = resolved.classes, resolved.shape
     for field, ref in (("network", resolved.network), ("target_network", resolved.target)):
         component = getattr(sweep, field)
         if component is None or not component.is_own:
             continue
-        with as_mistakes(field, component, source):
-            is_drawn = repeats.check_network(ref, max(2, classes), shape)
-            filled = repeats.filled_layers(ref, max(2, classes), shape)
+        with as_mistakes((field,), component, source):
+            is_drawn = repeats.check_network(ref, classes, shape)
+            filled = repeats.filled_layers(ref, classes, shape)
         inits = sorted({i for r in recipes for i in (r.init, r.init_random) if i})
         lines += [_first_weights(ref.name, init, is_drawn, filled) for init in inits]
     return lines

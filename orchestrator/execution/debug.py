@@ -42,7 +42,11 @@ def debug_trial(plan: Plan, name: str, store: Store, *, record: bool, echo: Echo
             checkpoint = _checkpoint(trial.parent, store)
             if checkpoint is None:
                 source = store if record else Store(scratch)
-                checkpoint = _train_base(plan, plan.trials[trial.parent], source, echo)
+                if weights := plan.weights.get(trial.parent):
+                    source.make()
+                    checkpoint = source.put_checkpoint(weights.id, weights.data)
+                else:
+                    checkpoint = _train_base(plan, plan.trials[trial.parent], source, echo)
         schedule = _schedule(plan, trial, store)
         assignment = Assignment.of(
             trial, plan.sweep, source, parent_checkpoint=checkpoint, schedule=schedule

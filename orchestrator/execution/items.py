@@ -1,7 +1,8 @@
 """Work items, which the frontier hands out and workers carry out. One class per kind.
 
-A trial is one kind. A trial of a study, which trains several networks, is another
-(`study_run.py`). Nothing above this module asks which kind an item is.
+A trial is one kind, and the copy of a file of weights into the store is another. A trial of a
+study, which trains several networks, is a third (`study_run.py`). Nothing above this module asks
+which kind an item is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.frontier import Attempt, Node
 from orchestrator.execution.rows import driver_row
 from orchestrator.plan.trial import Trial
+from orchestrator.plan.weights import WeightsParent
 from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Sweep
@@ -111,3 +113,35 @@ class TrialItem:
 
     def give_up(self, state: State, reason: str) -> None:
         self.bench.store.write_row(driver_row(self.trial, state, reason))
+
+
+@dataclass
+class WeightsItem:
+    """A file of weights, which the driver copies into the store once. No worker trains it."""
+
+    weights: WeightsParent
+    node: Node
+    bench: Bench
+    is_shown: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.weights.id
+
+    @property
+    def name(self) -> str:
+        return self.weights.name
+
+    def begin(self, attempt: Attempt) -> list[Assignment]:  # noqa: ARG002
+        sha256 = self.bench.store.put_checkpoint(self.id, self.weights.data)
+        self.bench.checkpoints[self.id] = sha256
+        return []
+
+    def tell(self, report: Report) -> bool:  # noqa: ARG002
+        return False
+
+    def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:  # noqa: ARG002
+        return Ending.COMPLETE, ""
+
+    def give_up(self, state: State, reason: str) -> None:
+        """Do nothing: it has no row, and its trials say that they were skipped."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from orchestrator.errors import StoreError
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
-from orchestrator.execution.items import Bench, Item, TrialItem
+from orchestrator.execution.items import Bench, Item, TrialItem, WeightsItem
 from orchestrator.execution.progress import Progress
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
@@ -81,10 +81,13 @@ class Run:
         bases = search_bases | {parent for id in unsettled if (parent := trials[id].parent)}
         bench.checkpoints = _checkpoints(store, bases & complete)
         complete -= bases - bench.checkpoints.keys()  # those are trained again
+        copied = _copied_weights(plan, store, bases)
+        bench.checkpoints |= copied
+        complete |= copied.keys()
         for one in searches:
             complete |= one.complete()
             failed |= one.failed()
-        items = _items(plan, trials, searches, bench)
+        items = _items(plan, trials, searches, bench, bases)
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
         run = cls(plan, trials, items, frontier, bench, progress)
@@ -217,8 +220,19 @@ class Run:
             if self.frontier.state[id] is State.COMPLETE:
                 self.store.drop_progress(id)
         if self.plan.sweep.keep == "none":
-            for id in self.trials:
+            for id in (*self.trials, *self.plan.weights):
                 self.store.drop_checkpoints(id)
+
+
+def _copied_weights(plan: Plan, store: Store, parents: Collection[str]) -> dict[str, str]:
+    """SHA-256 of the files of weights among `parents` that the store holds, by id."""
+    copied = {}
+    for id, weights in plan.weights.items():
+        with contextlib.suppress(CheckpointError):
+            if id in parents:
+                store.get_checkpoint(id, weights.sha256)
+                copied[id] = weights.sha256
+    return copied
 
 
 def _failures(store: Store, trials: Collection[str], outcomes: Mapping[str, str]) -> dict[str, str]:
@@ -240,23 +254,35 @@ def _checkpoints(store: Store, bases: Collection[str]) -> dict[str, str]:
 
 
 def _items(
-    plan: Plan, trials: Mapping[str, Trial], searches: Collection[StudyRun], bench: Bench
+    plan: Plan,
+    trials: Mapping[str, Trial],
+    searches: Collection[StudyRun],
+    bench: Bench,
+    parents: Collection[str],
 ) -> dict[str, Item]:
-    """The items of a run by id, parents first: bases of searches, searches, trials."""
+    """The items of a run by id, parents first: weights, bases of searches, searches, trials.
+
+    `parents` are the ids that open trials copy from. A trial that is complete waits for no file.
+    """
     by_study = {one.study.id: one for one in searches}
 
     def of_trial(trial: Trial) -> TrialItem:
         study = by_study.get(trial.training.schedule_from or "")
-        parents = [trial.parent] if trial.parent else []
-        parents += [study.study.id] if study else []
+        needs = [trial.parent] if trial.parent in trials or trial.parent in items else []
+        needs += [study.study.id] if study else []
         return TrialItem(
             trial,
-            Node(tuple(parents), plan.flops(trial), trial.request),
+            Node(tuple(filter(None, needs)), plan.flops(trial), trial.request),
             bench,
             schedule=study.schedule_of(trial) if study else None,
         )
 
-    items: dict[str, Item] = {b.id: of_trial(trials[b.id]) for s in searches for b in s.bases}
+    items: dict[str, Item] = {
+        id: WeightsItem(weights, Node((), 0.0, Resources()), bench)
+        for id, weights in plan.weights.items()
+        if id in parents
+    }
+    items |= {b.id: of_trial(trials[b.id]) for s in searches for b in s.bases}
     for one in searches:
         items |= one.items()
     return items | {id: of_trial(trial) for id, trial in trials.items() if id not in items}

@@ -121,6 +121,7 @@ class _Work:
             threads=max(1, int(assignment.request["cpu"])),
             checkpoint_seconds=assignment.checkpoint_seconds if record else float("inf"),
             data_root=assignment.data_root,
+            source_root=assignment.source_root,
         )
         self.row = (
             EMPTY_ROW

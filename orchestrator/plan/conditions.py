@@ -71,6 +71,7 @@ def _settings(grid: Grid) -> Settings:
     unused |= set() if "random" in kinds else set(OF_RANDOM)
     unused |= set() if kinds - {"base", "base_long"} else set(OF_FROZEN)
     settings |= _flat("recipe", grid.recipe, unused)
+    settings |= {f"form.{key}": value for key, value in dataclasses.asdict(grid.form).items()}
     if tuned or "base_long" in kinds:
         fine_tune = grid.fine_tune.recipe or grid.recipe
         settings |= _flat("fine_tune.recipe", fine_tune, {*OF_RANDOM, *OF_FROZEN})

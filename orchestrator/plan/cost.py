@@ -184,10 +184,11 @@ def evaluated_images(plan: Plan, trial: Trial) -> int:
 
     recipe, target = trial.training.recipe, trial.training.target
     steps = recipe.steps or 0
+    data = plan.datasets[target.dataset]
     times = math.ceil(steps / (recipe.evaluate_every or math.ceil(steps / EVALUATIONS)))
     validation, test = (
         sum(images[index] for index in target.classes + target.rest)
-        for images in (plan.data.validation, plan.data.test)
+        for images in (data.validation, data.test)
     )
     return times * validation + test
 

@@ -10,7 +10,7 @@ from bdb import BdbQuit
 from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import SweepError
-from orchestrator.sweep.components import Component
+from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.schema import Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
@@ -33,30 +33,36 @@ def check_names(sweep: Sweep, source: Source) -> None:
     """Raise `SweepError` for an unknown dataset or network."""
     from trainers import datasets, networks
 
-    for field, registry in (
-        ("dataset", datasets.DATASETS),
-        ("network", networks.NETWORKS),
-        ("target_network", networks.NETWORKS),
-    ):
-        component: Component | None = getattr(sweep, field)
+    named: list[tuple[KeyPath, Component | None, Iterable[str]]] = [
+        *((path, component, datasets.DATASETS) for path, component in sweep.datasets.items()),
+        (("network",), sweep.network, networks.NETWORKS),
+        (("target_network",), sweep.target_network, networks.NETWORKS),
+    ]
+    for path, component, registry in named:
         if component is None or component.name in registry or component.is_own:
             continue
+        field = str(path[-1])
         if field == "dataset" or not component.name.startswith(TORCHVISION):
             near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
             message = f"unknown {field.replace('_', ' ')} {component.name!r}{near}"
-            raise SweepError([source.mistake(source.nearest((field, "name")), message)])
+            raise SweepError([source.mistake(source.nearest((*path, "name")), message)])
 
 
-def describe_dataset(sweep: Sweep, source: Source) -> tuple[DatasetRef, DatasetInfo]:
-    """Return the dataset, downloaded if the sweep says so. Raises `SweepError`."""
+def describe_dataset(
+    component: Data, path: KeyPath, source: Source
+) -> tuple[DatasetRef, DatasetInfo]:
+    """Return the dataset that the key at `path` names, downloaded if it says so.
+
+    Raises `SweepError`.
+    """
     from trainers import datasets
 
-    name, root = sweep.dataset.name, sweep.dataset.root
-    with as_mistakes("dataset", sweep.dataset, source):
-        if sweep.dataset.download:
+    name, root = component.name, component.root
+    with as_mistakes(path, component, source):
+        if component.download:
             datasets.fetch(name, root)
-        data = datasets.describe(name, sweep.dataset.frozen_options, root)
-        options = datasets.options_of(name, sweep.dataset.frozen_options)
+        data = datasets.describe(name, component.frozen_options, root)
+        options = datasets.options_of(name, component.frozen_options)
     return DatasetRef(name=name, options=options, fingerprint=data.fingerprint), data
 
 
@@ -71,7 +77,7 @@ def describe_network(
 
     component: Component = getattr(sweep, field)
     batch = min(recipe.batch for grid in sweep.parts.values() for recipe in grid.recipes)
-    with as_mistakes(field, component, source):
+    with as_mistakes((field,), component, source):
         options = networks.options_of(component.name, component.frozen_options)
         network = NetworkRef(
             name=component.name,
@@ -82,8 +88,8 @@ def describe_network(
     for path, other in zip(list(shapes.values())[1:], others, strict=True):
         if other.parameters != layers.parameters:
             message = (
-                "the network's weights depend on the image size, and this crop gives another "
-                "size: use one crop for all recipes"
+                "the network's weights depend on the image size, and this key gives another "
+                "size: use one size for the whole sweep"
             )
             raise SweepError([source.mistake(path, message)])
     return network, layers
@@ -106,7 +112,7 @@ def declared_adaptation(
 
     component = sweep.target_network
     assert component is not None
-    with as_mistakes("target_network", component, source):
+    with as_mistakes(("target_network",), component, source):
         adapt = Adaptation.of(component.replaced, component.widened)
         base_shapes = tensor_shapes(network, n_classes, shape)
         target_shapes = tensor_shapes(target, n_classes, shape)
@@ -122,8 +128,8 @@ def _layer_names(tensors: Iterable[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def as_mistakes(field: str, component: Component, source: Source) -> Iterator[None]:
-    """Turn errors of a dataset or a network into mistakes of the sweep.
+def as_mistakes(path: KeyPath, component: Component, source: Source) -> Iterator[None]:
+    """Turn errors of the dataset or network at `path` into mistakes of the sweep.
 
     A user's own code may raise anything; the mistake then names file and line of that code.
     """
@@ -131,7 +137,7 @@ def as_mistakes(field: str, component: Component, source: Source) -> Iterator[No
     from trainers.networks import NetworkError
 
     def mistake(message: str, *key: str) -> SweepError:
-        return SweepError([source.mistake(source.nearest((field, *key)), message)])
+        return SweepError([source.mistake(source.nearest((*path, *key)), message)])
 
     try:
         yield

@@ -11,7 +11,7 @@ MOST = 5  # names in a message
 
 def find(plan: Plan, text: str) -> Trial:
     """Return the trial with this name or beginning of an id. Raises `LayerwiseError`."""
-    named = [trial for trial in plan.members if trial.name == text]
+    named = list({trial.id: trial for trial in plan.members if trial.name == text}.values())
     begun = [trial for id, trial in plan.trials.items() if id.startswith(text)]
     if trials := named or begun:
         if len(trials) == 1:

@@ -10,7 +10,15 @@ from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
-from trainers.config import Adaptation, Recipe, Schedule, Task, Training, Treatment
+from trainers.config import (
+    Adaptation,
+    DatasetInfo,
+    Recipe,
+    Schedule,
+    Task,
+    Training,
+    Treatment,
+)
 from trainers.splits import Split
 from trainers.tasks import training_images
 
@@ -47,7 +55,7 @@ class _Pair:
     ):
         self.resolved, self.grid, self.split, self.seed = resolved, grid, split, seed
         self.images_per_class = images_per_class
-        self.targets = [letter for letter in split.halves if letter in grid.targets]
+        self.targets = [letter for letter in split.halves if letter in (grid.targets or OTHER)]
         # Bases of the targets, by half (limited images, target network).
         self.bases: dict[str, Trial] = {}
         # Bases of the sources, by half (all images, source network).
@@ -127,6 +135,8 @@ class _Pair:
             images_per_class=images_per_class,
             source=source,
             target=target,
+            data_root=sweep.dataset.root if sweep.dataset else None,
+            source_root=sweep.dataset.root if sweep.dataset else None,
             request=sweep.request(treatment),
             keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
         )
@@ -154,7 +164,7 @@ class _Pair:
             source=parent.training.target if parent else None,
             network=resolved.network if is_source else resolved.target,
             treatment=treatment,
-            recipe=_recipe(resolved, self.grid, treatment, task),
+            recipe=recipe_of(resolved.data, self.grid, treatment, task),
             seed=self.seed,
             parent=parent.id if parent else None,
             adapt=adapt.within(treatment.n),
@@ -171,9 +181,9 @@ def _name(treatment: Treatment, source: str | None, target: str) -> str:
     return f"{source or 'R'}{treatment.n}{target}{'+' * treatment.fine_tuned}"
 
 
-def _recipe(resolved: ResolvedSweep, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
-    """The recipe of a trial, with its length in steps."""
-    images = training_images(target, resolved.data)
+def recipe_of(data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
+    """Return the recipe of a trial, with its length in steps. `data` is the target's dataset."""
+    images = training_images(target, data)
     plain = _normal(grid.recipe, images, random=treatment.kind == "random", frozen=treatment.frozen)
     fine_tuned = _normal(
         grid.fine_tune.recipe or grid.recipe, images, tuned=treatment.tuned_layers > 0

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.plan.conditions import with_conditions
+from orchestrator.plan.directions import direction_trials
 from orchestrator.plan.grid import trials_of
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.searches import with_searches
 from orchestrator.plan.study import Study
 from orchestrator.plan.trial import Trial
+from orchestrator.plan.weights import WeightsParent
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Source
-from trainers.config import DatasetInfo, NetworkInfo, NetworkRef, training_macs
+from trainers.config import DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, training_macs
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Plan:
     """Cells of the grids, in canonical order. Two of them may be the same training."""
     networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
-    data: DatasetInfo
+    datasets: Mapping[DatasetRef, DatasetInfo]
     studies: tuple[Study, ...] = ()
     """Searches that a grid asks for."""
     extra: tuple[Trial, ...] = ()
     """Trials that serve a search and are not reported."""
+    weights: Mapping[str, WeightsParent] = field(default_factory=dict)
+    """Files of weights that trials copy from, by id."""
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
@@ -50,7 +54,8 @@ class Plan:
     def with_parents(self, ids: Iterable[str]) -> set[str]:
         """Return these ids and those of the bases that they copy layers of."""
         wanted = set(ids)
-        return wanted | {p for id in wanted if (p := self.trials[id].parent) is not None}
+        parents = {self.trials[id].parent for id in wanted}
+        return wanted | {parent for parent in parents if parent in self.trials}
 
     def layers(self, trial: Trial) -> NetworkInfo:
         """Return the layers of a trial's network."""
@@ -75,7 +80,10 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
     extra: dict[str, Trial] = {}
     grids: list[tuple[Grid, list[Trial]]] = []
     for grid, splits in resolved.parts:
-        trials = trials_of(resolved, grid, splits)
+        if resolved.sweep.has_directions(grid):
+            trials = direction_trials(resolved, grid)
+        else:
+            trials = trials_of(resolved, grid, splits)
         if grid.fine_tune.search is not None:
             searched = with_searches(resolved, grid, grid.fine_tune.search, trials)
             trials = searched.trials
@@ -89,7 +97,8 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         members=tuple(cells.values()),
         networks=resolved.networks,
         source=resolved.source,
-        data=resolved.data,
+        datasets=resolved.datasets,
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
+        weights={parent.id: parent for parent in resolved.weights.values()},
     )

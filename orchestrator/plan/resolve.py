@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.errors import SweepError
 from orchestrator.plan.descriptions import (
@@ -14,11 +15,13 @@ from orchestrator.plan.descriptions import (
     describe_network,
 )
 from orchestrator.plan.splits import SplitError, checked_splits, halves_of
+from orchestrator.plan.tasks import Described, check_tasks, form_shape, n_outputs
+from orchestrator.plan.weights import WeightsParent, normalisation, read_weights, used
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
-from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef
+from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, TaskForm
 from trainers.splits import Split
 
 
@@ -29,6 +32,7 @@ class ResolvedSweep:
     sweep: Sweep
     source: Source
     dataset: DatasetRef
+    """Dataset of the halves. Without halves, that of the first task."""
     data: DatasetInfo
     network: NetworkRef
     """Network of the sources."""
@@ -38,12 +42,33 @@ class ResolvedSweep:
     """Declared differences of the two networks."""
     networks: dict[NetworkRef, NetworkInfo]
     parts: tuple[tuple[Grid, tuple[Split, ...]], ...]
-    """The grids with their splits."""
+    """The grids with their splits; a grid of named tasks has none."""
+    tasks: Mapping[str, tuple[DatasetRef, DatasetInfo]] = field(default_factory=dict)
+    """Datasets of the named tasks."""
+    classes: int = 2
+    """Outputs of the largest head."""
+    shape: Shape = (1, 1, 1)
+    """Shape (C, H, W) of the images that the first recipe's networks see."""
+    forms: Mapping[str, TaskForm] = field(default_factory=dict)
+    """Normalisation of each file of weights, by name."""
+    weights: Mapping[str, WeightsParent] = field(default_factory=dict)
+    """Files of weights that are sources, by name."""
 
     @property
     def layers(self) -> NetworkInfo:
         """Layers of the targets' network."""
         return self.networks[self.target]
+
+    @property
+    def refs(self) -> dict[KeyPath, DatasetRef]:
+        """The datasets by the keys that name them."""
+        named = {("tasks", name, "dataset"): ref for name, (ref, _) in self.tasks.items()}
+        return named | ({("dataset",): self.dataset} if self.sweep.dataset else {})
+
+    @property
+    def datasets(self) -> dict[DatasetRef, DatasetInfo]:
+        """All datasets, each once."""
+        return {self.dataset: self.data} | dict(self.tasks.values())
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -52,20 +77,31 @@ class ResolvedSweep:
 
 
 def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
-    """Describe the dataset and the networks of a sweep, and check the sweep against them.
+    """Describe the datasets and the networks of a sweep, and check the sweep against them.
 
     Raises `SweepError` for an unknown name, a wrong option, and for classes, layers, batch sizes or
     crops that do not fit. Downloads the dataset if the sweep says so.
     """
     check_names(sweep, source)
-    dataset, data = describe_dataset(sweep, source)
+    described = {
+        path: describe_dataset(component, path, source)
+        for path, component in sweep.datasets.items()
+    }
+    dataset, data = described.get(("dataset",)) or next(iter(described.values()))
+    tasks = {name: described["tasks", name, "dataset"] for name in sweep.tasks}
     parts = tuple(
-        (grid, _splits(name, grid, dataset, data, source)) for name, grid in sweep.parts.items()
+        (grid, ())
+        if sweep.has_directions(grid)
+        else (grid, _splits(name, grid, dataset, data, source))
+        for name, grid in sweep.parts.items()
     )
     splits = [split for _, splits in parts for split in splits]
     _check_distinct(splits, source)
-    shapes = _image_shapes(sweep, data, source)
-    n_classes = max(map(_n_outputs, splits))
+    check_tasks(sweep, tasks, source)
+    forms = {name: normalisation(sweep, name, source) for name in used(sweep)}
+    shapes = _image_shapes(sweep, data, tasks, forms, source)
+    outputs = [n_outputs(task, tasks[name][1]) for name, task in sweep.tasks.items()]
+    n_classes = max([*map(_n_outputs, splits), *outputs])
     network, layers = describe_network("network", sweep, n_classes, shapes, source)
     target, adapt, networks = network, Adaptation(), {network: layers}
     if sweep.target_network is not None:
@@ -73,18 +109,36 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         networks[target] = layers
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
     _check_layers(sweep, layers, source)
-    return ResolvedSweep(sweep, source, dataset, data, network, target, adapt, networks, parts)
+    weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
+    return ResolvedSweep(
+        sweep,
+        source,
+        dataset,
+        data,
+        network,
+        target,
+        adapt,
+        networks,
+        parts,
+        tasks,
+        n_classes,
+        next(iter(shapes)),
+        forms,
+        weights,
+    )
 
 
-def find_data(sweep: Sweep, dataset: DatasetRef, source: Source) -> None:
+def find_data(sweep: Sweep, source: Source) -> None:
     """Load the images on this machine, as each worker will. Raises `SweepError`.
 
     `resolve` needs no images of a known dataset. Without this check every trial would fail.
     """
     from trainers import datasets
 
-    with as_mistakes("dataset", sweep.dataset, source):
-        datasets.load(dataset, sweep.dataset.root)
+    for path, component in sweep.datasets.items():
+        ref, _ = describe_dataset(component, path, source)
+        with as_mistakes(path, component, source):
+            datasets.load(ref, component.root)
 
 
 def _splits(
@@ -122,11 +176,21 @@ def _n_outputs(split: Split) -> int:
     return max(2, *map(len, split.halves.values()))
 
 
-def _image_shapes(sweep: Sweep, data: DatasetInfo, source: Source) -> dict[Shape, KeyPath]:
+def _image_shapes(
+    sweep: Sweep,
+    data: DatasetInfo,
+    tasks: Described,
+    forms: Mapping[str, TaskForm],
+    source: Source,
+) -> dict[Shape, KeyPath]:
     """The shapes of the images that networks see, each with the key that first asks for it."""
-    channels, height, width = data.shape
     shapes: dict[Shape, KeyPath] = {}
     for name, grid in sweep.parts.items():
+        channels, height, width = shape = (
+            form_shape(sweep, grid, name, tasks, forms, source)
+            if sweep.has_directions(grid)
+            else data.shape
+        )
         for key, recipe in (
             (("recipe",), grid.recipe),
             (("fine_tune", "recipe"), grid.fine_tune.recipe),
@@ -138,7 +202,7 @@ def _image_shapes(sweep: Sweep, data: DatasetInfo, source: Source) -> dict[Shape
             if crop is not None and crop > min(height, width):
                 message = f"expected at most {min(height, width)}: the images are {width}×{height}"
                 raise SweepError([source.mistake(path, message)])
-            shapes.setdefault((channels, crop, crop) if crop else data.shape, path)
+            shapes.setdefault((channels, crop, crop) if crop else shape, path)
     return shapes
 
 

@@ -63,8 +63,10 @@ def splits_of(grid: Grid, classes: tuple[str, ...]) -> tuple[Split, ...]:
             splits.append(named_split(name, a, b, classes, drawn=declared.drawn))
     if declared.whole:
         splits.append(whole(count))
-    for letter in grid.targets:
-        if grid.targets != ("A", "B") and (empty := [s.name for s in splits if not s.half(letter)]):
+    for letter in grid.targets or ():
+        if set(grid.targets or ()) != {"A", "B"} and (
+            empty := [s.name for s in splits if not s.half(letter)]
+        ):
             raise SplitError(("targets",), f"half {letter} of {empty[0]} has no classes")
     return tuple(splits)
 

@@ -32,15 +32,19 @@ class Trial:
     images_per_class: int | None
     """Limit on the target's training images; None for all."""
     source: str | None
-    """Half that layers are copied from, `A` or `B`; None if none are copied."""
+    """Half (`A` or `B`) or named task that layers are copied from; None if none are copied."""
     target: str
-    """Half that the network is trained on, `A` or `B`."""
+    """Half (`A` or `B`) or named task that the network is trained on."""
     request: Resources
     keep_checkpoint: bool
     condition: str | None = None
     """Settings that distinguish its grid from others of the sweep, as JSON; see `conditions`."""
     tuning_unequal: bool = False
     """True if fine-tuned trials have a searched schedule but their control, `base_long`, not."""
+    data_root: str | None = None
+    """Folder of the target's dataset, as the sweep gives it; part of no id."""
+    source_root: str | None = None
+    """Folder of the source's dataset, as the sweep gives it; part of no id."""
 
     @property
     def id(self) -> str:

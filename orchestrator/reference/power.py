@@ -18,6 +18,7 @@ from orchestrator.stats.measurements import (
     by_cell,
     differences,
     division_of,
+    is_direction,
     is_sample,
 )
 
@@ -85,9 +86,10 @@ def few_splits(labels: Sequence[dict[str, Any]]) -> dict[tuple[str, int], float 
     """
     populations = _compared(labels, "split")
     kinds = {
-        (division.split("-")[0], len(splits))
+        ("draws" if is_direction(division) else division.split("-")[0], len(splits))
         for (division, *_), splits in populations.items()
-        if is_sample(division) and len(splits) < ENOUGH
+        if (is_sample(division) or (is_direction(division) and len(splits) > 1))
+        and len(splits) < ENOUGH
     }
     return {
         (kind, count): detectable(1.0, Design(splits=count, directions=1, seeds=1))
@@ -100,12 +102,12 @@ def one_seed(labels: Sequence[dict[str, Any]]) -> list[str]:
 
     Their differences get no interval. `labels` are those of members.
     """
-    populations = _compared(labels, "seed")
+    populations, splits = _compared(labels, "seed"), _compared(labels, "split")
     return sorted(
         {
-            division
-            for (division, *_), seeds in populations.items()
-            if len(seeds) == 1 and not is_sample(division)
+            place[0]
+            for place, seeds in populations.items()
+            if len(seeds) == 1 and not is_sample(place[0]) and len(splits[place]) == 1
         }
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report import charts
+from orchestrator.report import advised, charts
 from orchestrator.report.charts import Panel
 from orchestrator.report.figures import has_band
 from orchestrator.report.searches import search_notes, search_sections
@@ -33,7 +33,7 @@ from orchestrator.report.wording import (
 )
 from orchestrator.states import BAD_OUTCOMES, State
 from orchestrator.stats.intervals import CLASS_AND_SEED
-from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS
+from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, is_direction
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import reference_of
@@ -117,12 +117,20 @@ def _kind(name: str) -> str:
 def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> dict[str, Any]:
     """Return the page's text and tables, without its figures."""
     members, rows = statistics.members, statistics.trials.to_pylist()
+    answers = {
+        answer.group: advised.on_page(answer)
+        for answer in statistics.advice()
+        if is_direction(answer.group.division)
+    }
     return {
         "sweep": sweep,
         "notes": _notes(sweep, statistics, rows, groups) + search_notes(members),
         "complete": sum(row["outcome"] == State.COMPLETE for row in rows),
         "planned": len(members["id"].unique()),
-        "groups": [_of_group(group, several=len(groups) > 1) for group in groups],
+        "groups": [
+            _of_group(group, several=len(groups) > 1) | {"advice": answers.get(group.group)}
+            for group in groups
+        ],
         "titles": TITLES,
         "failures": _failures(members, rows),
         "most_failures": MOST_FAILURES,

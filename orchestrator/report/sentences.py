@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.report.wording import bounds, count, percent, points, steps
-from orchestrator.stats.measurements import METRICS
+from orchestrator.report.wording import bounds, count, other, percent, points, steps
+from orchestrator.stats.intervals import DRAW
+from orchestrator.stats.measurements import METRICS, is_direction
 
 Rows = Sequence[Mapping[str, Any]]
 ByEffect = dict[str, dict[int, Mapping[str, Any]]]  # effect → n → row
@@ -27,6 +28,7 @@ def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
     metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
     sentences = [
         _bases(levels, metric),
+        _weights(levels),
         _frozen(by_effect, metric.removeprefix("test ")),
         _drop(by_effect),
         _fine_tuned(by_effect),
@@ -41,10 +43,19 @@ def _bases(levels: Rows, metric: str) -> str:
     if base is None:
         return ""
     networks = count(base["n_networks"], "network")
-    splits = count(base["n_splits"], "split")
+    splits = count(base["n_splits"], "draw" if base["unit"] == DRAW else "split")
     return (
         f"Trained from scratch, the bases reach {percent(base['value'])} % {metric} "
         f"({networks}, {splits})."
+    )
+
+
+def _weights(levels: Rows) -> str:
+    if not levels or not levels[0]["division"].startswith("weights "):
+        return ""
+    return (
+        "The source is a file of weights. So there is no BnB, and broken co-adaptation cannot be "
+        "told from specificity; the controls are random filters and training from scratch."
     )
 
 
@@ -53,8 +64,9 @@ def _frozen(by_effect: ByEffect, metric: str) -> str:
     if not transfer:
         return ""
     first, last = min(transfer), max(transfer)
+    copied = other(transfer[first]["division"])
     text = (
-        f"With the first n layers copied from the other half and frozen (AnB), {metric} changes by "
+        f"With the first n layers copied from {copied} and frozen (AnB), {metric} changes by "
         f"{points(transfer[first]['estimate'])} points{bounds(transfer[first])} at n = {first}"
     )
     if last > first:
@@ -75,11 +87,13 @@ def _drop(by_effect: ByEffect) -> str:
     if not (shared := co_adaptation.keys() & specificity.keys()):
         return ""
     n = max(shared)
-    own, other = co_adaptation[n], specificity[n]
+    own, lost = co_adaptation[n], specificity[n]
+    division = own["division"]
+    classes = other(division) if is_direction(division) else "the other half's classes"
     text = (
         f"At n = {n}, broken co-adaptation (base − BnB) accounts for {points(own['estimate'])} "
-        f"points{bounds(own)} of the loss, and specificity to the other half's classes (BnB − AnB) "
-        f"for {points(other['estimate'])}{bounds(other)}"
+        f"points{bounds(own)} of the loss, and specificity to {classes} (BnB − AnB) "
+        f"for {points(lost['estimate'])}{bounds(lost)}"
     )
     if random := by_effect.get("random", {}).get(n):
         text += f"; untrained random filters change top-1 by {points(random['estimate'])}"
@@ -91,8 +105,9 @@ def _fine_tuned(by_effect: ByEffect) -> str:
     if not gain:
         return ""
     text = f"Fine-tuned, transfer (AnB+) ends {_range(gain)} points against the base"
+    kind = "task" if is_direction(next(iter(gain.values()))["division"]) else "half"
     if own := by_effect.get("selffer_gain"):
-        text += f", its control from the same half (BnB+) {_range(own)}"
+        text += f", its control from the same {kind} (BnB+) {_range(own)}"
     if longer is None:
         return f"{text}. Its control for longer training (base_long) has not been run."
     text += (

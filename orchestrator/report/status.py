@@ -31,6 +31,7 @@ from orchestrator.store.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+KEYS = {"drawn": "named"}  # where splits of a division are added
 STATES = (*OUTCOMES, State.MISSING)
 
 
@@ -132,13 +133,17 @@ def plan_summary(
 
 def _like_the_paper(plan: Plan) -> bool:
     """Return whether the spread between the paper's networks applies to these."""
-    return bool(plan.sweep.reference) and plan.sweep.dataset.name == "imagenet"
+    return bool(plan.sweep.reference) and plan.members[0].training.target.dataset.name == "imagenet"
 
 
 def _needs(trial: Trial) -> str | None:
     if trial.parent is None:
         return None
-    return "base of the target" if trial.source == trial.target else "base of the other half"
+    if trial.training.source is None:
+        return "file of weights"
+    if trial.source == trial.target:
+        return "base of the target"
+    return "base of the other half" if trial.target in ("A", "B") else "base of the source"
 
 
 def print_plan(summary: dict[str, Any], console: Console) -> None:
@@ -172,17 +177,23 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
 def design_notes(plan: Plan) -> list[str]:
     """Return what a sweep with few splits or one seed can tell, before it is trained."""
     labels = [trial.labels() for trial in plan.members]
-    notes = []
+    notes = [
+        f"{weights.name} is a file of weights: there is no BnB, and the controls of its transfers "
+        "are random filters and training from scratch"
+        for weights in plan.weights.values()
+    ]
     enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
     for (kind, splits), multiple in few_splits(labels).items():
+        noun = "draws" if kind == "draws" else "splits"
         note = "one split: differences get no interval"
         if multiple is not None:
             note = (
-                f"{splits} splits detect a difference at one n (power {POWER:.0%}, two-sided "
+                f"{splits} {noun} detect a difference at one n (power {POWER:.0%}, two-sided "
                 f"{LEVEL:.0%}) from {multiple:.1f} times the deviation between splits on; "
-                f"{ENOUGH} splits from {enough:.1f} times on"
+                f"{ENOUGH} {noun} from {enough:.1f} times on"
             )
-        notes.append(f"{note}; splits.{'named' if kind == 'drawn' else kind} adds splits")
+        key = "draws of the task" if kind == "draws" else f"splits.{KEYS.get(kind, kind)}"
+        notes.append(f"{note}; {key} adds {noun}")
     if divisions := one_seed(labels):
         notes.append(
             f"one seed of {', '.join(divisions)}: differences get no interval; seeds adds seeds"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.plan.resolve import ResolvedSweep
+    from trainers.config import DatasetInfo
 
 ROWS = {  # arm: the effect that compares it with its own base
     "BnB": "selffer",
@@ -274,11 +275,10 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def dataset_line(resolved: ResolvedSweep) -> str:
-    """Return one line on the dataset of a sweep: classes, shape, images per set, fingerprint."""
-    data = resolved.data
+def dataset_line(name: str, data: DatasetInfo) -> str:
+    """Return one line on a dataset: classes, shape, images per set, fingerprint."""
     return (
-        f"dataset {resolved.sweep.dataset.name}: {len(data.classes)} classes, "
+        f"dataset {name}: {len(data.classes)} classes, "
         f"images {dimensions(data.shape)}, {sum(data.train)} for training, "
         f"{sum(data.validation)} for validation, {sum(data.test)} for test; "
         f"fingerprint {data.fingerprint}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.conditions import readable
 from orchestrator.stats.intervals import CLASS_AND_SEED
-from orchestrator.stats.measurements import Group
+from orchestrator.stats.measurements import Group, is_direction
 
 if TYPE_CHECKING:
     from orchestrator.stats.statistics import Statistics
@@ -62,7 +62,7 @@ def interval_note(rows: Sequence[Mapping[str, Any]]) -> str:
     if bounded[0]["unit"] == CLASS_AND_SEED:
         seeds = _counts((row["n_seeds"] for row in bounded), "seed")
         return f"interval over classes and seeds ({seeds}) of one split"
-    return f"t interval over {_counts((row['n_splits'] for row in bounded), 'split')}"
+    return f"t interval over {_counts((row['n_splits'] for row in bounded), bounded[0]['unit'])}"
 
 
 def _counts(numbers: Iterable[int], noun: str) -> str:
@@ -75,7 +75,7 @@ def no_interval(row: Mapping[str, Any]) -> str:
     """Say why a row has no interval."""
     if row["unit"] == CLASS_AND_SEED:
         return "one seed of one split: no interval"
-    return "one split: no interval"
+    return f"one {row['unit']}: no interval"
 
 
 def population(group: Group) -> str:
@@ -87,14 +87,21 @@ def population(group: Group) -> str:
         "drawn": "drawn splits",
         "whole": "all classes",
     }
-    parts = [names.get(division, f"split {division}")]
+    is_named = is_direction(division) or division.startswith("source ")
+    parts = [names.get(division, division if is_named else f"split {division}")]
     if size := re.fullmatch(r"random-(\d+)", division):
         parts = [f"random splits with {size[1]} classes in A"]
     if group.images_per_class is not None:
-        parts.append(f"first {count(group.images_per_class, 'image')} of each class")
+        which = "" if is_named else "first "
+        parts.append(f"{which}{count(group.images_per_class, 'image')} of each class")
     if group.condition is not None:
         parts.append(readable(group.condition))
     return ", ".join(parts)
+
+
+def other(division: str) -> str:
+    """Name what layers are copied from: `mnist`, or the other half."""
+    return division.partition(" to ")[0] if is_direction(division) else "the other half"
 
 
 def capital(text: str) -> str:

@@ -1,6 +1,7 @@
 """The intervals of a mean: over splits by Student's t, or over classes and seeds. Pure.
 
-Splits drawn at random are a sample of splits, and the split is the unit. A known division, such as
+Splits drawn at random are a sample of splits, and the split is the unit. Draws of the training
+images of a named task are a sample of draws, and the draw is the unit. A known division, such as
 natural and man-made, is one split by nature: its interval covers only which classes and which seeds
 were drawn. It adds the variance of few seeds to that of many classes; see `_half_width`. One seed
 says nothing about the variance of seeds, so it has no interval.
@@ -23,14 +24,16 @@ from orchestrator.stats.measurements import (
     Value,
     division_of,
     estimate,
+    is_direction,
     is_sample,
 )
 from orchestrator.store.schemas import INT, REAL, TEXT, Column
 
 CONFIDENCE = 0.95
-SPLIT, CLASS_AND_SEED = "split", "class and seed"  # units
+SPLIT, DRAW, CLASS_AND_SEED = "split", "draw", "class and seed"  # units
 SEEDS_FROM = 2 / 3  # ratio of variances, seeds to classes, at which q² is half way to s²
 
+Place = tuple[str, str, int | None]  # sweep, division and images per class
 Bounds = tuple[float, float] | tuple[None, None]
 
 INTERVAL: list[Column] = [
@@ -44,7 +47,11 @@ INTERVAL: list[Column] = [
     ("n_splits", INT, "splits that enter"),
     ("n_seeds", INT, "seeds that enter"),
     ("n_networks", INT, "different networks that enter, on both sides of a difference"),
-    ("unit", TEXT, "one observation of the interval: split, or class and seed"),
+    (
+        "unit",
+        TEXT,
+        "one observation of the interval: split, draw of images, or class and seed",
+    ),
 ]
 
 
@@ -80,20 +87,27 @@ def interval(values: Sequence[Value], family: int) -> tuple[float, dict[str, Any
         "n_splits": count,
         "n_seeds": len({x.cell.seed for x in values}),
         "n_networks": len(frozenset().union(*(x.trials for x in values))),
-        "unit": CLASS_AND_SEED if by_class else SPLIT,
+        "unit": CLASS_AND_SEED if by_class else _sampled(values),
     }
 
 
-def single_splits(members: pa.Table) -> set[tuple[str, str]]:
-    """Return each (sweep, division) that is one split by nature: alone, and no sample of splits."""
-    splits: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in members.select(["sweep", "split", "division"]).to_pylist():
-        splits[row["sweep"], division_of(row)].add(row["split"])
-    return {
-        (sweep, division)
-        for (sweep, division), names in splits.items()
-        if len(names) == 1 and not is_sample(division)
-    }
+def _sampled(values: Sequence[Value]) -> str:
+    """Return the unit of values that are compared over splits."""
+    return DRAW if is_direction(values[0].cell.division) else SPLIT
+
+
+def single_splits(members: pa.Table) -> set[Place]:
+    """Return each place that is one split by nature: alone, and no sample of splits.
+
+    A place is a sweep, a division and a number of images per class: a target that learns all of its
+    images has one draw, though it may have several of few images.
+    """
+    splits: dict[Place, set[str]] = defaultdict(set)
+    columns = ["sweep", "split", "division", "images_per_class"]
+    for row in members.select(columns).to_pylist():
+        place = row["sweep"], division_of(row), row["images_per_class"]
+        splits[place].add(row["split"])
+    return {place for place, names in splits.items() if len(names) == 1 and not is_sample(place[1])}
 
 
 def needs_classes(members: pa.Table) -> bool:
@@ -113,18 +127,18 @@ def with_classes(
 
 
 def class_parts(
-    networks: Iterable[Network], alone: set[tuple[str, str]], classes: pa.Table
+    networks: Iterable[Network], alone: set[Place], classes: pa.Table
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return test top-1, then the part of each class in its error, by (sweep, id).
 
     The part of a class is (correct − top-1 · images of the class) / all images: the linear term of
-    a ratio. The parts of a network sum to zero. `alone` are the divisions that need parts, and
+    a ratio. The parts of a network sum to zero. `alone` are the places that need parts, and
     `classes` is the table of that name. Networks without counts are left out, and so are networks
     whose test images differ in number from those of the first network of their target.
     """
     targets: dict[tuple[str, str, str, str], dict[str, float]] = defaultdict(dict)
     for x in networks:
-        if (x.sweep, x.division) in alone and x.metric == "top1":
+        if (x.sweep, x.division, x.images_per_class) in alone and x.metric == "top1":
             targets[x.sweep, x.division, x.split, x.target][x.id] = x.value
     ids = pa.array(sorted({id for values in targets.values() for id in values}), pa.string())
     test = classes.filter(

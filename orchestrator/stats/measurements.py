@@ -161,6 +161,14 @@ def division_of(row: Mapping[str, Any]) -> str:
     return division
 
 
+def is_direction(division: str) -> bool:
+    """Return whether a division is a transfer between named tasks: `mnist to digits`.
+
+    The draws of the target's training images are its splits.
+    """
+    return " to " in division
+
+
 def is_sample(division: str) -> bool:
     """Return whether the splits of a division are draws of one population."""
     return re.fullmatch(r"(random(-\d+)?|drawn)(-source)?", division) is not None
@@ -238,7 +246,7 @@ def differences(
             )
             if first and second:
                 trials = frozenset().union(*(x.trials for x in first + second))
-                values[cell.group, n].append(Value(cell, _difference(first, second), trials))
+                values[cell.group, n].append(Value(cell, difference(first, second), trials))
     return {key: values[key] for key in sorted(values, key=lambda key: (key[0].order, key[1]))}
 
 
@@ -247,7 +255,7 @@ def estimate(number: Number) -> float:
     return float(np.ravel(number)[0])
 
 
-def _difference(first: Sequence[Value], second: Sequence[Value]) -> Number:
+def difference(first: Sequence[Value], second: Sequence[Value]) -> Number:
     """Return the difference of two means, class by class if all numbers have parts."""
     numbers = [[x.value for x in values] for values in (first, second)]
     if not all(np.ndim(x) for side in numbers for x in side):

@@ -13,6 +13,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.stats.advice import MARGIN, Advice, advice
 from orchestrator.stats.completeness import Planned
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
@@ -135,6 +136,11 @@ class Statistics:
     @cached_property
     def table1(self) -> pa.Table:
         return table1(self.networks)
+
+    def advice(self, margin: float = MARGIN) -> list[Advice]:
+        """Return which layers to keep, for a margin as a fraction of the test images."""
+        columns = ["id", "seconds_train", "seconds_wait", "peak_memory_bytes", "images"]
+        return advice(self.measured, self.trials.select(columns).to_pylist(), margin)
 
     @cached_property
     def speed(self) -> pa.Table:

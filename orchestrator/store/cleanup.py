@@ -32,6 +32,7 @@ def orphans(store: Store) -> list[Waste]:
         (row["id"], WeightsFile(row["checkpoint"]).name) for row in rows if row["checkpoint"]
     }
     complete = {row["id"] for row in rows if row["outcome"] == State.COMPLETE}
+    files = _weights_files(store)
     waste = []
     for table in ("curves", "classes"):
         for name in store.names(table):
@@ -39,7 +40,7 @@ def orphans(store: Store) -> list[Waste]:
                 waste.append(Waste(store.path(table, name), "attempt that no row names"))
     for trial in store.names("checkpoints"):
         for name in store.names("checkpoints", trial):
-            if (trial, name) not in weights:
+            if (trial, name) not in weights and trial not in files:
                 path = store.path("checkpoints", trial, name)
                 waste.append(Waste(path, "weights that no row names"))
     for trial in store.names("progress"):
@@ -54,6 +55,12 @@ def orphans(store: Store) -> list[Waste]:
     unclear = [path.rpartition("/")[2].partition(".")[0] for path in damaged]  # ids of trials
     waste = [item for item in waste if not any(id in item.path for id in unclear)]
     return waste + [Waste(path, "damaged") for path in damaged] + reports(store)
+
+
+def _weights_files(store: Store) -> set[str]:
+    """Return the ids of files of weights: parents of members that are no trials."""
+    parents = {row["parent"] for row in store.table("sweeps", ["parent"]).to_pylist()} - {None}
+    return parents - set(store.table("trials", ["id"])["id"].to_pylist()) if parents else set()
 
 
 def of_trials(store: Store, trials: Iterable[str], reason: str) -> list[Waste]:
@@ -89,6 +96,10 @@ def of_sweep(store: Store, name: str) -> list[Waste]:
     members = store.table("sweeps").select(["sweep", "id"]).to_pylist()
     own = {row["id"] for row in members if row["sweep"] == name}
     others = {row["id"] for row in members if row["sweep"] != name}
+    if of_weights := _weights_files(store):
+        parents = store.table("sweeps", ["sweep", "parent"]).to_pylist()
+        own |= {row["parent"] for row in parents if row["sweep"] == name} & of_weights
+        others |= {row["parent"] for row in parents if row["sweep"] != name} & of_weights
     if not own:
         sweeps = sorted({row["sweep"] for row in members}) or ["none"]
         raise LayerwiseError(f"no sweep {name!r} in {store.root}; there: {', '.join(sweeps)}")

@@ -35,13 +35,13 @@ IDENTITY: list[Column] = [
     ),
     ("condition", TEXT, "settings that distinguish it from other grids, as JSON; null if none do"),
     ("images_per_class", INT, "training images per class of the target; null for all"),
-    ("source", TEXT, "half that the copied layers were trained on; null if none are copied"),
-    ("target", TEXT, "half that the network is trained and tested on"),
+    ("source", TEXT, "half, task or file of weights that layers are copied from; null if none are"),
+    ("target", TEXT, "half or task that the network is trained and tested on"),
     ("treatment", TEXT, "base, base_long, selffer, transfer or random"),
     ("n", INT, "number of first layers that are copied or random; 0 for bases"),
     ("frozen", YES, "the first n layers are held fixed"),
     ("seed", INT, "seed of the training"),
-    ("parent", TEXT, "id of the base whose layers were copied"),
+    ("parent", TEXT, "id of the base, or of the file of weights, whose layers were copied"),
     ("tuning_unequal", YES, "the schedules of this treatment and of base_long differ in tuning"),
 ]
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 from orchestrator.errors import SweepError
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Splits, Sweep
-from orchestrator.sweep.source import Path, Source
+from orchestrator.sweep.source import Source, shown
+from orchestrator.sweep.transfers import Problem, in_directions, in_tasks, repeated
 
-Problem = tuple[Path, str]  # key and message
 POPULATIONS = r"(random(-\d+)?|whole|drawn)(-source)?"  # divisions that no named split may join
 
 
@@ -26,14 +23,21 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
     for name, grid in sweep.parts.items():
         if name and not re.fullmatch(NAME, name):
             problems.append((("grids", name), A_NAME))
-        problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid)]
+        named = sweep.has_directions(grid)
+        problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid, named)]
+        if named:
+            of_tasks = in_directions(sweep, grid)
+            problems += [(in_grid(name, path, source), text) for path, text in of_tasks]
+        elif sweep.dataset is None:
+            problems.append((("dataset",), "the key is missing"))
+    problems += in_tasks(sweep)
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
 
 
-def _in_grid(grid: Grid) -> list[Problem]:
+def _in_grid(grid: Grid, named: bool) -> list[Problem]:
     return [
-        *_in_splits(grid.splits),
+        *([] if named else [*_in_splits(grid.splits), *_in_halves(grid)]),
         *_in_axes(grid),
         *_in_treatments(grid),
         *_in_lengths(grid),
@@ -54,23 +58,38 @@ def _in_splits(splits: Splits) -> list[Problem]:
             problems.append((("splits", "named", name), message))
     if splits.drawn and not splits.named:
         problems.append((("splits", "drawn"), "drawn says how named splits came about: give named"))
-    for name in _repeated([*names, *(["whole"] if splits.whole else [])]):
+    for name in repeated([*names, *(["whole"] if splits.whole else [])]):
         problems.append((("splits",), f"two splits are called {name}"))
     if splits.sizes and not splits.random:
         message = "sizes belong to random splits: give seeds under random"
         problems.append((("splits", "sizes"), message))
-    for size in _repeated(splits.sizes):
+    for size in repeated(splits.sizes):
         problems.append((("splits", "sizes"), f"{size} is given twice"))
+    return problems
+
+
+def _in_halves(grid: Grid) -> list[Problem]:
+    """Keys of named tasks in a grid of halves."""
+    problems: list[Problem] = []
+    for index, letter in enumerate(grid.targets or ()):
+        if letter not in ("A", "B"):
+            message = f"expected one of A, B, found {shown(letter)}"
+            problems.append((("targets", index), message))
+    for key in ("sources", "transfers", "form"):
+        if getattr(grid, key) != type(grid).model_fields[key].default:
+            message = f"{key} belongs to named tasks: give tasks, and no splits in this grid"
+            problems.append(((key,), message))
     return problems
 
 
 def _in_axes(grid: Grid) -> list[Problem]:
     problems: list[Problem] = []
     for key in ("treatments", "seeds", "targets", "images_per_class"):
-        if not getattr(grid, key):
+        if getattr(grid, key) is not None and not getattr(grid, key):
             problems.append(((key,), "the grid is empty: expected at least one"))
-    for key in ("treatments", "layers", "seeds", "targets", "images_per_class"):
-        for value in _repeated(getattr(grid, key)):
+    axes = ("treatments", "layers", "seeds", "sources", "targets", "transfers", "images_per_class")
+    for key in axes:
+        for value in repeated(getattr(grid, key) or ()):
             problems.append(((key,), f"{'all' if value is None else value} is given twice"))
     return problems
 
@@ -97,8 +116,3 @@ def _in_lengths(grid: Grid) -> list[Problem]:
             count = "neither" if recipe.steps is None else "both"
             return [(path, f"expected steps or epochs, found {count}")]
     return []
-
-
-def _repeated(values: Sequence[Any]) -> list[Any]:
-    """Values that occur more than once."""
-    return [value for value, count in Counter(values).items() if count > 1]

@@ -26,7 +26,8 @@ from orchestrator.sweep.search import Search, Space
 from orchestrator.sweep.settings import changed_name, settings
 from orchestrator.sweep.source import CHANGED, Source, shown
 from orchestrator.sweep.source import Path as KeyPath
-from trainers.config import ConfigError, Recipe, Schedule
+from orchestrator.sweep.tasks import NamedTask, Weights
+from trainers.config import ConfigError, Recipe, Schedule, TaskForm
 from trainers.spelling import hint
 
 
@@ -265,6 +266,8 @@ def _known_keys(path: KeyPath) -> list[str]:
         return [field.name for field in dataclasses.fields(Schedule)]
     if path and path[-1] == "recipe":
         return [field.name for field in dataclasses.fields(Recipe)]
+    if path and path[-1] == "form":
+        return [field.name for field in dataclasses.fields(TaskForm)]
     models: dict[KeyPath, type[BaseModel]] = {
         (): Sweep,
         ("splits",): Splits,
@@ -272,6 +275,11 @@ def _known_keys(path: KeyPath) -> list[str]:
         ("fine_tune", "search"): Search,
         ("fine_tune", "search", "space"): Space,
     }
-    inner: dict[str, type[BaseModel]] = {"resources": Resources, "splits": Halves}
+    inner: dict[str, type[BaseModel]] = {
+        "resources": Resources,
+        "splits": Halves,
+        "tasks": NamedTask,
+        "weights": Weights,
+    }
     model = models.get(path) or inner[str(path[0])]
     return list(model.model_fields)

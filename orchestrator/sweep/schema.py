@@ -10,14 +10,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from orchestrator.sweep.components import (
     DEFAULT_NETWORK,
     Component,
+    Data,
     DataField,
     NetworkField,
     TargetField,
 )
-from orchestrator.sweep.fields import NAME, Letter, Seed, StrictModel
+from orchestrator.sweep.fields import NAME, Seed, StrictModel
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.source import shown
-from trainers.config import ConfigError, Recipe, Treatment
+from orchestrator.sweep.tasks import NamedTask, WeightsField
+from trainers.config import ConfigError, Recipe, TaskForm, Treatment
 
 TreatmentName = Literal[
     "base",  # trained from scratch
@@ -156,10 +158,23 @@ class Grid(StrictModel):
     """A grid of trainings: every treatment on every split, seed, target and layer."""
 
     splits: Splits = Splits()
-    """Divisions of the classes into halves. At least one is required."""
+    """Divisions of the classes into halves. At least one is required, unless the sweep has
+    `tasks`."""
 
-    targets: tuple[Letter, ...] = ("A", "B")
-    """Halves that networks are trained for. Default: both directions of every split."""
+    sources: tuple[str, ...] = ()
+    """Names of the tasks and `weights` that layers are copied from. Default: all of them."""
+
+    targets: tuple[str, ...] | None = None
+    """Halves (A, B) or names of tasks that networks are trained for. Default: both halves of every
+    split, or all tasks."""
+
+    transfers: tuple[tuple[str, str], ...] = ()
+    """Pairs of a source and a target: `[[mnist, digits]]`. Default: every source to every target
+    but itself."""
+
+    form: TaskForm = TaskForm()
+    """Form in which networks see the images of all tasks of a transfer. Default: as they are
+    stored."""
 
     treatments: tuple[TreatmentName, ...] = ALL_TREATMENTS
     """Treatments to train. Default: all.
@@ -182,7 +197,8 @@ class Grid(StrictModel):
         tuple[Annotated[int, Field(ge=1)] | None, ...], BeforeValidator(_parse_images)
     ] = (None,)
     """Training images per class of the target: a number, `all`, or a list such as `[10, all]`. The
-    first images of each class are used. Sources always train on all. Default: `all`."""
+    first images of each class are used, or those of the target's `draws`. Sources train on all, or
+    on the images of their task. Default: `all`, or those of the task."""
 
     seeds: tuple[Seed, ...] = (0,)
     """Seeds of initial weights and data order. Each repeats the whole grid."""
@@ -205,8 +221,16 @@ class Sweep(Grid):
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     """Name of the sweep in the tables: up to 64 letters, digits, `_` and `-`."""
 
-    dataset: DataField
-    """Dataset whose classes are divided: a name, or a mapping of a name and options."""
+    dataset: DataField | None = None
+    """Dataset whose classes are divided: a name, or a mapping of a name and options. Required,
+    unless the sweep has `tasks`."""
+
+    tasks: dict[str, NamedTask] = {}
+    """Tasks by name, for transfers between datasets. A grid without `splits` transfers between
+    them."""
+
+    weights: dict[str, WeightsField] = {}
+    """Files of weights by name, which are sources without training: a path, or a mapping."""
 
     network: NetworkField = Component(name=DEFAULT_NETWORK)
     """Network that is trained: a name, or a mapping of a name and options. Options without a name
@@ -239,6 +263,16 @@ class Sweep(Grid):
 
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
+
+    @property
+    def datasets(self) -> dict[tuple[str, ...], Data]:
+        """The datasets of the sweep by the key that names them."""
+        own = {} if self.dataset is None else {("dataset",): self.dataset}
+        return own | {("tasks", name, "dataset"): task.dataset for name, task in self.tasks.items()}
+
+    def has_directions(self, grid: Grid) -> bool:
+        """Return whether a grid transfers between named tasks, and not between halves."""
+        return bool(self.tasks) and grid.splits == Splits()
 
     @property
     def parts(self) -> dict[str, Grid]:

@@ -23,8 +23,10 @@ Change = tuple[tuple[str, ...], Any]  # path and value of `--set`
 def settings(sweep: Sweep) -> dict[str, Any]:
     """Return the settings of a sweep by dotted key: `{"recipe.steps": 100, …}`."""
     data = sweep.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
-    for key in PLACE_OF_DATA:
-        data["dataset"].pop(key)
+    tasks = data["tasks"].values()
+    for dataset in filter(None, (data["dataset"], *(task["dataset"] for task in tasks))):
+        for key in PLACE_OF_DATA:
+            dataset.pop(key)
     if data["grids"]:  # each grid holds the keys that it inherits
         data = {key: value for key, value in data.items() if key not in Grid.model_fields}
     return _flat(data)

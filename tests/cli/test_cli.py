@@ -24,6 +24,8 @@ COMMANDS = (
     "query",
     "reference",
     "report",
+    "advise",
+    "export",
     "debug",
     "pack",
     "clean",

@@ -593,3 +593,48 @@ def test_a_request_that_no_node_can_meet_is_one_line(tmp_path: Path) -> None:
     assert json.dumps(done.stdout.splitlines()[:1]) == json.dumps(
         [f"digits: {TRIALS} trials, 0 complete in {tmp_path}"]
     )
+
+
+# Named tasks and files of weights ----------------------------------------------------------------
+
+
+def test_a_file_of_weights_and_named_tasks_through_ray(tmp_path: Path) -> None:
+    """The driver copies the file before its trials; both ways of running give the same rows."""
+    from safetensors.torch import save_file
+
+    from trainers.config import NetworkRef
+    from trainers.networks import build, tensors_of
+
+    ref = NetworkRef(name="conv8", options=(("conv", (4, 4)), ("fc", (8,)), ("pool", (1,))))
+    save_file(dict(tensors_of(build(ref, 7, (1, 12, 12)))), tmp_path / "old.safetensors")
+    sweep = tmp_path / "named.yaml"
+    sweep.write_text(f"""\
+name: named
+tasks:
+  wide: {{dataset: {{name: digits, canvas: 14}}, images: 100}}
+  few: {{dataset: digits, images_per_class: 5, draws: [0, 1]}}
+weights: {{old: {tmp_path / "old.safetensors"}}}
+targets: [few]
+form: {{size: 12}}
+network: {{conv: [4, 4], pool: [1], fc: [8]}}
+treatments: [base, selffer, transfer, transfer+, random]
+layers: [1, 3]
+recipe: {{rate: 0.03, steps: 8, batch: 16}}
+""")
+    tables = []
+    for how in (["--cpus", "2"], ["--inline"]):
+        store = tmp_path / how[0]
+        line = [sys.executable, "-m", "orchestrator", "run", str(sweep), "--store", str(store)]
+        done = subprocess.run(
+            [*line, "--no-report", *how],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(),
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(results(store))
+    assert tables[0] == tables[1]
+    divisions = set(Store(store).table("sweeps")["division"].to_pylist())
+    assert divisions == {"source wide", "wide to few", "weights old to few"}

@@ -76,7 +76,8 @@ def test_grids_without_a_common_place_have_no_condition(plan_of: PlanOf) -> None
 
 @pytest.mark.parametrize("path", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_bundled_sweeps_have_no_condition(path: Path) -> None:
-    planned = make_plan(resolve(*load_sweep(path.stem)))
+    form = ":tiny_base" * (path.stem == "which_layers")  # the sweep itself needs images of yours
+    planned = make_plan(resolve(*load_sweep(f"{path.stem}{form}")))
     assert {trial.condition for trial in planned.members} == {None}
 
 

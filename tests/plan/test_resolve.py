@@ -22,7 +22,7 @@ EXACT = {
     "recipe: {crop: 13, steps: 4}": ("7: recipe.crop: expected at most 12: the images are 12×12"),
     "fine_tune: {recipe: {crop: 8}}": (
         "8: fine_tune.recipe.crop: the network's weights depend on the image size, and "
-        "this crop gives another size: use one crop for all recipes"
+        "this key gives another size: use one size for the whole sweep"
     ),
 }
 CASES = [

@@ -238,7 +238,7 @@ def test_old_rows_without_a_division_are_random_or_named_splits() -> None:
     assert single_splits(sweep.tables[0]) == set()
     assert {x.division for x in sweep.statistics().networks} == {"random"}
     sweep, _ = known(division=None, splits=("animals",))
-    assert single_splits(sweep.tables[0]) == {("demo", "animals")}
+    assert single_splits(sweep.tables[0]) == {("demo", "animals", None)}
 
 
 def test_one_class_against_the_rest_is_scored_by_its_own_metrics() -> None:
@@ -334,3 +334,11 @@ def test_simultaneous_bounds_cover_at_least_their_level(seeds: int, share: float
     between = share * chdtri(df, (np.arange(4000) + 0.5) / 4000) / df
     halves = np.array([_half_width(_Parts(float(x), df, 1 - share, 998), family) for x in between])
     assert (2 * ndtr(halves) - 1).mean() >= 1 - 0.05 / family - 1e-4
+
+
+def test_a_target_of_all_images_is_one_draw_beside_several_of_few() -> None:
+    sweep = Synthetic()
+    for split, limit in (("d0", 5), ("d1", 5), ("all", None)):
+        options = {"division": "wide to few", "images_per_class": limit}
+        sweep.add(Label(split=split, target="B", treatment="base", **options), 0.5)  # type: ignore[arg-type]
+    assert single_splits(sweep.tables[0]) == {("demo", "wide to few", None)}

@@ -13,14 +13,16 @@ from orchestrator.sweep.components import Component, Data, Target
 from orchestrator.sweep.load import read_sweep
 from orchestrator.sweep.schema import FineTune, Grid, Halves, Resources, Splits, Sweep
 from orchestrator.sweep.search import Search, Space
+from orchestrator.sweep.tasks import NamedTask, Weights
 from tests.sweep_files import VALID, assert_mistake, mistakes, valid, valid_but, valid_without
-from trainers.config import Recipe, Schedule, Treatment
+from trainers.config import Recipe, Schedule, TaskForm, Treatment
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 TOP_KEYS = (
-    "splits, targets, treatments, layers, images_per_class, seeds, recipe, fine_tune, name, "
-    "dataset, network, target_network, grids, reference, resources, keep, checkpoint_seconds"
+    "splits, sources, targets, transfers, form, treatments, layers, images_per_class, seeds, "
+    "recipe, fine_tune, name, dataset, tasks, weights, network, target_network, grids, reference, "
+    "resources, keep, checkpoint_seconds"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
 TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random"
@@ -186,18 +188,32 @@ def test_requests_by_treatment() -> None:
 
 # Documentation ----------------------------------------------------------------------------------
 
-KEYS = (Sweep, Splits, FineTune, Resources, Search, Space)
+KEYS = (Sweep, NamedTask, Weights, Splits, FineTune, Resources, Search, Space)
 
 
 def test_the_template_explains_every_key() -> None:
     text, _ = read_sweep("template")
     keys = [name for model in KEYS for name in model.model_fields]
-    keys += [field.name for cls in (Recipe, Schedule) for field in dataclasses.fields(cls)]
+    parts = (Recipe, Schedule, TaskForm)
+    keys += [field.name for cls in parts for field in dataclasses.fields(cls)]
     keys += ["root", "download", "replaced", "widened"]
     assert [key for key in keys if not re.search(rf"\b{key}\b", text)] == []
 
 
-MODELS = (Sweep, Grid, Splits, Halves, FineTune, Resources, Component, Data, Target, Search, Space)
+MODELS = (
+    Sweep,
+    Grid,
+    NamedTask,
+    Splits,
+    Halves,
+    FineTune,
+    Resources,
+    Component,
+    Data,
+    Target,
+    Search,
+    Space,
+)
 FIELDS = [
     pytest.param(model, name, id=f"{model.__name__}.{name}")
     for model in MODELS

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.trainings import TASKS, photo_training, photos, training
 from trainers import checkpoint, means
-from trainers.config import DatasetRef, Task, Training, freeze_options
+from trainers.config import DatasetRef, Task, TaskForm, Training, freeze_options
 from trainers.datasets import DataError, load, task_arrays
 from trainers.task_data import Streamed, Whole, task_data
 
@@ -159,3 +159,38 @@ def test_images_that_fit_are_whole(
     monkeypatch.setattr("trainers.task_data.CPU_BYTES", size - 1)
     assert isinstance(task_data(photo_training(), CPU).train, Streamed)
     assert isinstance(task_data(photo_training(), CPU, whole_bytes=size).train, Whole)
+
+
+FORM = TaskForm(size=16, channels=3, grey_to_colour="repeat")
+
+
+@pytest.mark.parametrize("normalise", ["target", "whole"])
+def test_a_form_is_applied_before_the_images_are_normalised(normalise: Any) -> None:
+    one = training(normalise=normalise)
+    in_form = dataclasses.replace(one, target=dataclasses.replace(one.target, form=FORM))
+    images = task_data(in_form, CPU).train.images
+    assert images.shape[1:] == (3, 16, 16)
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert task_data(one, CPU).train.images.shape[1:] != images.shape[1:]
+    if normalise == "target":
+        assert images.double().mean().item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("photo_data", "own_cache")
+def test_bytes_in_a_form_are_equal_streamed_and_whole_and_take_declared_moments() -> None:
+    form = TaskForm(size=12, fit="cover", mean=(0.5,) * 3, deviation=(0.25,) * 3)
+    one = photo_training()
+    target = dataclasses.replace(one.target, form=form)
+    in_form = dataclasses.replace(
+        one, target=target, recipe=dataclasses.replace(one.recipe, crop=None, mirror=False)
+    )
+    whole, streamed = task_data(in_form, CPU), task_data(in_form, CPU, whole_bytes=0)
+    assert isinstance(whole.train, Whole)
+    assert isinstance(streamed.train, Streamed)
+    assert whole.train.images.shape[1:] == (3, 12, 12)
+    out = np.empty(whole.train.images.shape, np.uint8)
+    streamed.train.pixels.gather(streamed.train.members, out)
+    assert np.array_equal(out, whole.train.images.numpy())
+    seen = whole.view.centre(whole.train.images[:2])
+    expected = (whole.train.images[:2].double() / 255 - 0.5) / 0.25
+    assert torch.allclose(seen.double(), expected, atol=1e-5)
