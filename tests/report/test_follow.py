@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.run import INTERRUPTED
 from orchestrator.report.follow import EVERY, PATIENCE, Follower, follow
+from orchestrator.signals import INTERRUPTED
 from orchestrator.store.leases import HOLDS, Lease, in_use
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
