@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import logging
 import sys
 import types
 import typing
@@ -18,6 +19,8 @@ from trainers.config import ConfigError, Options, key
 from trainers.own_files import OwnFiles, own_files
 from trainers.seeds import seeded
 from trainers.spelling import hint
+
+log = logging.getLogger("layerwise")
 
 GIVEN = ("classes", "shape")  # arguments of every network beside its options
 
@@ -31,9 +34,7 @@ def resolve(name: str, options: Options = ()) -> tuple[Callable[..., Any], str]:
     module = _module(name)
     attribute = name.partition(":")[2]
     if not callable(function := getattr(module, attribute, None)):
-        library = _library(module.__name__)
-        message = f"module {module.__name__!r} has no function {attribute!r}{library}"
-        raise ConfigError("name", message)
+        raise ConfigError("name", f"module {module.__name__!r} has no function {attribute!r}")
     return function, _hash(module, tuple(v for _, v in options if isinstance(v, str)))
 
 
@@ -54,11 +55,25 @@ def _module(name: str) -> types.ModuleType:
     module_name = name.partition(":")[0]
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigError("name", f"expected package.module:function, found {name!r}")
+    if library := _library(module_name):
+        raise ConfigError("name", f"{name!r} cannot be used{library}")
     try:
         with seeded(key("import", module_name)):
-            return importlib.import_module(module_name)
+            module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError("name", f"cannot import {module_name!r}: {error}") from error
+    _tell_hidden(module_name.partition(".")[0])
+    return module
+
+
+@functools.cache
+def _tell_hidden(top: str) -> None:
+    """Name a user's file that is not imported, since an installed package has its name."""
+    used = getattr(sys.modules[top], "__file__", None)
+    for folder in map(Path, sys.path):
+        for path in (folder / f"{top}.py", folder / top / "__init__.py"):
+            if used and path.is_file() and not path.samefile(used):
+                log.warning("%s is not used: the installed %s has its name", path, used)
 
 
 _recorders: list[set[str]] = []
@@ -99,7 +114,7 @@ def _hash(module: types.ModuleType, options: tuple[str, ...] | None) -> str:
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError) as error:
-        message = f"module {module.__name__!r} has no source to hash{_library(module.__name__)}"
+        message = f"module {module.__name__!r} has no source to hash"
         raise ConfigError("name", message) from error
     hasher = hashlib.sha256(source.encode())
     files = own_files(module, options or ())
@@ -114,7 +129,10 @@ def _hash(module: types.ModuleType, options: tuple[str, ...] | None) -> str:
 
 
 def _library(module: str) -> str:
-    """Return a hint if a module's name is one of the standard library's, which may hide the own."""
+    """Return why a module is refused whose name is one of the standard library's.
+
+    Functions such as `os:system` are no datasets, and a file of that name would not be imported.
+    """
     top = module.partition(".")[0]
     if top not in sys.stdlib_module_names:
         return ""

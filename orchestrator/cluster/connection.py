@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.cluster.address import reachable
 from orchestrator.cluster.leftovers import end_processes, end_run, scratch
-from orchestrator.cluster.shipment import Shipment
+from orchestrator.cluster.shipment import ROOTS, Shipment
 from orchestrator.errors import LayerwiseError
 from orchestrator.signals import SIGNALS, without_hangups
 
@@ -132,9 +132,8 @@ def _start(cluster: Cluster, address: str | None, folder: Path, options: dict[st
     if cluster.dashboard and importlib.util.find_spec("aiohttp_cors") is None:
         raise LayerwiseError("Ray's dashboard is not installed: pip install 'ray[default]'")
     if cluster.code:
-        paths = [*cluster.code.roots, *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {"PYTHONPATH": os.pathsep.join(paths)}
-        options["runtime_env"] = {"env_vars": variables}
+        roots = os.pathsep.join(cluster.code.roots)
+        options["runtime_env"] = {"env_vars": {ROOTS: roots}}
     ray.init(
         address="local",
         num_cpus=cluster.cpus,

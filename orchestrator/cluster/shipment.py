@@ -17,6 +17,7 @@ from pathlib import Path
 
 from orchestrator.sweep.schema import Sweep
 
+ROOTS = "LAYERWISE_OWN_CODE"  # variable with the folders of the code on the driver's machine
 NAME = "layerwise_shipment"  # of the folder that travels
 MOST_BYTES = 500 * 2**20  # Ray refuses larger packages
 MOST_NAMES = 10  # of files in a line
@@ -119,10 +120,16 @@ def _opened(sweep: Sweep, roots: list[str]) -> tuple[dict[str, Path], tuple[str,
 
 
 def arrive() -> None:
-    """Import from the folder that travelled to this worker, and work in it, if there is one."""
+    """Import from the folder that travelled to this worker, and work in it, if there is one.
+
+    On the driver's machine, import from where the code is. What is installed goes first.
+    """
+    for root in filter(None, os.environ.get(ROOTS, "").split(os.pathsep)):
+        if root not in sys.path:
+            sys.path.append(root)
     spec = importlib.util.find_spec(NAME)
     if spec is not None and spec.submodule_search_locations:
         folder = next(iter(spec.submodule_search_locations))
         if folder not in sys.path:
-            sys.path.insert(0, folder)
+            sys.path.append(folder)
         os.chdir(folder)

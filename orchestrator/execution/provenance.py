@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -57,16 +58,34 @@ def layerwise_commit() -> str | None:
 
 
 def _described(folder: Path | None = None) -> str | None:
-    options = ("--always", "--abbrev=40", "--dirty=+", "--exclude=*")
-    return _git("describe", *options, folder=folder) or None
+    """Return the commit of a folder's repository, with + if files differ from it.
+
+    No program that the repository's own settings name is run: it may be a stranger's.
+    """
+    commit = _git("rev-parse", "--verify", "--quiet", "HEAD", folder=folder)
+    if not commit:
+        return None
+    filters = _git("config", "--name-only", "--get-regexp", r"^filter\.", folder=folder) or ""
+    off = [option for name in filters.splitlines() for option in ("-c", f"{name}=")]
+    changes = ("--name-only", "--ignore-submodules")
+    changed = _git(*off, "diff-files", *changes, folder=folder) or _git(
+        *off, "diff-index", "--cached", *changes, "HEAD", folder=folder
+    )
+    return f"{commit}+" if changed else commit
 
 
 def _git(*arguments: str, folder: Path | None = None) -> str | None:
-    """Return the output of git; None if it fails."""
-    command = ["git", *arguments]
+    """Return the output of git; None if it fails. It runs no hook and no file-system monitor."""
+    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=True, cwd=folder
+            command,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+            cwd=folder,
+            env=os.environ | {"GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"},
         )
     except (OSError, subprocess.SubprocessError):
         return None

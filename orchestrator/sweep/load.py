@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.resources
 import json
-import os
 import re
 import shlex
 import sys
@@ -152,25 +151,16 @@ def read_sweep(name: str, known: Sequence[str] = ()) -> tuple[str, str]:
         raise SweepError([f"{path}:1: this is not a text file (UTF-8)"]) from error
     except OSError as error:
         raise SweepError([f"{path}: cannot read the sweep file: {error.strerror}"]) from error
-    _import_from(Path.cwd(), path.resolve().parent)
+    _import_from(path.resolve().parent, Path.cwd())
     return text, str(path)
 
 
 def _import_from(*folders: Path) -> None:
-    for folder in folders:
-        if str(folder) not in sys.path:
-            sys.path.insert(_after_standard_library(), str(folder))
+    """Search a user's folders after all else.
 
-
-def _after_standard_library() -> int:
-    """Return the place in `sys.path` of a user's folder: before what is installed.
-
-    A file `queue.py` of theirs must not take the place of Python's own module.
+    A file `torch.py` of theirs must not take the place of what is installed.
     """
-    standard = str(Path(os.__file__).parent)
-    places = [at for at, entry in enumerate(sys.path) if entry.startswith(standard)]
-    library = [at for at in places if "site-packages" not in sys.path[at]]
-    return max(library, default=-1) + 1
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
 def validate(data: dict[str, Any], source: Source) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def test_options_of_other_kinds_are_not_checked() -> None:
         ("own_flowers", "module 'own_flowers' has no function ''"),
         (":flowers", "expected package.module:function, found ':flowers'"),
         (".own_flowers:flowers", "expected package.module:function, found '.own_flowers:flowers'"),
-        ("math:sqrt", "module 'math' has no source to hash; math is a module of Python's standard"),
-        ("random:load", "module 'random' has no function 'load'; random is a module of Python's"),
+        ("os:system", "'os:system' cannot be used; os is a module of Python's standard library"),
+        ("math:sqrt", "'math:sqrt' cannot be used; math is a module of Python's standard library"),
     ],
 )
 def test_functions_that_are_not_there(
@@ -85,3 +86,17 @@ def test_functions_that_are_not_there(
         resolve(name)
     assert error.value.field == "name"
     assert str(error.value).startswith(message)
+
+
+def test_a_file_does_not_take_the_place_of_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [tmp_path / name for name in ("installed", "own")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "twofold.py").write_text(f"def where():\n    return {folder.name!r}\n")
+    monkeypatch.setattr(sys, "path", [*map(str, folders), *sys.path])
+    function, _ = resolve("twofold:where")
+    assert function() == "installed"
+    installed, own = (folder / "twofold.py" for folder in folders)
+    assert caplog.messages == [f"{own} is not used: the installed {installed} has its name"]
