@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.errors import SweepError
+from orchestrator.sweep.axes import SEPARATOR
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Splits, Sweep
@@ -24,8 +25,9 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
     """
     problems: list[Problem] = []
     for name, grid in sweep.parts.items():
-        if name and not re.fullmatch(NAME, name):
-            problems.append((("grids", name), A_NAME))
+        written = name.partition(SEPARATOR)[0]
+        if written and not re.fullmatch(NAME, written):
+            problems.append((("grids", written), A_NAME))
         problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid)]
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])

@@ -19,7 +19,7 @@ from trainers.config import Recipe, Schedule, Treatment
 pytestmark = pytest.mark.usefixtures("folder")
 
 TOP_KEYS = (
-    "splits, targets, treatments, layers, images_per_class, seeds, recipe, fine_tune, name, "
+    "splits, targets, treatments, layers, images_per_class, seeds, recipe, fine_tune, axes, name, "
     "dataset, network, target_network, grids, reference, resources, keep, checkpoint_seconds"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
