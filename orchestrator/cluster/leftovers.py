@@ -1,6 +1,6 @@
 """The private folder of a run, and the end of what killed runs left on this machine.
 
-`lw-XXXXXXXX/` among the temporary files is open to its user only. It has the lock of the run, the
+`lw-abcd1234/` among the temporary files is open to its user only. It has the lock of the run, the
 files of its local Ray, logs included, and those of Tune. It is removed at the end. The system
 releases the lock of a run that dies, however it dies; the next run then ends the processes that it
 left, and removes its folder.
@@ -27,8 +27,8 @@ LOCK = "layerwise.lock"
 PATIENCE = 5.0  # seconds until a process has ended; one that waits for a dead disk never does
 MARK = "LAYERWISE_RUN"  # variable in the environment of the processes that a run starts
 # Unix limits the path of a socket to 107 bytes. Ray uses 64 below its own folder, which is
-# `lw-XXXXXXXX/ray` here; TMPDIR of a batch job can be too long.
-LONGEST = 107 - 64 - len("/lw-XXXXXXXX/ray/")  # bytes of the folder of temporary files
+# `lw-abcd1234/ray` here; TMPDIR of a batch job can be too long.
+LONGEST = 107 - 64 - len("/lw-abcd1234/ray/")  # bytes of the folder of temporary files
 
 
 @contextlib.contextmanager

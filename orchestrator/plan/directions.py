@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.plan.grid import recipe_of
+from orchestrator.plan.grid import name_of, recipe_of
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.tasks import task_of
 from orchestrator.plan.trial import Trial
@@ -142,7 +142,7 @@ class _Direction:
             adapt=adapt.within(treatment.n),
         )
         split = ALL if task.draw is None else f"d{task.draw}"
-        name = [_name(treatment, origin, target)]
+        name = [name_of(treatment, origin, target, between="-")]
         name += [] if task.draw is None else [split]
         name += [] if task.images_per_class is None else [f"k{task.images_per_class}"]
         name += [f"for {self.source}"] if not origin and self.is_one_of_several else []
@@ -166,13 +166,3 @@ class _Direction:
             data_root=roots[target],
             source_root=roots.get(self.source),
         )
-
-
-def _name(treatment: Treatment, source: str | None, target: str) -> str:
-    """`mnist-3-digits+`: layers 1 to 3 from mnist, fine-tuned on digits. `R` is random filters."""
-    match treatment.kind:
-        case "base":
-            return target
-        case "base_long":
-            return f"{target}-long"
-    return f"{source or 'R'}-{treatment.n}-{target}{'+' * treatment.fine_tuned}"

@@ -115,7 +115,7 @@ class _Pair:
         images_per_class = None if is_source else self.images_per_class
         source = parent.target if parent else None
         training = self._training(target, treatment, parent, is_source, images_per_class)
-        name = [_name(treatment, source, target), split.name]
+        name = [name_of(treatment, source, target), split.name]
         if images_per_class is not None:
             name.append(f"k{images_per_class}")
         if len(self.grid.seeds) > 1:
@@ -171,14 +171,18 @@ class _Pair:
         )
 
 
-def _name(treatment: Treatment, source: str | None, target: str) -> str:
-    """`A3B+`: layers 1 to 3 from A, fine-tuned on B. `R` stands for random filters."""
+def name_of(treatment: Treatment, source: str | None, target: str, between: str = "") -> str:
+    """`A3B+`: layers 1 to 3 from A, fine-tuned on B. `R` stands for random filters.
+
+    `between` stands between the parts; with `-` that is `mnist-3-digits+`.
+    """
     match treatment.kind:
         case "base":
             return target
         case "base_long":
             return f"{target}-long"
-    return f"{source or 'R'}{treatment.n}{target}{'+' * treatment.fine_tuned}"
+    parts = between.join((source or "R", str(treatment.n), target))
+    return f"{parts}{'+' * treatment.fine_tuned}"
 
 
 def recipe_of(data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
