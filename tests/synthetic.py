@@ -139,7 +139,7 @@ def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> 
         "steps": STEPS * long,
         "images": STEPS * long * 32,
         "frozen_proven": True if member["frozen"] else None,
-        "attempt": "a0",
+        "attempt": "a0a0a0a0",
         "seconds_train": 1.0,
         "device": "cpu",
         "host": "host1",
@@ -156,7 +156,9 @@ def class_row(trial: Mapping[str, Any], index: int) -> Row:
     return {"id": trial["id"], "attempt": trial["attempt"]} | counts
 
 
-def curve_rows(id: str, points: Iterable[tuple[int, float]], attempt: str = "a0") -> list[Row]:
+def curve_rows(
+    id: str, points: Iterable[tuple[int, float]], attempt: str = "a0a0a0a0"
+) -> list[Row]:
     return [
         blank("curves") | {"id": id, "attempt": attempt, "step": step, "val_top1": top1}
         for step, top1 in points

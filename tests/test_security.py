@@ -129,7 +129,7 @@ def test_a_pickle_in_the_store_is_a_damaged_file(trap: bytes, tmp_path: Path) ->
     sha256 = store.put_checkpoint("a", trap)
     with pytest.raises(CheckpointError, match=r"^not a checkpoint"):
         unpack(store.get_checkpoint("a", sha256))
-    store.put_progress("a", "bbbb", 1, trap)
+    store.put_progress("a", "bbbbbbbb", 1, trap)
     with pytest.raises(CheckpointError, match=r"^not a checkpoint"):
         unpack(next(store.progress("a")))
     for path in (store.row_path("complete", "a"), store.path("sweeps", "mine.parquet")):
@@ -189,13 +189,13 @@ def test_an_id_leads_nowhere(id: str, tmp_path: Path) -> None:
     for act in (
         lambda: store.write_row(row),
         lambda: store.write_row(row | {"id": "a", "outcome": id}),
-        lambda: store.write_attempt("curves", id, "aaaa", []),
+        lambda: store.write_attempt("curves", id, "aaaaaaaa", []),
         lambda: store.write_attempt("curves", "a", f"{id}/../..", []),
         lambda: store.put_checkpoint(id, b"x"),
         lambda: store.get_checkpoint(id, "0" * 64),
         lambda: store.get_checkpoint("a", f"../{id}"),
         lambda: store.drop_checkpoints(id),
-        lambda: store.put_progress(id, "aaaa", 1, b"x"),
+        lambda: store.put_progress(id, "aaaaaaaa", 1, b"x"),
         lambda: store.drop_progress(id),
         lambda: store.row(id),
         lambda: store.rows([id]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestrator.errors import LayerwiseError
+from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.report.console import say, terminal
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
     from orchestrator.report.page import write_report
 
     # A browser reads no bucket: the report of a remote store is written to the working folder.
-    folder = Path() if store.is_remote else Path(store.root)
-    return write_report(
-        store, sweep, folder / "reports" / sweep / (statistics.metric or ""), statistics
-    )
+    reports = (Path() if store.is_remote else Path(store.root)) / "reports"
+    folder = reports / sweep / (statistics.metric or "")
+    for place in (reports, reports / sweep, folder):
+        if place.is_symlink():
+            raise StoreError(f"{place} is a link: no report is written through it; remove the link")
+    return write_report(store, sweep, folder, statistics)

@@ -219,31 +219,27 @@ def clean(
     """List files that no row names and reports of sweeps that are gone, ask, and remove them."""
     from orchestrator.report.overview import unowned_line, unowned_summary
     from orchestrator.report.wording import count
-    from orchestrator.store import cleanup
-    from orchestrator.store.leases import leases
+    from orchestrator.store.cleanup import Choice, Cleaner, Waste
 
     opened = open_store(store, must_exist=True)
-    used = leases(opened)
-    if sweep in {lease.sweep for lease in used}:
-        raise LayerwiseError(f"a run of {sweep} uses the store: clean when it has ended")
-    waste = cleanup.orphans(opened)
-    if failed:
-        waste += cleanup.failed(opened)
-    if sweep:
-        waste += cleanup.of_sweep(opened, sweep)
-    if unowned:
-        waste += cleanup.of_trials(opened, cleanup.unowned(opened), "trial of no sweep")
-    elif not sweep and (line := unowned_line(unowned_summary(opened))):
+    cleaner = Cleaner(opened, Choice(failed=failed, sweep=sweep, unowned=unowned))
+    if not (sweep or unowned) and (line := unowned_line(unowned_summary(cleaner.survey))):
         typer.echo(line)
-    waste = list({item.path: item for item in waste}.values())
-    for lease in used:
+    for link in cleaner.survey.links:
+        typer.echo(f"{link} is a link: it stays, and what lies behind it")
+    if unclear := cleaner.survey.unclear:
+        typer.echo(
+            f"{count(len(unclear), 'row')} cannot be read: the files of these trials stay, and "
+            "`layerwise run` trains them again"
+        )
+    for lease in cleaner.survey.used:
         typer.echo(
             f"a run of {lease.sweep} uses the store ({lease.host}, process {lease.pid}): "
             "its trials and what is newer than its start stay"
         )
-    waste = cleanup.spare(opened, waste, used)
+    waste = cleaner.waste
 
-    def say_size(items: Iterable[cleanup.Waste], of: str = "") -> None:
+    def say_size(items: Iterable[Waste], of: str = "") -> None:
         paths = [item.path for item in items]
         typer.echo(f"{count(len(paths), 'file')}, {opened.size(paths) / 1e6:.1f} MB{of}")
 
@@ -253,5 +249,7 @@ def clean(
         typer.echo(f"{opened.files.shown(item.path)}  ({item.reason})")
     say_size(waste)
     if waste and (yes or typer.confirm("remove them?")):
-        cleanup.remove(opened, waste)
-        typer.echo(f"removed {count(len(waste), 'file')}")
+        removed = cleaner.remove(waste)
+        needed = len(waste) - removed
+        stay = f"; {count(needed, 'file')} came into use meanwhile and stay" if needed else ""
+        typer.echo(f"removed {count(removed, 'file')}{stay}")

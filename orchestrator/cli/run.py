@@ -235,6 +235,10 @@ def _say_left(run: Run, out: Console) -> None:
     if run.left:
         name = run.plan.sweep.name
         say(out, f"{run.left} trials of earlier code or data leave the sweep {name}")
+    from orchestrator.report.wording import lacking_note
+
+    for note in lacking_note(run.lacking):
+        say(out, note)
 
 
 def _say_stopped(run: Run, out: Console, reason: str = "") -> None:

@@ -45,6 +45,8 @@ class Run:
         self.store_failure = ""
         """Reason why the store cannot be used. The run then hands out nothing more."""
         self.left = 0  # recorded trials of earlier code or data, which leave the sweep
+        self.lacking: dict[str, str] = {}
+        """Missing files of complete trials, which are trained again, by the trial's name."""
 
     @classmethod
     def open(
@@ -69,8 +71,8 @@ class Run:
         left = 0 if replace else leaving(plan, store)
         store.make()
         bench, wanted = Bench(plan.sweep, store), plan.wanted(only)
-        spoilt = store.check(plan.trials, curves=True)
-        outcomes = {id: x for id, x in store.outcomes().items() if id not in spoilt}
+        lacking = store.check(plan.trials, curves=True)
+        outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
         search_bases = {base.id for one in searches for base in one.bases}
@@ -92,6 +94,7 @@ class Run:
         store.damage.set_aside()
         run = cls(plan, trials, items, frontier, bench, progress)
         run.left = left
+        run.lacking = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
         run._record_sweep()
         recorded = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
         run._give_up([g for g in frontier.take_given_up() if g.item not in recorded])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.states import State
 from orchestrator.store.cleanup import of_trials, unowned
 from orchestrator.store.store import Store
+from orchestrator.store.survey import Survey
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,18 +35,18 @@ def store_summary(store: Store) -> dict[str, Any]:
             for name in sorted(ids)
             for study in store.sweep_record(name).studies
         ],
-        "unowned": unowned_summary(store),
+        "unowned": unowned_summary(Survey.of(store)),
     }
 
 
-def unowned_summary(store: Store) -> dict[str, Any]:
+def unowned_summary(survey: Survey) -> dict[str, Any]:
     """Return number, kinds and bytes of the trials that belong to no sweep."""
-    trials = unowned(store)
-    waste = of_trials(store, trials, "") if trials else []
+    trials = unowned(survey)
+    waste = of_trials(survey, trials, "") if trials else []
     return {
         "trials": len(trials),
         "kinds": dict(sorted(Counter(trials.values()).items())),
-        "bytes": store.size(item.path for item in waste),
+        "bytes": survey.store.size(item.path for item in waste),
     }
 
 

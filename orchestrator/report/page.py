@@ -23,6 +23,7 @@ from orchestrator.report.wording import (
     count,
     half_width,
     interval_note,
+    lacking_note,
     left_out,
     mark,
     mark_note,
@@ -86,6 +87,10 @@ def write_report(
     }
     figures |= {search.name: search.panels for search in searches}
     page = _context(sweep, statistics, groups) | {"text": record.text, "searches": searches}
+    members = statistics.members.select(["id", "name"]).to_pylist()
+    names = {row["id"]: row["name"] for row in members}
+    lacking = store.check(names)
+    page["notes"] += lacking_note({names[id]: path for id, path in lacking.items()})
     page["figures"] = {
         name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
         for name, panels in figures.items()

@@ -24,7 +24,7 @@ from orchestrator.reference.power import (
 )
 from orchestrator.reference.published import published
 from orchestrator.report.search_status import print_studies, studies_summary
-from orchestrator.report.wording import duration, hours, si
+from orchestrator.report.wording import duration, hours, lacking_note, si
 from orchestrator.states import BAD_OUTCOMES, OUTCOMES, State
 from orchestrator.store.store import Store
 
@@ -41,12 +41,25 @@ class Status:
 
     plan: Plan
     states: dict[str, str]
+    lacking: dict[str, str]
+    """Paths of files that are gone, by the trial that has a row and counts as missing for it."""
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Status:
-        store.check(plan.trials)
-        outcomes = store.outcomes()
-        return cls(plan, {id: outcomes.get(id, State.MISSING) for id in plan.trials})
+        lacking = store.check(plan.trials)
+        outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
+        settled = {id for id in plan.trials if outcomes.get(id) in (State.COMPLETE, State.FAILED)}
+        bases = {plan.trials[id].parent for id in plan.trials.keys() - settled}
+        lacking |= store.check_weights([base for base in bases if base in settled])
+        states = {
+            id: State.MISSING if id in lacking else outcomes.get(id, State.MISSING)
+            for id in plan.trials
+        }
+        return cls(plan, states, lacking)
+
+    def notes(self) -> list[str]:
+        """Return a line on the trials that count as missing because a file is gone."""
+        return lacking_note({self.plan.trials[id].name: path for id, path in self.lacking.items()})
 
     def ids(self, *states: str) -> list[str]:
         return [id for id, state in self.states.items() if state in states]
@@ -118,6 +131,7 @@ def plan_summary(
         "checkpoint_bytes": total.checkpoint_bytes,
         "device": budget(plan, of_treatment, open_ids, device) if device else None,
         "detectable": power_summary(labels) if _like_the_paper(plan) else None,
+        "lacking": status.notes(),
         "design": design_notes(plan),
         "published": sum(map(bool, known.values())) if known else None,
         "unpublished": sum(x is False for x in known.values()) if known else None,
@@ -227,7 +241,7 @@ def _plan_notes(summary: dict[str, Any]) -> list[str]:
             f"{power['power']:.0%}, two-sided {power['level']:.0%}): {size}; {power['assumption']} "
             f"(sd {power['sd_points']:.2f} points)"
         )
-    return [*notes, *summary["design"]]
+    return [*summary["lacking"], *notes, *summary["design"]]
 
 
 def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
@@ -240,6 +254,7 @@ def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
         **{state.value: counts[state] for state in STATES},
         "treatments": {name: dict(counts) for name, counts in status.by_treatment().items()},
         "studies": studies_summary(plan, store),
+        "lacking": status.notes(),
         "reasons": status.reasons(store),
     }
 
@@ -255,6 +270,8 @@ def print_status(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name, *(str(counts.get(state, 0)) for state in STATES))
     console.print(table)
     print_studies(summary["studies"], console)
+    for note in summary["lacking"]:
+        console.print(note, soft_wrap=True)
     shown = {None}
     for row in summary["reasons"]:
         where = f" at step {row['error_step']}" if row["error_step"] is not None else ""

@@ -14,6 +14,7 @@ from orchestrator.stats.measurements import Group, is_direction
 if TYPE_CHECKING:
     from orchestrator.stats.statistics import Statistics
 
+MOST_NAMES = 5  # of trials in a line
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
@@ -112,6 +113,23 @@ def capital(text: str) -> str:
 def count(number: int, noun: str) -> str:
     """Return `1 split`, `2 splits`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def lacking_note(paths: Mapping[str, str]) -> list[str]:
+    """Return a line on trials whose rows are complete and whose files are gone; [] for none.
+
+    `paths` has the missing file of each trial by the trial's name.
+    """
+    if not paths:
+        return []
+    names = ", ".join(list(paths)[:MOST_NAMES])
+    more = f" and {len(paths) - MOST_NAMES} more" if len(paths) > MOST_NAMES else ""
+    trials = count(len(paths), "complete trial")
+    lack, count_ = ("lacks a file", "counts") if len(paths) == 1 else ("lack files", "count")
+    return [
+        f"{trials} {lack} and {count_} as missing, so that `layerwise run` trains again: "
+        f"{names}{more}; gone: {next(iter(paths.values()))}"
+    ]
 
 
 def steps(number: float | None) -> str:

@@ -1,4 +1,8 @@
-"""Files of a store that may be removed: orphans, failed trials, a sweep that nobody needs."""
+"""Files of a store that may be removed: orphans, failed trials, a sweep that nobody needs.
+
+Only what layerwise made is ever listed (`names.stored`), and no link is followed. Nothing is
+removed where the rows cannot be read: without them every file looks like an orphan.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,14 @@ from pathlib import Path
 
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.states import State
-from orchestrator.store.leases import CLOCKS, Lease, expired
-from orchestrator.store.names import AttemptFile, RowFile, WeightsFile
+from orchestrator.store.leases import CLOCKS
+from orchestrator.store.names import AttemptFile, RowFile, StudyFile, WeightsFile, is_half
+from orchestrator.store.ownership import require_own
 from orchestrator.store.store import Store
+from orchestrator.store.survey import Rows, Survey
 from trainers.config import unsearched_id
+
+AT_ONCE = 100  # files to remove between two looks at the store
 
 
 @dataclass(frozen=True)
@@ -24,79 +32,161 @@ class Waste:
     reason: str
 
 
-def orphans(store: Store) -> list[Waste]:
-    """Return the files that no row names: superseded attempts, old weights, half-written files."""
-    rows = store.table("trials", ["id", "attempt", "checkpoint", "outcome"]).to_pylist()
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Things that are removed beside orphans."""
+
+    failed: bool = False
+    sweep: str | None = None
+    unowned: bool = False
+
+
+class Cleaner:
+    """The removal of the waste of one store, which other processes may use meanwhile."""
+
+    def __init__(self, store: Store, choice: Choice):
+        """Raises `StoreError` if the store is not layerwise's."""
+        require_own(store.files)
+        self.store, self.choice, self.known = store, choice, Rows(store)
+        self.removed: set[str] = set()
+        self.look()
+
+    def look(self) -> list[Waste]:
+        """Return what may be removed now. Raises `LayerwiseError`.
+
+        No row at all means that the rows are not where they were, unless this has removed them.
+        """
+        self.survey = survey = Survey.of(self.store, self.known)
+        if self.choice.sweep in {lease.sweep for lease in survey.used}:
+            raise LayerwiseError(
+                f"a run of {self.choice.sweep} uses the store: clean when it has ended"
+            )
+        if not survey.rows and not self.removed:
+            if survey.used:  # a run that has completed nothing yet
+                self.waste = []
+                return []
+            raise StoreError(
+                f"no row in {self.store.root}/trials can be read, so nothing is removed; "
+                "`layerwise run` trains again what is missing"
+            )
+        waste = orphans(survey)
+        if self.choice.failed:
+            waste += failed(survey)
+        if self.choice.sweep:
+            waste += of_sweep(survey, self.choice.sweep)
+        if self.choice.unowned:
+            waste += of_trials(survey, unowned(survey), "trial of no sweep")
+        self.waste = spare(survey, {item.path: item for item in waste}.values())
+        return self.waste
+
+    def remove(self, waste: Collection[Waste]) -> int:
+        """Remove these files, unless they are no longer waste. Return how many were removed.
+
+        Rows are removed before what they name, so that a reader never sees a row without its
+        curve; what tells which files belong to a sweep is removed last.
+        """
+        ordered, rows = sorted(waste, key=self._turn), {row["id"] for row in self.survey.rows}
+        for start in range(0, len(ordered), AT_ONCE):
+            now = {item.path for item in self.look()}
+            gone = {RowFile.parse(path.rpartition("/")[2]) for path in self.removed}
+            left = rows - {row.trial for row in gone if row}
+            if left and not self.survey.rows:
+                raise StoreError(f"the rows in {self.store.root} are gone: the rest stays")
+            for item in ordered[start : start + AT_ONCE]:
+                if item.path in now:
+                    self.store.delete(item.path)
+                    self.removed.add(item.path)
+        for folder in sorted({Path(item.path).parent for item in waste if _is_report(item)})[::-1]:
+            with contextlib.suppress(OSError):  # something else is there
+                folder.rmdir()
+        return len(self.removed)
+
+    def _turn(self, item: Waste) -> int:
+        order = ("progress", "trials", "", "studies", "sweeps")
+        folder = self.store.relative(item.path).partition("/")[0]
+        return order.index(folder) if folder in order else order.index("")
+
+
+def orphans(survey: Survey) -> list[Waste]:
+    """Return the files that no row names: superseded attempts, old weights, half-written files.
+
+    Files of a trial whose row cannot be read are left out.
+    """
+    rows, waste = survey.rows, []
     attempts = {AttemptFile(row["id"], row["attempt"]).name for row in rows}
     weights = {
         (row["id"], WeightsFile(row["checkpoint"]).name) for row in rows if row["checkpoint"]
     }
-    complete = {row["id"] for row in rows if row["outcome"] == State.COMPLETE}
-    files = _weights_files(store)
-    waste = []
+    files = _weights_files(survey)
     for table in ("curves", "classes"):
-        for name in store.names(table):
+        for (name,) in survey.below(table):
             if name not in attempts:
-                waste.append(Waste(store.path(table, name), "attempt that no row names"))
-    for trial in store.names("checkpoints"):
-        for name in store.names("checkpoints", trial):
-            if (trial, name) not in weights and trial not in files:
-                path = store.path("checkpoints", trial, name)
-                waste.append(Waste(path, "weights that no row names"))
-    for trial in store.names("progress"):
-        for name in store.names("progress", trial):
-            if trial in complete:
-                path = store.path("progress", trial, name)
-                waste.append(Waste(path, "snapshot of a complete trial"))
-    waste += [Waste(path, "half-written file") for path in store.leftovers()]
-    waste += [Waste(path, "damaged, set aside") for path in store.damage.set_aside_before()]
-    waste += [Waste(path, "lease of a run that was killed") for path in expired(store)]
-    damaged = store.damage.reasons
-    unclear = [path.rpartition("/")[2].partition(".")[0] for path in damaged]  # ids of trials
-    waste = [item for item in waste if not any(id in item.path for id in unclear)]
-    return waste + [Waste(path, "damaged") for path in damaged] + reports(store)
+                waste.append(Waste(survey.path(table, name), "attempt that no row names"))
+    for trial, name in survey.below("checkpoints"):
+        if (trial, name) not in weights and trial not in files:
+            path = survey.path("checkpoints", trial, name)
+            waste.append(Waste(path, "weights that no row names"))
+    for trial, name in survey.below("progress"):
+        if trial in survey.complete:
+            path = survey.path("progress", trial, name)
+            waste.append(Waste(path, "snapshot of a complete trial"))
+    waste += [
+        Waste(entry.path, "half-written file")
+        for name, entry in survey.files.items()
+        if is_half(name) or not entry.size
+    ]
+    set_aside = [survey.path("damaged", *parts) for parts in survey.below("damaged")]
+    waste += [Waste(path, "damaged, set aside") for path in set_aside]
+    waste += [Waste(path, "lease of a run that was killed") for path in survey.expired]
+    return [*_clear(survey, waste), *reports(survey)]
 
 
-def _weights_files(store: Store) -> set[str]:
+def _clear(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
+    """Return the waste without files of trials whose rows cannot be read."""
+    return [item for item in waste if not survey.unclear & set(re.split(r"[/.-]", item.path))]
+
+
+def _weights_files(survey: Survey) -> set[str]:
     """Return the ids of files of weights: parents of members that are no trials."""
-    parents = {row["parent"] for row in store.table("sweeps", ["parent"]).to_pylist()} - {None}
-    return parents - set(store.table("trials", ["id"])["id"].to_pylist()) if parents else set()
+    parents = {row["parent"] for row in survey.store.table("sweeps", ["parent"]).to_pylist()}
+    return parents - {None} - {row["id"] for row in survey.rows}
 
 
-def of_trials(store: Store, trials: Iterable[str], reason: str) -> list[Waste]:
+def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]:
     """Return every file of these trials."""
     wanted = set(trials)
     waste = []
-    for outcome in store.names("trials"):
-        for name in store.names("trials", outcome):
-            if (row := RowFile.parse(name)) and row.trial in wanted:
-                waste.append(Waste(store.path("trials", outcome, name), reason))
+    for outcome, name in survey.below("trials"):
+        if (row := RowFile.parse(name)) and row.trial in wanted:
+            waste.append(Waste(survey.path("trials", outcome, name), reason))
     for table in ("curves", "classes"):
-        for name in store.names(table):
+        for (name,) in survey.below(table):
             if (attempt := AttemptFile.parse(name)) and attempt.trial in wanted:
-                waste.append(Waste(store.path(table, name), reason))
+                waste.append(Waste(survey.path(table, name), reason))
     for kind in ("checkpoints", "progress"):
-        for trial in sorted(wanted & set(store.names(kind))):
-            waste += [Waste(store.path(kind, trial, n), reason) for n in store.names(kind, trial)]
+        for trial, name in survey.below(kind):
+            if trial in wanted:
+                waste.append(Waste(survey.path(kind, trial, name), reason))
     return waste
 
 
-def failed(store: Store) -> list[Waste]:
+def failed(survey: Survey) -> list[Waste]:
     """Return the files of trials that failed, were lost or skipped."""
-    ids = [id for id, outcome in store.outcomes().items() if outcome != State.COMPLETE]
-    return of_trials(store, ids, "failed, lost or skipped")
+    ids = [row["id"] for row in survey.rows if row["outcome"] != State.COMPLETE]
+    return of_trials(survey, ids, "failed, lost or skipped")
 
 
-def of_sweep(store: Store, name: str) -> list[Waste]:
+def of_sweep(survey: Survey, name: str) -> list[Waste]:
     """Return a sweep's record and the files of its trials that no other sweep in the store has.
 
     The sweep's studies, and the trials that were trained for them, are included under the same
     condition. Raises `LayerwiseError` for a sweep that the store does not have.
     """
-    members = store.table("sweeps").select(["sweep", "id"]).to_pylist()
+    store = survey.store
+    members = store.table("sweeps", ["sweep", "id"]).to_pylist()
     own = {row["id"] for row in members if row["sweep"] == name}
     others = {row["id"] for row in members if row["sweep"] != name}
-    if of_weights := _weights_files(store):
+    if of_weights := _weights_files(survey):
         parents = store.table("sweeps", ["sweep", "parent"]).to_pylist()
         own |= {row["parent"] for row in parents if row["sweep"] == name} & of_weights
         others |= {row["parent"] for row in parents if row["sweep"] != name} & of_weights
@@ -110,25 +200,26 @@ def of_sweep(store: Store, name: str) -> list[Waste]:
         for study in store.sweep_record(other).studies
     }
     if own_series:
-        own |= _labelled(store, name) | _of_searches(store, own_series, own)
-        others |= _of_searches(store, other_series, others)
+        own |= _labelled(survey, name) | _of_searches(survey, own_series, own)
+        others |= _of_searches(survey, other_series, others)
     reason = f"sweep {name}"
     studies = [
-        Waste(store.path("studies", file.name), reason)
-        for file in store.study_files()
-        if file.series in own_series - other_series
+        Waste(survey.path("studies", file), reason)
+        for (file,) in survey.below("studies")
+        if (study := StudyFile.parse(file)) and study.series in own_series - other_series
     ]
     record = Waste(store.sweep_path(name), reason)
-    files = [*studies, *reports(store, [name])]
-    return [record, *files, *of_trials(store, own - others, reason)]
+    files = [*studies, *reports(survey, [name])]
+    return [record, *files, *of_trials(survey, own - others, reason)]
 
 
-def unowned(store: Store) -> dict[str, str]:
+def unowned(survey: Survey) -> dict[str, str]:
     """Return the kind of each complete trial that belongs to no sweep, by id: `transfer+`.
 
     Bases of members, and trials of a recorded sweep's searches, belong to it. Raises
     `LayerwiseError` if the record of a sweep is damaged: its trials are not known.
     """
+    store = survey.store
     table = store.table("sweeps", ["sweep", "id"]).to_pylist()
     names = {row["sweep"] for row in table}
     if lacking := [name for name in store.sweep_names() if name not in names]:
@@ -139,11 +230,10 @@ def unowned(store: Store) -> dict[str, str]:
     owned = {row["id"] for row in table}
     series = {study["series"] for name in names for study in store.sweep_record(name).studies}
     if series:
-        owned |= _of_searches(store, series, owned)
+        owned |= _of_searches(survey, series, owned)
         for name in names:
-            owned |= _labelled(store, name)
-    columns = ["id", "parent", "treatment", "frozen", "n", "outcome"]
-    rows = store.table("trials", columns).to_pylist()
+            owned |= _labelled(survey, name)
+    rows = survey.rows
     owned |= {row["parent"] for row in rows if row["id"] in owned}
     return {
         row["id"]: f"{row['treatment']}{'+' if row['n'] and not row['frozen'] else ''}"
@@ -152,37 +242,33 @@ def unowned(store: Store) -> dict[str, str]:
     }
 
 
-def reports(store: Store, sweeps: Iterable[str] | None = None) -> list[Waste]:
+def reports(survey: Survey, sweeps: Iterable[str] | None = None) -> list[Waste]:
     """Return the files of these sweeps' reports; by default, of sweeps that are gone.
 
     The reports of an object store lie elsewhere.
     """
-    if store.is_remote:
+    if survey.store.is_remote:
         return []
-    folder, names = Path(store.path("reports")), set(store.sweep_names())
-    found = sorted(page.parent for page in folder.glob("*/index.html"))
-    wanted = [at for at in found if (at.name not in names if sweeps is None else at.name in sweeps)]
+    names = set(survey.store.sweep_names())
     return [
-        Waste(str(file), f"report of sweep {at.name}")
-        for at in wanted
-        for file in sorted(at.rglob("*"))
-        if file.suffix in (".html", ".png")
+        Waste(survey.path("reports", sweep, *rest), f"report of sweep {sweep}")
+        for sweep, *rest in survey.below("reports")
+        if (sweep not in names if sweeps is None else sweep in sweeps)
     ]
 
 
-def _labelled(store: Store, name: str) -> set[str]:
+def _labelled(survey: Survey, name: str) -> set[str]:
     """Trials that ran first for a part of a sweep that is not reported, such as `digits.study`."""
-    rows = store.table("trials", ["id", "first_sweep"]).to_pylist()
     labels = {f"{name}.study", f"{name}.unsearched"}
-    return {row["id"] for row in rows if row["first_sweep"] in labels}
+    return {row["id"] for row in survey.rows if row["first_sweep"] in labels}
 
 
-def _of_searches(store: Store, series: Collection[str], members: Collection[str]) -> set[str]:
+def _of_searches(survey: Survey, series: Collection[str], members: Collection[str]) -> set[str]:
     """Trials of these searches, their bases, and the unsearched twins of these members."""
-    rows = store.table("trials", ["id", "parent", "study", "training"]).to_pylist()
+    rows = survey.rows
     cells = {
         id
-        for row in store.table("studies", ["series", "cells"]).to_pylist()
+        for row in survey.store.table("studies", ["series", "cells"]).to_pylist()
         if row["series"] in series
         for id in row["cells"]
     }
@@ -197,31 +283,21 @@ def _is_report(item: Waste) -> bool:
     return item.reason.startswith("report of ")
 
 
-def spare(store: Store, waste: Iterable[Waste], used: Collection[Lease]) -> list[Waste]:
-    """Return the waste that the runs with these leases cannot need.
+def spare(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
+    """Return the waste that the runs which use the store cannot need.
 
-    They may need the files of their trials, and whatever was written since they began.
+    They may need the files of their trials, and whatever was written since the oldest began.
     """
-    if not used:
+    if not survey.used:
         return list(waste)
     ids: set[str] = set()
-    for lease in used:
+    for lease in survey.used:
         with contextlib.suppress(StoreError):  # not recorded yet
-            ids |= set(store.members(lease.sweep)["id"].to_pylist())
-    began = min(lease.began for lease in used) - CLOCKS
-    written = store.files.written([item.path for item in waste])
+            ids |= set(survey.store.members(lease.sweep)["id"].to_pylist())
+    began = min(lease.began for lease in survey.used) - CLOCKS
+    written = {entry.path: entry.written for entry in survey.files.values()}
     return [
         item
         for item in waste
         if written.get(item.path, began) < began and not ids & set(re.split(r"[/.-]", item.path))
     ]
-
-
-def remove(store: Store, waste: Collection[Waste]) -> None:
-    """Remove the files, rows first, so that a reader never sees a row without its curve."""
-    rows = store.path("trials") + "/"
-    for item in sorted(waste, key=lambda item: not item.path.startswith(rows)):
-        store.delete(item.path)
-    for folder in sorted({Path(item.path).parent for item in waste if _is_report(item)})[::-1]:
-        with contextlib.suppress(OSError):  # something else is there
-            folder.rmdir()

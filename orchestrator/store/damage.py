@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 
 from orchestrator.errors import StoreError
 from orchestrator.store.files import Files
@@ -70,15 +69,6 @@ class Damage:
         except UNREADABLE:
             return "it is no whole Parquet file of this table"
         return "" if belongs(table, [path], arrow) else "it holds another row than its name says"
-
-    def set_aside_before(self) -> list[str]:
-        """Return the files that runs have set aside."""
-        folder = f"{self.files.base}/{FOLDER}"
-        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        infos = self.files.patiently(
-            f"list {self.files.shown(folder)}", lambda: self.files.fs.get_file_info(selector)
-        )
-        return sorted(info.path for info in infos if info.type == pafs.FileType.File)
 
     def set_aside(self) -> None:
         """Move the known damaged files to a folder that no reader looks at. Raises `StoreError`."""

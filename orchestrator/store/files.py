@@ -13,12 +13,13 @@ import logging
 import os
 import random
 import re
+import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import pyarrow as pa
@@ -64,6 +65,15 @@ PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy"
 log = logging.getLogger("layerwise")
 
 
+class Entry(NamedTuple):
+    """A file below the root of a store, as a listing tells of it."""
+
+    path: str
+    size: int
+    written: float
+    """Seconds since 1970."""
+
+
 class Files(ABC):
     """The files below `base`, read and written through `fs`. Paths are those of `fs`."""
 
@@ -85,11 +95,15 @@ class Files(ABC):
 
     @abstractmethod
     def drop(self, folder: str) -> None:
-        """Remove a folder and its files. A folder that is gone already is no error."""
+        """Remove a folder if it is empty. A folder that is gone already is no error."""
 
     @abstractmethod
-    def leftovers(self) -> list[str]:
-        """Return the files that killed writers left half done. No reader sees them."""
+    def walk(self, folder: str) -> Iterator[Entry]:
+        """Yield every file in a folder and below, hidden ones too. Links are not followed."""
+
+    def links(self, folders: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """Return those of these folders, and of what they hold, that are links."""
+        return []
 
     @abstractmethod
     def make(self) -> None:
@@ -132,6 +146,14 @@ class Files(ABC):
             if not info.base_name.startswith(".") and not _is_empty(info)
         )
 
+    def entries(self, folder: str) -> list[Entry]:
+        """Return the files in a folder that `names` lists; links to files count as files."""
+        selector = pafs.FileSelector(folder, allow_not_found=True)
+        infos = self.patiently(
+            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
+        )
+        return [_entry(info) for info in infos if info.type == pafs.FileType.File and info.size]
+
     def present(self, paths: Iterable[str]) -> list[str]:
         """Return those of these paths that are files."""
         return [info.path for info in self._info(paths) if info.type == pafs.FileType.File]
@@ -139,10 +161,6 @@ class Files(ABC):
     def size(self, paths: Iterable[str]) -> int:
         """Return the sum of the sizes of these files, in bytes. A missing file counts as 0."""
         return sum(info.size or 0 for info in self._info(paths))
-
-    def written(self, paths: Iterable[str]) -> dict[str, float]:
-        """Return the time of the last change of each file that is there, in seconds since 1970."""
-        return {info.path: info.mtime_ns / 1e9 for info in self._info(paths) if info.mtime_ns}
 
     def _info(self, paths: Iterable[str]) -> list[pafs.FileInfo]:
         wanted = list(paths)
@@ -233,13 +251,33 @@ class LocalFiles(Files):
             self.patiently(f"delete {path}", Path(path).unlink)
 
     def drop(self, folder: str) -> None:
-        for file in Path(folder).glob("*"):
-            self.delete(str(file))
-        with contextlib.suppress(OSError):  # somebody writes there again
+        with contextlib.suppress(OSError):  # something else is there
             Path(folder).rmdir()
 
-    def leftovers(self) -> list[str]:
-        return sorted(str(half) for half in Path(self.base).rglob(".*.tmp"))
+    def walk(self, folder: str) -> Iterator[Entry]:
+        if Path(folder).is_symlink():
+            return
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise StoreError(f"cannot list {error.filename}: {_reason(error)}") from error
+
+        for parent, _, names in os.walk(folder, onerror=fail):
+            for name in names:
+                path = f"{parent}/{name}"
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.lstat(path)
+                    if stat.S_ISREG(status.st_mode):
+                        yield Entry(path, status.st_size, status.st_mtime)
+
+    def links(self, folders: Sequence[str]) -> list[str]:
+        links = [folder for folder in folders if Path(folder).is_symlink()]
+        for top in folders:
+            if top not in links:
+                for parent, below, names in os.walk(top):
+                    paths = (f"{parent}/{name}" for name in (*below, *names))
+                    links += [path for path in paths if Path(path).is_symlink()]
+        return sorted(links)
 
 
 class RemoteFiles(Files):
@@ -283,13 +321,17 @@ class RemoteFiles(Files):
             self.patiently(f"delete {self.shown(path)}", lambda: self.fs.delete_file(path))
 
     def drop(self, folder: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.patiently(f"delete {self.shown(folder)}", lambda: self.fs.delete_dir(folder))
+        """Remove the empty object that stands for a folder."""
+        if next(self.walk(folder), None) is None:
+            with contextlib.suppress(FileNotFoundError):
+                self.patiently(f"delete {self.shown(folder)}", lambda: self.fs.delete_dir(folder))
 
-    def leftovers(self) -> list[str]:
-        selector = pafs.FileSelector(self.base, recursive=True, allow_not_found=True)
-        infos = self.patiently(f"list {self.root}", lambda: self.fs.get_file_info(selector))
-        return sorted(info.path for info in infos if _is_empty(info))
+    def walk(self, folder: str) -> Iterator[Entry]:
+        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
+        infos = self.patiently(
+            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
+        )
+        yield from (_entry(info) for info in infos if info.type == pafs.FileType.File)
 
 
 def open_files(root: str | Path) -> Files:
@@ -373,6 +415,10 @@ def _s3(bucket: str, parameters: Mapping[str, Sequence[str]]) -> pafs.S3FileSyst
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )
+
+
+def _entry(info: pafs.FileInfo) -> Entry:
+    return Entry(info.path, info.size or 0, (info.mtime_ns or 0) / 1e9)
 
 
 def _is_empty(info: pafs.FileInfo) -> bool:

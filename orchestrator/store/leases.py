@@ -58,6 +58,7 @@ def in_use(
 
     `look` says what the run is doing; each renewal writes it.
     """
+    store.make()
     path = store.path(FOLDER, LeaseFile(sweep, secrets.token_hex(8)).name)
     began, ended = time.time(), threading.Event()
 
@@ -101,7 +102,7 @@ def leases(store: Store, sweep: str | None = None) -> list[Lease]:
 
 def expired(store: Store) -> list[str]:
     """Return the paths of leases that runs left behind when they were killed."""
-    read = {name: _read(store, name) for name in store.names(FOLDER)}
+    read = {name: _read(store, name) for name in store.names(FOLDER) if LeaseFile.parse(name)}
     return [
         store.path(FOLDER, name) for name, lease in read.items() if lease is None or not lease.holds
     ]

@@ -1,6 +1,7 @@
 """Names of the files in a store. `name` writes one; `parse` reads one, or gives None.
 
 A name says what is in its file. Ids, attempts and hashes are hexadecimal: they contain no dash.
+`stored` knows every path that layerwise makes in a store: nothing else is listed or removed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,21 @@ import re
 from typing import NamedTuple, Self
 
 HASH = 16  # hexadecimal digits of a SHA-256 in a file's name
+ID = r"[0-9a-f]{16}"  # of a trial, a search or a hash
+ATTEMPT = r"[0-9a-f]{8}"
+SWEEP = r"[A-Za-z0-9][A-Za-z0-9_.,+=-]*"
+MARKER = "layerwise-store.json"  # written when a store is made
+FIGURES = (  # PNG files of a report; the suffix of a group may follow
+    "figure2",
+    "images",
+    "figure3",
+    "decomposition",
+    "speed",
+    "overfitting",
+    "curves",
+    "search_fine_tune",
+    "search_base_long",
+)
 
 
 class RowFile(NamedTuple):
@@ -22,7 +38,7 @@ class RowFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"(.+)\.parquet", name)
+        match = re.fullmatch(rf"({ID})\.parquet", name)
         return cls(match[1]) if match else None
 
 
@@ -38,7 +54,7 @@ class AttemptFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"([^-]+)-([^-]+)\.parquet", name)
+        match = re.fullmatch(rf"({ID})-({ATTEMPT})\.parquet", name)
         return cls(match[1], match[2]) if match else None
 
 
@@ -50,6 +66,11 @@ class WeightsFile(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.sha256[:HASH]}.safetensors"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(rf"({ID})\.safetensors", name)
+        return cls(match[1]) if match else None
 
 
 class SnapshotFile(NamedTuple):
@@ -65,7 +86,7 @@ class SnapshotFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"(\d+)-([^-]+)-([^-]+)\.safetensors", name)
+        match = re.fullmatch(rf"(\d{{10,}})-({ATTEMPT})-({ID})\.safetensors", name)
         return cls(int(match[1]), match[2], match[3]) if match else None
 
 
@@ -80,7 +101,7 @@ class SweepFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"(.+)\.parquet", name)
+        match = re.fullmatch(rf"({SWEEP})\.parquet", name)
         return cls(match[1]) if match else None
 
 
@@ -96,7 +117,7 @@ class LeaseFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"(.+)-([0-9a-f]+)\.json", name)
+        match = re.fullmatch(rf"({SWEEP})-({ID})\.json", name)
         return cls(*match.groups()) if match else None
 
 
@@ -112,5 +133,42 @@ class StudyFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(r"(.+)-(\d+)\.parquet", name)
+        match = re.fullmatch(rf"({ID})-(\d+)\.parquet", name)
         return cls(match[1], int(match[2])) if match else None
+
+
+_TABLES = (
+    rf"trials/(complete|failed|lost|skipped)/{ID}\.parquet",
+    rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
+    rf"sweeps/{SWEEP}\.parquet",
+    rf"studies/{ID}-\d+\.parquet",
+)
+_GRAMMAR = re.compile(
+    "|".join(
+        (
+            *(rf"(damaged/)?{pattern}" for pattern in _TABLES),
+            rf"checkpoints/{ID}/{ID}\.safetensors",
+            rf"progress/{ID}/\d{{10,}}-{ATTEMPT}-{ID}\.safetensors",
+            rf"leases/{SWEEP}-{ID}\.json",
+            rf"reports/{SWEEP}(/[a-z0-9_]+)?/(index\.html|({'|'.join(FIGURES)})(-[\w.=-]+)?\.png)",
+            re.escape(MARKER),
+        )
+    )
+)
+_HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as `trainers.whole_file` names them
+
+
+def is_half(path: str) -> bool:
+    """Return whether a path names a file that is not finished."""
+    return bool(_HALF.fullmatch(path.rpartition("/")[2]))
+
+
+def stored(path: str) -> bool:
+    """Return whether layerwise makes files at a path, which is relative to the store's root.
+
+    The file beside a file, in which it is written, counts as well.
+    """
+    folder, slash, name = path.rpartition("/")
+    if half := _HALF.fullmatch(name):
+        name = half[1]
+    return bool(_GRAMMAR.fullmatch(f"{folder}{slash}{name}"))

@@ -9,6 +9,7 @@ sweeps/<name>.parquet                       which trials a sweep consists of
 studies/<series>-<number>.parquet           one row per trial of a search
 leases/<sweep>-<token>.json                 a run that uses the store now (`leases.py`)
 damaged/…                                   files that could not be read, set aside (`damage.py`)
+layerwise-store.json                        written when the store is made (`ownership.py`)
 
 The store is a folder or a prefix of an object store (`files.py`). Nothing rests on renaming, locks
 or conditional writes. A file's name says what is in the file (`names.py`); a trial's row is written
@@ -40,8 +41,10 @@ from orchestrator.store.names import (
     StudyFile,
     SweepFile,
     WeightsFile,
+    stored,
 )
 from orchestrator.store.node_cache import NodeCache
+from orchestrator.store.ownership import claim
 from orchestrator.store.schemas import OF_FIRST, SCHEMAS, to_table
 from trainers.checkpoint import CheckpointError, checksum, verify
 from trainers.spelling import hint
@@ -84,11 +87,13 @@ class Store:
         return self.files.exists()
 
     def make(self) -> None:
-        """Make the folder of a local store, before a run writes to it. Raises `StoreError`.
+        """Make the store and mark it as layerwise's, before a run writes to it.
 
-        From then on no writer makes it: if it goes away, that is a failure of the store.
+        From then on no writer makes the folder of a local store: if it goes away, that is a failure
+        of the store. Raises `StoreError`, also where another program's files have the places of
+        layerwise's.
         """
-        self.files.make()
+        claim(self.files)
 
     def require(self) -> None:
         """Wait for a folder that should be there. Raises `StoreError` if it stays away."""
@@ -102,6 +107,10 @@ class Store:
             if not SAFE.fullmatch(part):
                 raise StoreError(f"{part!r} cannot name something in the store")
         return "/".join((self.files.base, *parts))
+
+    def relative(self, path: str) -> str:
+        """Return a path below the root without the root."""
+        return path.removeprefix(f"{self.files.base}/")
 
     def row_path(self, outcome: str, trial: str) -> str:
         return self.path("trials", outcome, RowFile(trial).name)
@@ -137,10 +146,6 @@ class Store:
     def size(self, paths: Iterable[str]) -> int:
         """Return the sum of the sizes of these files, in bytes."""
         return self.files.size(paths)
-
-    def leftovers(self) -> list[str]:
-        """Return the files that killed writers left half done. No reader sees them."""
-        return self.files.leftovers()
 
     # tables ----------------------------------------------------------------------------------
 
@@ -206,25 +211,43 @@ class Store:
                     outcomes[file.trial] = outcome
         return outcomes
 
-    def check(self, trials: Collection[str], *, curves: bool = False) -> set[str]:
+    def check(self, trials: Collection[str], *, curves: bool = False) -> dict[str, str]:
         """Read the rows of these trials, so that damaged ones are known and named.
 
-        With `curves`, their curves and class counts are read too. Return the trials that miss
-        theirs because of damage.
+        Return the complete trials whose curve or class counts are gone, by id, with the path of the
+        missing file. With `curves`, those files are read too, and damaged ones count as gone.
         """
         outcomes = self.outcomes()
         rows = [self.row_path(outcomes[id], id) for id in trials if id in outcomes]
         columns = None if curves else ["id", "attempt", "outcome"]
-        read = self._read("trials", rows, columns).select(["id", "attempt"]).to_pylist()
-        if not curves:
-            return set()
-        attempts = {AttemptFile(row["id"], row["attempt"]).name: row["id"] for row in read}
-        spoilt = set()
-        for table in ("curves", "classes"):
-            paths = {self.path(table, n): n for n in self.names(table) if n in attempts}
-            self._read(table, list(paths))
-            spoilt |= {attempts[paths[path]] for path in paths.keys() & self.damage.reasons.keys()}
-        return spoilt
+        read = self._read("trials", rows, columns).select(["id", "attempt", "outcome"])
+        attempts = {
+            AttemptFile(row["id"], row["attempt"]).name: row["id"]
+            for row in read.to_pylist()
+            if row["outcome"] == State.COMPLETE
+        }
+        lacking: dict[str, str] = {}
+        for table in ("curves", "classes") if attempts else ():
+            paths = {n: self.path(table, n) for n in attempts.keys() & set(self.names(table))}
+            if curves:
+                self._read(table, list(paths.values()))
+            sound = {n for n, path in paths.items() if path not in self.damage.reasons}
+            for name in sorted(attempts.keys() - sound):
+                lacking.setdefault(attempts[name], self.files.shown(self.path(table, name)))
+        return lacking
+
+    def check_weights(self, bases: Iterable[str | None]) -> dict[str, str]:
+        """Return the complete ones of these trials whose checkpoint is gone, as `check` does."""
+        outcomes = self.outcomes()
+        complete = [id for id in bases if id and outcomes.get(id) == State.COMPLETE]
+        rows = [self.row_path(State.COMPLETE, id) for id in complete]
+        lacking: dict[str, str] = {}
+        for row in self._read("trials", rows, ["id", "checkpoint", "outcome"]).to_pylist():
+            name = WeightsFile(row["checkpoint"] or "").name
+            if name not in self.names("checkpoints", row["id"]):
+                path = self.path("checkpoints", row["id"])
+                lacking[row["id"]] = self.files.shown(f"{path}/{name}")
+        return lacking
 
     def table(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """Return a table: one row per trial, or the curves or classes of the rows' attempts.
@@ -294,6 +317,10 @@ class Store:
         paths = [self.row_path(outcome, trial) for trial in trials]
         rows: list[dict[str, Any]] = self._read("trials", paths).to_pylist()
         return rows
+
+    def read(self, table: str, paths: list[str], columns: list[str] | None = None) -> pa.Table:
+        """Read these files of a table. Raises `FileNotFoundError` if one has gone."""
+        return self._read(table, paths, columns)
 
     def _files(self, table: str) -> list[str]:
         if table == "trials":
@@ -365,7 +392,7 @@ class Store:
 
     def drop_checkpoints(self, trial: str) -> None:
         """Delete all final weights of a trial."""
-        self.files.drop(self.path("checkpoints", trial))
+        self._drop("checkpoints", trial)
 
     def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> None:
         """Write a snapshot. Keep the one before it and delete older ones of this attempt."""
@@ -388,4 +415,12 @@ class Store:
 
     def drop_progress(self, trial: str) -> None:
         """Delete all snapshots of a trial."""
-        self.files.drop(self.path("progress", trial))
+        self._drop("progress", trial)
+
+    def _drop(self, kind: str, trial: str) -> None:
+        """Delete layerwise's own files in a trial's folder, and the folder if it is empty then."""
+        folder = self.path(kind, trial)
+        for entry in self.files.walk(folder):
+            if stored(self.relative(entry.path)):
+                self.delete(entry.path)
+        self.files.drop(folder)

@@ -15,6 +15,7 @@ from orchestrator.execution.provenance import versions
 from orchestrator.execution.rows import driver_row
 from orchestrator.report import charts
 from orchestrator.states import State
+from orchestrator.store.names import stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.small import files, small
@@ -79,8 +80,12 @@ def test_every_reader_names_a_damaged_file_and_what_its_numbers_leave_out(
     assert (json.loads(out), err) == ([{"n": 5}], "")
     assert left_out in Path(read("report", "small")[0].strip()).read_text()
     out, _ = read("clean", "--yes")
-    assert f"{path}  (damaged)" in out.splitlines()
-    assert not path.exists()
+    assert out.splitlines() == [
+        "1 row cannot be read: the files of these trials stay, and `layerwise run` trains them "
+        "again",
+        "0 files, 0.0 MB",
+    ]
+    assert path.exists()
     assert store.names("checkpoints", name)
 
 
@@ -115,6 +120,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
             "transfer": {"skipped": 1, "missing": 1},
         },
         "studies": [],
+        "lacking": [],
         "reasons": [
             {
                 "id": lost,
@@ -175,11 +181,36 @@ def test_the_metric_of_a_report_and_of_the_answer(
     assert layerwise(*run, "top2")[0] == 2
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("gone", ["curves", "classes", "trials/complete"])
+def test_a_trial_that_lacks_a_file_is_missing_and_trained_again(
+    gone: str, is_empty: bool, full: Path, layerwise: Layerwise
+) -> None:
+    lost = sorted((full / "results" / gone).iterdir())[0]
+    [name] = [trial.name for trial in small(full).members if lost.name.startswith(trial.id)]
+    lost.unlink()
+    if is_empty:
+        lost.touch()
+    summary = json.loads(layerwise("status", "small.yaml", "--json")[1])
+    assert (summary["complete"], summary["missing"]) == (5, 1)
+    note = (
+        "1 complete trial lacks a file and counts as missing, so that `layerwise run` trains "
+        f"again: {name}; gone: {lost}"
+    )
+    assert summary["lacking"] == ([] if gone == "trials/complete" else [note])
+    code, out, _ = layerwise("run", "small.yaml", "--inline", "--no-report")
+    assert code == 0
+    assert (note in out) == (gone != "trials/complete")
+    summary = json.loads(layerwise("status", "small.yaml", "--json")[1])
+    assert (summary["complete"], summary["lacking"]) == (6, [])
+
+
 # clean ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("full")
-def test_clean_where_nothing_may_go(layerwise: Layerwise) -> None:
+def test_clean_where_nothing_may_go(full: Path, layerwise: Layerwise) -> None:
+    assert layerwise("report", "small")[0] == 0
+    assert all(map(stored, files(full / "results")))
     assert layerwise("clean") == (0, "0 files, 0.0 MB\n", "")
 
 
@@ -187,22 +218,23 @@ def test_clean_orphans(full: Path, layerwise: Layerwise, monkeypatch: pytest.Mon
     """Superseded attempts, weights and snapshots that no row names, half-written files."""
     store, id = Store("results"), small(full).members[0].id
     before = files(full)
-    store.put(store.path("curves", f"{id}-0000.parquet"), b"x")
-    store.put(store.path("classes", f"{id}-0000.parquet"), b"x")
-    store.put(store.path("checkpoints", id, "0000.safetensors"), b"x")
-    store.put(store.path("progress", id, "0000000001-0000-0000.safetensors"), b"x")
-    Path("results/trials/complete/.half.parquet.00.tmp").write_bytes(b"half")
+    store.put(store.path("curves", f"{id}-00000000.parquet"), b"x")
+    store.put(store.path("classes", f"{id}-00000000.parquet"), b"x")
+    store.put(store.path("checkpoints", id, f"{16 * '0'}.safetensors"), b"x")
+    store.put(store.path("progress", id, f"0000000001-00000000-{16 * '0'}.safetensors"), b"x")
+    Path(f"results/trials/complete/.{id}.parquet.00000000.tmp").write_bytes(b"half")
     root = full / "results"
     listed = (
         "2 files, 0.0 MB: attempt that no row names\n"
         "1 file, 0.0 MB: weights that no row names\n"
         "1 file, 0.0 MB: snapshot of a complete trial\n"
         "1 file, 0.0 MB: half-written file\n"
-        f"{root}/curves/{id}-0000.parquet  (attempt that no row names)\n"
-        f"{root}/classes/{id}-0000.parquet  (attempt that no row names)\n"
-        f"{root}/checkpoints/{id}/0000.safetensors  (weights that no row names)\n"
-        f"{root}/progress/{id}/0000000001-0000-0000.safetensors  (snapshot of a complete trial)\n"
-        f"{root}/trials/complete/.half.parquet.00.tmp  (half-written file)\n"
+        f"{root}/curves/{id}-00000000.parquet  (attempt that no row names)\n"
+        f"{root}/classes/{id}-00000000.parquet  (attempt that no row names)\n"
+        f"{root}/checkpoints/{id}/{16 * '0'}.safetensors  (weights that no row names)\n"
+        f"{root}/progress/{id}/0000000001-00000000-{16 * '0'}.safetensors  "
+        "(snapshot of a complete trial)\n"
+        f"{root}/trials/complete/.{id}.parquet.00000000.tmp  (half-written file)\n"
         "5 files, 0.0 MB\n"
     )
     for answer, end in (("n\n", (0, "")), ("", (1, "Aborted!\n"))):
@@ -256,7 +288,7 @@ def test_trials_of_no_sweep_and_reports_of_sweeps_that_are_gone(
     """`ls`, `status` and `clean` name them; `clean` removes trials of no sweep when told so."""
     for name in ("small", "gone"):
         (full / "results/reports" / name / "val_mean10").mkdir(parents=True)
-        for page in ("index.html", "effects.png", "val_mean10/index.html"):
+        for page in ("index.html", "figure2.png", "val_mean10/index.html"):
             (full / "results/reports" / name / page).write_text("x")
     (full / "results/reports/gone/notes.txt").write_text("mine")
     store = Store("results")

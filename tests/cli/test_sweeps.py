@@ -165,6 +165,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
         "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
         "device": None,
         "detectable": None,
+        "lacking": [],
         "design": [ONE_SPLIT],
         "published": None,
         "unpublished": None,

@@ -27,7 +27,7 @@ IDS = [f"{number:016x}" for number in range(4)]
 
 def complete(store: Store, id: str, outcome: str = "complete") -> None:
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["trials"].names)
-    store.write_row(empty | {"id": id, "outcome": outcome, "attempt": "aaaa"})
+    store.write_row(empty | {"id": id, "outcome": outcome, "attempt": "aaaaaaaa"})
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -58,7 +58,7 @@ def note(store: Store, running: int, left: float | None, written: float | None =
 
 def events(store: Store) -> Iterator[Callable[[], None]]:
     """The writes of others between two looks."""
-    yield lambda: store.put_progress(IDS[1], "aaaa", 5, b"snapshot")
+    yield lambda: store.put_progress(IDS[1], "aaaaaaaa", 5, b"snapshot")
     yield lambda: note(store, 2, 90.0)
     yield lambda: complete(store, IDS[1])
     yield lambda: None

@@ -80,7 +80,7 @@ def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
         place = {"split": "whole", "target": "A", "division": "whole", "images_per_class": limit}
         sweep.add(Label(treatment="base", **place), 0.5)
     counts = [
-        {"id": row["id"], "attempt": "a0", "subset": "test", "class_index": index}
+        {"id": row["id"], "attempt": "a0a0a0a0", "subset": "test", "class_index": index}
         | {"correct": round(4 * row["top1"]), "total": 4}
         for row in sweep.trials
         for index in range(4)

@@ -52,7 +52,7 @@ def known(
                     )
                     id = sweep.add(label, float(hits.sum()) / (CLASSES * IMAGES))
                     counts += [
-                        {"id": id, "attempt": "a0", "subset": subset, "class_index": index}
+                        {"id": id, "attempt": "a0a0a0a0", "subset": subset, "class_index": index}
                         | {"correct": int(hit), "total": IMAGES}
                         for subset in ("validation", "test")
                         for index, hit in enumerate(hits)

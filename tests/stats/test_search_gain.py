@@ -40,7 +40,7 @@ def tables(plan: Plan, gains: dict[tuple[str, str], float]) -> tuple[pa.Table, p
         name = trial.name.partition(" ")[0]
         columns = {
             "outcome": "complete",
-            "attempt": "a0",
+            "attempt": "a0a0a0a0",
             "training": canonical(trial.training),
             "recipe": json.dumps(to_json(trial.training.recipe)),
             "at_chance": False,

@@ -150,12 +150,16 @@ def test_empty_objects_are_nothing(remote: RemoteFiles) -> None:
     remote.fs.open_output_stream(f"{remote.base}/folder/empty").close()
     remote.put(f"{remote.base}/folder/full", b"x")
     assert remote.names(f"{remote.base}/folder") == ["full"]
-    assert remote.leftovers() == [f"{remote.base}/folder/empty"]
+    sizes = {entry.path: entry.size for entry in remote.walk(f"{remote.base}/folder")}
+    assert sizes == {f"{remote.base}/folder/empty": 0, f"{remote.base}/folder/full": 1}
 
 
 def test_a_dropped_folder_is_not_listed(remote: RemoteFiles) -> None:
+    """A folder that holds something stays."""
     for name in ("a", "b"):
         remote.put(f"{remote.base}/kind/{name}/x", b"x")
+    remote.delete(f"{remote.base}/kind/a/x")
+    remote.drop(f"{remote.base}/kind/b")
     remote.drop(f"{remote.base}/kind/a")
     remote.drop(f"{remote.base}/kind/none")
     remote.delete(f"{remote.base}/kind/none")

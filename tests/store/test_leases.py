@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from orchestrator.store import cleanup, leases
 from orchestrator.store.leases import in_use
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
+from orchestrator.store.survey import Survey
 from tests.small import SMALL
+
+USED = "0" * 16  # id of a trial of a running sweep
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -52,22 +56,25 @@ def test_the_lease_of_a_killed_run_expires(store: Store, monkeypatch: pytest.Mon
     with in_use(store, "mine"):
         assert len(leases.leases(store)) == 1
     [path] = leases.expired(store)
-    assert cleanup.orphans(store) == [cleanup.Waste(path, "lease of a run that was killed")]
+    assert cleanup.orphans(Survey.of(store)) == [
+        cleanup.Waste(path, "lease of a run that was killed")
+    ]
 
 
 def test_what_is_new_or_of_a_running_sweep_stays(store: Store) -> None:
-    for name in ("old-a1", "used-a1"):
-        store.put(store.path("curves", f"{name}.parquet"), b"of no row")
-    waste = cleanup.orphans(store)
+    for id in (USED, "f" * 16):
+        store.put(store.path("curves", f"{id}-a1a1a1a1.parquet"), b"of no row")
+    look = Survey.of(store)
+    waste = cleanup.orphans(look)
     assert len(waste) == 2
-    member: dict[str, Any] = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": "used"}
+    member: dict[str, Any] = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": USED}
     store.write_sweep("mine", [member], "name: mine\n")
     with in_use(store, "mine"):
         [lease] = leases.leases(store)
-    assert cleanup.spare(store, waste, [lease]) == []
-    later = leases.Lease(**{**vars(lease), "began": lease.began + 2 * leases.CLOCKS})
-    assert cleanup.spare(store, waste, [later]) == waste[:1]
-    assert cleanup.spare(store, waste, []) == waste
+    assert cleanup.spare(replace(look, used=[lease]), waste) == []
+    later = replace(lease, began=lease.began + 2 * leases.CLOCKS)
+    assert cleanup.spare(replace(look, used=[later]), waste) == waste[1:]
+    assert cleanup.spare(look, waste) == waste
 
 
 def test_clean_during_a_run_takes_nothing_away(
@@ -78,7 +85,9 @@ def test_clean_during_a_run_takes_nothing_away(
     carry_out, said = worker.run, []
 
     def cleaning(assignment: Assignment, **options: Any) -> Report:
-        Store("results").put(f"{folder}/results/checkpoints/{'a' * 16}/x.safetensors", b"new")
+        Store("results").put(
+            f"{folder}/results/checkpoints/{'a' * 16}/{'b' * 16}.safetensors", b"new"
+        )
         said.append(layerwise("clean", "--failed", "--yes"))
         said.append(layerwise("clean", "--sweep", "small", "--yes"))
         return carry_out(assignment, **options)

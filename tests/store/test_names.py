@@ -18,13 +18,15 @@ from orchestrator.store.names import (
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 
+ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
 NAMES = {
-    "0e7d41.parquet": RowFile("0e7d41"),
-    "0e7d41-aa00.parquet": AttemptFile("0e7d41", "aa00"),
-    "0000000120-aa00-0123456789abcdef.safetensors": SnapshotFile(120, "aa00", SHA[:16]),
+    f"{ID}.parquet": RowFile(ID),
+    f"{ID}-{ATTEMPT}.parquet": AttemptFile(ID, ATTEMPT),
+    f"0000000120-{ATTEMPT}-0123456789abcdef.safetensors": SnapshotFile(120, ATTEMPT, SHA[:16]),
+    f"{SHA[:16]}.safetensors": WeightsFile(SHA[:16]),
     "my-sweep.v2.parquet": SweepFile("my-sweep.v2"),
-    "0e7d41-12.parquet": StudyFile("0e7d41", 12),
+    f"{ID}-12.parquet": StudyFile(ID, 12),
 }
 
 
@@ -37,7 +39,7 @@ def test_a_name_says_what_is_in_the_file(name: str) -> None:
 
 def test_a_hash_is_shortened() -> None:
     assert WeightsFile(SHA).name == f"{SHA[:16]}.safetensors"
-    assert SnapshotFile(5, "aa", SHA).name == f"0000000005-aa-{SHA[:16]}.safetensors"
+    assert SnapshotFile(5, ATTEMPT, SHA).name == f"0000000005-{ATTEMPT}-{SHA[:16]}.safetensors"
 
 
 @pytest.mark.parametrize("kind", [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile])
@@ -54,11 +56,11 @@ def test_foreign_files_are_ignored(tmp_path: Path) -> None:
         ("sweeps", "notes.txt"),
         ("curves", "notes.txt"),
         ("classes", "notes.txt"),
-        ("progress", "0e7d41", "notes.txt"),
+        ("progress", ID, "notes.txt"),
     ):
         store.put(store.path(*parts), b"x")
-    store.put_progress("0e7d41", "aa00", 5, b"snapshot")
-    assert list(store.progress("0e7d41")) == [b"snapshot"]
+    store.put_progress(ID, ATTEMPT, 5, b"snapshot")
+    assert list(store.progress(ID)) == [b"snapshot"]
     assert store.outcomes() == {}
     assert store.study_files() == []
     assert all(store.table(table).num_rows == 0 for table in SCHEMAS)

@@ -20,6 +20,7 @@ from tests.s3_server import S3Server
 from trainers.checkpoint import CheckpointError, checksum
 
 DATA = b"weights"
+ID = "a" * 16
 SHA = checksum(DATA)
 
 
@@ -143,16 +144,16 @@ def test_only_a_remote_store_is_cached(
     monkeypatch.setenv("LAYERWISE_CACHE", str(tmp_path / "cache"))
     local, remote = Store(tmp_path / "store"), Store(s3.new_bucket())
     for store in (local, remote):
-        assert store.put_checkpoint("a", DATA) == SHA
-        assert store.get_checkpoint("a", SHA) == DATA
-    assert local.get_checkpoint("a", SHA, cached=True) == DATA
+        assert store.put_checkpoint(ID, DATA) == SHA
+        assert store.get_checkpoint(ID, SHA) == DATA
+    assert local.get_checkpoint(ID, SHA, cached=True) == DATA
     assert not (tmp_path / "cache").exists()
     s3.asked.clear()
     for _ in range(3):
-        assert remote.get_checkpoint("a", SHA, cached=True) == DATA
+        assert remote.get_checkpoint(ID, SHA, cached=True) == DATA
     assert sum(asked.startswith("GET") for asked in s3.asked) == 1
-    remote.drop_checkpoints("a")
+    remote.drop_checkpoints(ID)
     with pytest.raises(
         CheckpointError, match=r"^checkpoint s3://bucket-\d+/some/store/.* missing$"
     ):
-        remote.get_checkpoint("a", SHA)
+        remote.get_checkpoint(ID, SHA)

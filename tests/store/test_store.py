@@ -22,6 +22,7 @@ from orchestrator.states import OUTCOMES
 from orchestrator.store.cleanup import Waste, orphans
 from orchestrator.store.schemas import SCHEMAS, result_columns, to_table
 from orchestrator.store.store import Store, SweepRecord
+from orchestrator.store.survey import Survey
 from trainers.checkpoint import CheckpointError, checksum
 
 ID, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -42,7 +43,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def row(outcome: str = "complete", id: str = ID, **columns: Any) -> dict[str, Any]:
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["trials"].names)
-    return empty | {"id": id, "outcome": outcome, "attempt": "aaaa"} | columns
+    return empty | {"id": id, "outcome": outcome, "attempt": "aaaaaaaa"} | columns
 
 
 def point(attempt: str, step: int = 10, id: str = ID) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def test_a_killed_write_is_invisible_and_cleaned_up(
     assert left.startswith(f"trials/complete/.{ID}.parquet.")
     assert folder.outcomes() == {}
     assert folder.table("trials").num_rows == 0
-    assert [(Path(w.path).name, w.reason) for w in orphans(folder)] == [
+    assert [(Path(w.path).name, w.reason) for w in orphans(Survey.of(folder))] == [
         (Path(left).name, "half-written file")
     ]
 
@@ -220,25 +221,25 @@ def test_every_column_is_described() -> None:
 
 def test_curves_are_those_of_the_rows_attempt(store: Store) -> None:
     """Readers do not see a late attempt of the trial, nor an attempt of a trial without a row."""
-    store.write_attempt("curves", ID, "aaaa", [point("aaaa", 10), point("aaaa", 20)])
-    store.write_attempt("curves", ID, "bbbb", [point("bbbb", 15)])
-    store.write_attempt("curves", OTHER, "aaaa", [point("aaaa", 5, OTHER)])
+    store.write_attempt("curves", ID, "aaaaaaaa", [point("aaaaaaaa", 10), point("aaaaaaaa", 20)])
+    store.write_attempt("curves", ID, "bbbbbbbb", [point("bbbbbbbb", 15)])
+    store.write_attempt("curves", OTHER, "aaaaaaaa", [point("aaaaaaaa", 5, OTHER)])
     store.write_row(row())
     curves = store.table("curves")
     assert curves.schema.names == SCHEMAS["curves"].names
     assert sorted(curves["step"].to_pylist()) == [10, 20]
-    store.write_row(row(attempt="bbbb"))
+    store.write_row(row(attempt="bbbbbbbb"))
     assert store.table("curves")["step"].to_pylist() == [15]
-    assert [Path(w.path).name for w in orphans(store)] == [
-        f"{ID}-aaaa.parquet",
-        f"{OTHER}-aaaa.parquet",
+    assert [Path(w.path).name for w in orphans(Survey.of(store))] == [
+        f"{ID}-aaaaaaaa.parquet",
+        f"{OTHER}-aaaaaaaa.parquet",
     ]
 
 
 def test_some_columns(store: Store) -> None:
     assert store.table("trials", ["id", "n"]).schema.names == ["id", "n"]
     store.write_row(row(n=3))
-    store.write_attempt("curves", ID, "aaaa", [point("aaaa")])
+    store.write_attempt("curves", ID, "aaaaaaaa", [point("aaaaaaaa")])
     assert store.table("trials", ["n", "id"]).to_pylist() == [{"n": 3, "id": ID}]
     assert store.table("curves", ["step"]).to_pylist() == [{"step": 10}]
 
@@ -299,13 +300,13 @@ def test_a_damaged_row_is_named_once_and_left_out(
     assert folder.row(ID) is None
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{path} is damaged and left out: it ")
-    assert Store(folder.root).check([ID, "f" * 16]) == set()
+    assert Store(folder.root).check([ID, "f" * 16]).keys() == {"f" * 16}
     data = folder.get(path)
     folder.damage.set_aside()
     aside = folder.path("damaged", "trials", "complete", f"{ID}.parquet")
     assert folder.get(aside) == data
     assert not Path(path).exists()
-    assert Waste(aside, "damaged, set aside") in orphans(folder)
+    assert Waste(aside, "damaged, set aside") in orphans(Survey.of(folder))
     folder.write_row(row())
     assert folder.row(ID) is not None
 
@@ -323,13 +324,15 @@ def test_other_damaged_tables(store: Store) -> None:
     store.write_sweep("mine", [dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID}], "name: mine")
     store.write_row(row())
     for table in ("curves", "classes"):
-        rows = [dict.fromkeys(SCHEMAS[table].names) | {"id": ID, "attempt": "aaaa"}]
-        store.write_attempt(table, ID, "aaaa", rows)
-    replace(store, store.path("curves", f"{ID}-aaaa.parquet"), b"PAR1 and more PAR1")
+        rows = [dict.fromkeys(SCHEMAS[table].names) | {"id": ID, "attempt": "aaaaaaaa"}]
+        store.write_attempt(table, ID, "aaaaaaaa", rows)
+    replace(store, store.path("curves", f"{ID}-aaaaaaaa.parquet"), b"PAR1 and more PAR1")
     replace(store, store.sweep_path("mine"), b"PAR1")
     assert store.table("curves").num_rows == store.table("sweeps").num_rows == 0
     assert store.table("classes").num_rows == 1
-    assert store.check([ID], curves=True) == {ID}
+    gone = store.files.shown(store.path("curves", f"{ID}-aaaaaaaa.parquet"))
+    assert Store(store.root).check([ID]) == {}
+    assert store.check([ID], curves=True) == {ID: gone}
     assert store.sweep_record("mine") == SweepRecord()
     with pytest.raises(StoreError, match=r"^the record of sweep mine in .* is damaged; "):
         store.members("mine")
@@ -432,10 +435,10 @@ def test_damaged_and_missing_checkpoints(store: Store) -> None:
 
 def test_the_last_two_snapshots_of_an_attempt_stay(store: Store) -> None:
     for step in (5, 10, 100):
-        store.put_progress(ID, "aaaa", step, f"step {step}".encode())
-    store.put_progress(ID, "bbbb", 50, b"another attempt")
-    assert [name[:15] for name in store.names("progress", ID)] == [
-        "0000000010-aaaa", "0000000050-bbbb", "0000000100-aaaa",
+        store.put_progress(ID, "aaaaaaaa", step, f"step {step}".encode())
+    store.put_progress(ID, "bbbbbbbb", 50, b"another attempt")
+    assert [name[:19] for name in store.names("progress", ID)] == [
+        "0000000010-aaaaaaaa", "0000000050-bbbbbbbb", "0000000100-aaaaaaaa",
     ]  # fmt: skip
     assert list(store.progress(ID)) == [b"step 100", b"another attempt", b"step 10"]
     store.drop_progress(ID)
@@ -443,17 +446,17 @@ def test_the_last_two_snapshots_of_an_attempt_stay(store: Store) -> None:
 
 
 def test_a_damaged_snapshot_gives_way_to_the_one_before(store: Store) -> None:
-    store.put_progress(ID, "aaaa", 10, b"older")
-    store.put_progress(ID, "aaaa", 20, b"newer")
+    store.put_progress(ID, "aaaaaaaa", 10, b"older")
+    store.put_progress(ID, "aaaaaaaa", 20, b"newer")
     damage(store, "progress", ID)
     assert list(store.progress(ID)) == [b"older"]
 
 
 def test_a_snapshot_that_was_not_finished_gives_way(store: Store) -> None:
-    store.put_progress(ID, "aaaa", 10, b"older")
-    store.put_progress(ID, "aaaa", 20, b"newer")
+    store.put_progress(ID, "aaaaaaaa", 10, b"older")
+    store.put_progress(ID, "aaaaaaaa", 20, b"newer")
     replace(store, store.path("progress", ID, store.names("progress", ID)[-1]), b"")
-    beside = "/.0000000030-aaaa-1234.safetensors.ab.tmp"
+    beside = "/.0000000030-aaaaaaaa-1234567812345678.safetensors.abababab.tmp"
     replace(store, store.path("progress", ID) + beside, b"x")
     assert list(store.progress(ID)) == [b"older"]
     assert len(store.names("progress", ID)) == 1
