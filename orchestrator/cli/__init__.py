@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli import data, results, run, sweeps
-from orchestrator.cli.surroundings import settle
+from orchestrator.cli.surroundings import echo, settle
 from orchestrator.errors import LayerwiseError, SweepError
 from orchestrator.signals import DRAINED, INTERRUPTED, Drained
 
@@ -113,7 +113,7 @@ def _show_version(wanted: bool) -> None:
         from orchestrator.execution.provenance import layerwise_commit
 
         commit = layerwise_commit()
-        typer.echo(f"layerwise {metadata.version('layerwise')}{f' ({commit})' if commit else ''}")
+        echo(f"layerwise {metadata.version('layerwise')}{f' ({commit})' if commit else ''}")
         raise typer.Exit
 
 
@@ -136,5 +136,5 @@ def main(arguments: list[str] | None = None) -> Any:
         return app(arguments)
     except LayerwiseError as error:
         prefix = "" if isinstance(error, SweepError) else "layerwise: "  # its lines name the file
-        typer.echo(f"{prefix}{error}", err=True)
+        echo(f"{prefix}{error}", err=True)
         sys.exit(MISTAKE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from orchestrator.errors import LayerwiseError, StoreError
-from orchestrator.report.console import say, terminal
+from orchestrator.report.console import say, shown, terminal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,7 +161,8 @@ def print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
     from orchestrator.report.query import to_csv, to_json
 
     if csv:
-        typer.echo(to_csv(table), nl=False)
+        text = to_csv(table)
+        typer.echo(shown(text) if sys.stdout.isatty() else text, nl=False)
     elif as_json:
         typer.echo(to_json(table))
     else:

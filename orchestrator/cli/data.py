@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.surroundings import echo
+
 
 def pack(
     dataset: Annotated[
@@ -45,9 +47,9 @@ def pack(
     data = packing.packable(dataset, options, root)
     try:
         if verify:
-            typer.echo(f"{packing.verify(data, to)}: every checksum is right")
+            echo(f"{packing.verify(data, to)}: every checksum is right")
         else:
-            typer.echo(packing.write(data, workers=workers, to=to, allow_corrupt=allow_corrupt))
+            echo(packing.write(data, workers=workers, to=to, allow_corrupt=allow_corrupt))
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues after the finished shards", err=True)
+        echo("stopped; the same command continues after the finished shards", err=True)
         raise

@@ -23,6 +23,7 @@ from orchestrator.cli.arguments import (
     statistics_of,
     sweep_name,
 )
+from orchestrator.cli.surroundings import echo
 from orchestrator.errors import LayerwiseError
 from orchestrator.report.console import terminal
 
@@ -95,12 +96,12 @@ def query(
     from orchestrator.report.query import needs_store, run_query, to_parquet
 
     def note(gaps: str) -> None:
-        typer.echo(gaps, err=True)
+        echo(gaps, err=True)
 
     table = run_query(open_store(store, must_exist=needs_store(sql)), sql, note)
     if parquet is not None:
         to_parquet(table, parquet)
-        typer.echo(f"wrote {table.num_rows} rows to {parquet}", err=True)
+        echo(f"wrote {table.num_rows} rows to {parquet}", err=True)
     else:
         print_table(table, csv, as_json)
 
@@ -151,7 +152,7 @@ def report(
     """Write the report of a sweep: one HTML file, and the figures as PNG."""
     opened = open_store(store, must_exist=True)
     name = sweep_name(sweep, changes, opened)
-    typer.echo(report_of(opened, name, statistics_of(opened, name, metric)))
+    echo(report_of(opened, name, statistics_of(opened, name, metric)))
 
 
 def advise(
@@ -200,7 +201,7 @@ def export(
         whole_file.write(path, data)
     except OSError as error:
         raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote the weights of {name} to {path}")
+    echo(f"wrote the weights of {name} to {path}")
 
 
 def clean(
@@ -224,16 +225,16 @@ def clean(
     opened = open_store(store, must_exist=True)
     cleaner = Cleaner(opened, Choice(failed=failed, sweep=sweep, unowned=unowned))
     if not (sweep or unowned) and (line := unowned_line(unowned_summary(cleaner.survey))):
-        typer.echo(line)
+        echo(line)
     for link in cleaner.survey.links:
-        typer.echo(f"{link} is a link: it stays, and what lies behind it")
+        echo(f"{link} is a link: it stays, and what lies behind it")
     if unclear := cleaner.survey.unclear:
-        typer.echo(
+        echo(
             f"{count(len(unclear), 'row')} cannot be read: the files of these trials stay, and "
             "`layerwise run` trains them again"
         )
     for lease in cleaner.survey.used:
-        typer.echo(
+        echo(
             f"a run of {lease.sweep} uses the store ({lease.host}, process {lease.pid}): "
             "its trials and what is newer than its start stay"
         )
@@ -241,15 +242,15 @@ def clean(
 
     def say_size(items: Iterable[Waste], of: str = "") -> None:
         paths = [item.path for item in items]
-        typer.echo(f"{count(len(paths), 'file')}, {opened.size(paths) / 1e6:.1f} MB{of}")
+        echo(f"{count(len(paths), 'file')}, {opened.size(paths) / 1e6:.1f} MB{of}")
 
     for reason in dict.fromkeys(item.reason for item in waste):
         say_size([item for item in waste if item.reason == reason], f": {reason}")
     for item in waste:
-        typer.echo(f"{opened.files.shown(item.path)}  ({item.reason})")
+        echo(f"{opened.files.shown(item.path)}  ({item.reason})")
     say_size(waste)
     if waste and (yes or typer.confirm("remove them?")):
         removed = cleaner.remove(waste)
         needed = len(waste) - removed
         stay = f"; {count(needed, 'file')} came into use meanwhile and stay" if needed else ""
-        typer.echo(f"removed {count(removed, 'file')}{stay}")
+        echo(f"removed {count(removed, 'file')}{stay}")

@@ -29,6 +29,7 @@ from orchestrator.cli.arguments import (
     selected,
     statistics_of,
 )
+from orchestrator.cli.surroundings import echo
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.report.console import say, terminal
 from orchestrator.signals import DRAINED, SIGNALS, Lost
@@ -161,13 +162,13 @@ def debug(
         opened = open_store(store)
         planned = plan_of(sweep, changes, opened)
         with in_use(opened, planned.sweep.name) if record else contextlib.nullcontext():
-            report = debug_trial(planned, trial, opened, record=record, echo=typer.echo)
+            report = debug_trial(planned, trial, opened, record=record, echo=echo)
     except Exception as error:
-        if pdb and post_mortem(error, partial(typer.echo, err=True)):
+        if pdb and post_mortem(error, partial(echo, err=True)):
             raise typer.Exit(1) from None
         raise
     if report.message:
-        typer.echo(report.message, err=True)
+        echo(report.message, err=True)
         raise typer.Exit(1)
 
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+import typer
+
+from orchestrator.report.console import shown
 
 SIMPLE = str.maketrans(
     {"−": "-", "±": "+-", "·": ";", "…": "...", "×": "x", "≥": ">=", "≤": "<=", "→": "->", "–": "-"}
 )
 
 
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line. Characters that steer a terminal are shown."""
+    typer.echo(shown(str(text)), err=err)
+
+
+def _shown_in_logs(record: logging.LogRecord) -> bool:
+    record.msg, record.args = shown(record.getMessage()), ()
+    return True
+
+
 def settle() -> None:
     """Let the commands work in a terminal without `−`, and for a user without a home folder."""
+    logging.getLogger("layerwise").addFilter(_shown_in_logs)
     codecs.register_error("layerwise", _replaced)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

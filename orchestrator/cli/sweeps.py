@@ -20,6 +20,7 @@ from orchestrator.cli.arguments import (
     resolved_sweep,
     selected,
 )
+from orchestrator.cli.surroundings import echo
 from orchestrator.errors import LayerwiseError
 from orchestrator.report.console import say, terminal
 
@@ -38,7 +39,7 @@ def init(
         raise LayerwiseError(f"{path} exists; give another name") from error
     except OSError as error:
         raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; try: layerwise check {path}")
+    echo(f"wrote {path}; try: layerwise check {path}")
 
 
 def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 - typer copies it

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from orchestrator.report.console import shown as visible
 from orchestrator.report.wording import (
     capital,
     count,
@@ -211,8 +212,10 @@ def query_table(table: pa.Table, width: int, most: int = MOST_ROWS) -> Group:
     from rich.table import Table
     from rich.text import Text  # a plain string could hold markup
 
-    names = table.column_names
-    columns = [[_shown(x) for x in column.to_pylist()] for column in table.slice(0, most).columns]
+    names = [visible(name) for name in table.column_names]
+    columns = [
+        [visible(_shown(x)) for x in column.to_pylist()] for column in table.slice(0, most).columns
+    ]
     shown = Table(box=SIMPLE, pad_edge=False)
     if _width(names, columns) > width:
         shown.show_header = False
@@ -223,9 +226,9 @@ def query_table(table: pa.Table, width: int, most: int = MOST_ROWS) -> Group:
                 shown.add_row(Text(name), Text(value))
             shown.add_section()
     else:
-        for field in table.schema:
+        for name, field in zip(names, table.schema, strict=True):
             number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-            shown.add_column(Text(field.name), justify="right" if number else "left")
+            shown.add_column(Text(name), justify="right" if number else "left")
         for record in zip(*columns, strict=True):
             shown.add_row(*map(Text, record))
     left_out = f"{most} of {table.num_rows} rows; --csv, --json and --parquet write all"

@@ -23,6 +23,7 @@ NAMED = 10  # most files to name; the others are counted
 FOREIGN = "it was not written by layerwise"
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError)
 
+
 log = logging.getLogger("layerwise")
 
 
@@ -35,6 +36,7 @@ class Damage:
 
     def __init__(self, files: Files):
         self.files = files
+        self.foreign_named = False
         self.reasons: dict[str, str] = {}
 
     def without(self, paths: Iterable[str]) -> list[str]:
@@ -69,6 +71,18 @@ class Damage:
         except UNREADABLE:
             return "it is no whole Parquet file of this table"
         return "" if belongs(table, [path], arrow) else "it holds another row than its name says"
+
+    def name_foreign(self, folder: str, names: list[str]) -> None:
+        """Name files, or copies of files, that are no rows, once. They are left out."""
+        if names and not self.foreign_named:
+            self.foreign_named = True
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            log.warning(
+                "%s has what is no row of layerwise, and is left out: %s%s",
+                self.files.shown(folder),
+                ", ".join(sorted(names)[:NAMED]),
+                more,
+            )
 
     def set_aside(self) -> None:
         """Move the known damaged files to a folder that no reader looks at. Raises `StoreError`."""

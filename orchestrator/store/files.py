@@ -337,8 +337,13 @@ class RemoteFiles(Files):
 def open_files(root: str | Path) -> Files:
     """Open the folder or the object store that `root` names. Raises `StoreError`."""
     text = str(root)
-    if text.startswith("file://"):
-        return LocalFiles(unquote(urlsplit(text).path))
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("file", *PARAMETERS):
+        if not rest.startswith("//") or (scheme == "file" and not rest.startswith("///")):
+            form = "file:///folder" if scheme == "file" else f"{scheme}://bucket/prefix"
+            raise StoreError(f"store {text}: expected {form}, or a folder without {scheme}:")
+        if scheme == "file":
+            return LocalFiles(unquote(urlsplit(text).path))
     return RemoteFiles(text) if "://" in text else LocalFiles(root)
 
 

@@ -204,11 +204,15 @@ class Store:
         A row that is known as damaged does not count; `check` finds these.
         """
         outcomes: dict[str, str] = {}
+        foreign = []
         for outcome in reversed(OUTCOMES):  # a better outcome replaces a worse one
-            for name in self.names("trials", outcome):
-                known = self.path("trials", outcome, name) in self.damage.reasons
-                if not known and (file := RowFile.parse(name)):
+            for name in self.files.names(self.path("trials", outcome)):
+                file = RowFile.parse(name)
+                if file is None:
+                    foreign.append(f"{outcome}/{name}")
+                elif self.row_path(outcome, file.trial) not in self.damage.reasons:
                     outcomes[file.trial] = outcome
+        self.damage.name_foreign(self.path("trials"), foreign)
         return outcomes
 
     def check(self, trials: Collection[str], *, curves: bool = False) -> dict[str, str]:

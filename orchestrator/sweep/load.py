@@ -172,7 +172,10 @@ def validate(data: dict[str, Any], source: Source) -> Sweep:
         sweep = Sweep.model_validate_json(json.dumps(data))
     except ValidationError as error:
         lines = [_explain(item, source) for item in error.errors()]
-        raise SweepError(list(dict.fromkeys(line for line in lines if line))) from error
+        first = error.errors()[0]  # where all are inherited, nothing else would be said
+        said = [line for line in lines if line]
+        said = said or [source.mistake(first["loc"], _message(first, first["loc"]))]
+        raise SweepError(list(dict.fromkeys(said))) from error
     check_consistency(sweep, source)
     return sweep
 

@@ -31,6 +31,7 @@ TreatmentName = Literal[
     "random",  # the first n layers as they were initialised, frozen
 ]
 ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
+LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
 MOST_LAYERS = 10_000  # in a range such as 1..7
 
@@ -116,16 +117,22 @@ def _check_accelerator(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _check_cpus(cpu: float) -> float:
+    if not LEAST_CPU <= cpu <= MOST_CPUS:
+        raise ValueError(f"expected CPU cores from {LEAST_CPU}, Ray's unit, to {MOST_CPUS}")
+    return cpu
+
+
 class Resources(StrictModel):
     """Resources that a trial requests from the cluster."""
 
-    cpu: Annotated[float, Field(gt=0)] = 1.0
+    cpu: Annotated[float, Field(gt=0), AfterValidator(_check_cpus)] = 1.0
     """CPU cores."""
 
     gpu: Annotated[float, Field(ge=0), AfterValidator(_check_gpus)] = 0.0
     """GPUs: a whole number, or a fraction of one GPU that trials share, such as `0.25`."""
 
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Main memory in GB (10⁹ bytes). Default: no request."""
 
     accelerator: Annotated[str, AfterValidator(_check_accelerator)] | None = None

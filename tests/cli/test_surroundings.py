@@ -7,19 +7,22 @@ import os
 import pwd
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from rich.text import Text
 
 from orchestrator.cli.surroundings import give_home, settle
 from orchestrator.errors import StoreError
+from orchestrator.report.console import shown, terminal
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
 
 
 @pytest.mark.parametrize(
-    ("encoding", "shown"),
+    ("encoding", "printed"),
     [
         ("utf-8", "−13.0 ±2 · n ≥ 3 é…"),
         ("ascii", "-13.0 +-2 ; n >= 3 \\xe9..."),
@@ -27,14 +30,14 @@ from orchestrator.sweep.load import load_sweep
     ],
 )
 def test_an_encoding_without_a_character_shows_another(
-    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+    encoding: str, printed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # some streams cannot be changed
     settle()
     print("−13.0 ±2 · n ≥ 3 é…", end="", flush=True)
-    assert raw.getvalue().decode(encoding) == shown
+    assert raw.getvalue().decode(encoding) == printed
 
 
 def test_a_user_without_a_home_gets_one(
@@ -77,3 +80,21 @@ def test_stores_in_odd_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     odd = os.fsdecode(bytes(tmp_path) + b"/x\xff")
     with pytest.raises(StoreError, match=r"x\\udcff', is not UTF-8: rename"):
         Store(odd)
+
+
+def test_what_steers_a_terminal_is_shown(
+    folder: Path, layerwise: Callable[..., tuple[int, str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In answers of queries, in messages, and in lines of the console, however it is styled."""
+    evil = "a\x1b[31mb\r\x9b\u202ec\td"
+    visible = r"a\x1b[31mb\x0d\x9b\u202ec" + "\td"
+    assert shown(evil) == visible
+    terminal().print(Text(evil, style="bold"))
+    assert r"a\x1b[31mb\x9b\u202ec" in capsys.readouterr().out
+    out = layerwise("query", "SELECT chr(27) || '[31m' AS x, count(*) AS n FROM paper")[1]
+    assert r"\x1b[31m" in out
+    assert "\x1b" not in out
+    (folder / "mine.yaml").write_text("name: mine\n")
+    err = layerwise("plan", "mine.yaml", "--set", "re\x1b[31mcipe.x=1")[2]
+    assert err
+    assert "\x1b" not in err

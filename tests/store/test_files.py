@@ -200,6 +200,9 @@ def test_a_server_that_is_not_there() -> None:
         ),
         ("hdfs://host/x", "store hdfs://…: expected a folder, or a URI that begins with s3://"),
         ("s3://", "store s3://: expected s3://bucket/prefix"),
+        ("s3:/x", "store s3:/x: expected s3://bucket/prefix, or a folder without s3:"),
+        ("file://x/y", "store file://x/y: expected file:///folder, or a folder without file:"),
+        ("file:x", "store file:x: expected file:///folder, or a folder without file:"),
         ("s3://bucket/a/../b", "store s3://bucket/a/../b: expected s3://bucket/prefix"),
         ("s3://bucket/a//b", "store s3://bucket/a//b: expected s3://bucket/prefix"),
         (

@@ -48,6 +48,22 @@ def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
     assert kind.parse(name) is None
 
 
+def test_files_that_are_no_rows_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copies of rows, and what file managers leave."""
+    store = Store(tmp_path)
+    names = (f"{ID} (1).parquet", f"{ID}-copy.parquet", "Thumbs.db", "rows.csv")
+    (tmp_path / "trials/complete").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "trials/complete" / name).write_bytes(b"x")
+    assert store.outcomes() == store.outcomes() == {}
+    listed = ", ".join(sorted(f"complete/{name}" for name in names))
+    assert caplog.messages == [
+        f"{tmp_path}/trials has what is no row of layerwise, and is left out: {listed}"
+    ]
+
+
 def test_foreign_files_are_ignored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for parts in (

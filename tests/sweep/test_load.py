@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import SweepError
 from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.load import bundled_sweeps, load_recorded, load_sweep, read_sweep
 from orchestrator.sweep.schema import ALL_TREATMENTS
@@ -153,6 +154,22 @@ def test_changes_on_the_command_line() -> None:
     assert sweep.dataset == Data(name="digits", options={"canvas": 14})
     assert sweep.network == Component(name="conv8", options={"fc": [8]})
     assert (sweep.layers, sweep.name) == ((1, 2), "other-x")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("grids={x: 3}", "--set grids: grids.x: expected a mapping, found 3"),
+        ("resources={default: {cpu: 0.00001}}", "cpu: expected CPU cores from 0.0001, Ray's unit"),
+        ("resources={default: {cpu: 1.0e+30}}", "cpu: expected CPU cores from 0.0001, Ray's unit"),
+        ("resources={default: {memory_gb: 1.0e+308}}", "memory_gb: expected x ≤ 1e+06, found 1e+"),
+    ],
+)
+def test_a_change_that_cannot_be_has_one_line(change: str, line: str) -> None:
+    with pytest.raises(SweepError) as error:
+        valid(VALID, change)
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_steps_for_epochs_on_the_command_line() -> None:
