@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.errors import SweepError
+from orchestrator.sweep.axes import SEPARATOR
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Splits, Sweep
@@ -21,8 +22,9 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
     """
     problems: list[Problem] = []
     for name, grid in sweep.parts.items():
-        if name and not re.fullmatch(NAME, name):
-            problems.append((("grids", name), A_NAME))
+        written = name.partition(SEPARATOR)[0]
+        if written and not re.fullmatch(NAME, written):
+            problems.append((("grids", written), A_NAME))
         named = sweep.has_directions(grid)
         problems += [(in_grid(name, path, source), text) for path, text in _in_grid(grid, named)]
         if named:

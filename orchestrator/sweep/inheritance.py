@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.errors import SweepError
+from orchestrator.sweep import axes
 from orchestrator.sweep import source as yaml_source
 from orchestrator.sweep.source import Path, Source, shown
 from trainers.config import is_own
@@ -79,6 +80,7 @@ def override(data: dict[str, Any], change: str, source: Source) -> None:
     not a mapping.
     """
     path, value = parse_change(change)
+    path = _axis_as_one_key(path)
     parent = data
     for part in path[:-1]:
         if isinstance(parent.get(part), str) and part in COMPONENTS:
@@ -90,12 +92,22 @@ def override(data: dict[str, Any], change: str, source: Source) -> None:
     source.override(path)
 
 
-def complete(data: dict[str, Any], inherited_keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return the data with every grid and every recipe completed.
+def _axis_as_one_key(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `(axes, recipe.rate)` for `axes.recipe.rate`: the key of an axis has dots."""
+    at = path.index(axes.KEY) if axes.KEY in path else len(path)
+    return (*path[: at + 1], ".".join(path[at + 1 :])) if path[at + 1 :] else path
+
+
+def complete(
+    data: dict[str, Any], inherited_keys: tuple[str, ...], source: Source
+) -> dict[str, Any]:
+    """Return the data with a grid per combination of `axes`, and every grid and recipe completed.
 
     A grid inherits the sweep's values of `inherited_keys`; of `recipe` and `fine_tune` it inherits
     single keys.
     """
+    data = axes.expand(data, source)
+    inherited_keys = tuple(key for key in inherited_keys if key != axes.KEY)
     grids = data.get("grids")
     if isinstance(grids, dict):
         shared = {key: data[key] for key in inherited_keys if key in data}
@@ -167,8 +179,11 @@ def _complete_recipe(own: dict[str, Any], above: Any) -> dict[str, Any]:
 
 
 def in_grid(grid: str, path: Path, source: Source) -> Path:
-    """Return the path at which a key of a grid was written: in the grid, or in the sweep above."""
-    own = ("grids", grid, *path)
+    """Return the path at which a key of a grid was written: in the grid, the sweep or an axis."""
+    own = axes.written_at(("grids", grid, *path), source)
+    if own[:1] != ("grids",):
+        return own
+    grid = grid.partition(axes.SEPARATOR)[0]
     return own if grid and not is_inherited(own, source) else path
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SweepError
-from orchestrator.sweep import inheritance
+from orchestrator.sweep import axes, inheritance
 from orchestrator.sweep import source as yaml_source
 from orchestrator.sweep.consistency import check_consistency
 from orchestrator.sweep.fields import A_NAME
@@ -167,7 +167,7 @@ def validate(data: dict[str, Any], source: Source) -> Sweep:
     """Return the sweep of a file's data. Raises `SweepError` with a line for each mistake."""
     inheritance.check_forms(data, source)
     data = {key: value for key, value in data.items() if key != "forms"}
-    data = inheritance.complete(data, tuple(Grid.model_fields))
+    data = inheritance.complete(data, tuple(Grid.model_fields), source)
     try:
         sweep = Sweep.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -205,13 +205,15 @@ def _explain(error: Mapping[str, Any], source: Source) -> str | None:
 
     The mistake in an inherited value is reported where the value was written.
     """
-    path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+    parts: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+    path = axes.written_at(parts, source)
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError) and cause.field:
-        path = (*path, cause.field)
+        parts = (*parts, cause.field)
+        path = axes.written_at(parts, source)
     if inheritance.is_inherited(path, source):
         return None
-    return source.mistake(path, _message(error, path))
+    return source.mistake(path, _message(error, parts))
 
 
 def _message(error: Mapping[str, Any], path: KeyPath) -> str:

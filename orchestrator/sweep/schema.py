@@ -216,6 +216,11 @@ class Grid(StrictModel):
     fine_tune: FineTune = FineTune()
     """Training of fine-tuned trials, where it differs from `recipe`."""
 
+    axes: dict[str, tuple[Any, ...]] = {}
+    """Lists of values of recipe keys: `{recipe.rate: [0.01, 0.1], recipe.batch: [32, 128]}`. The
+    grid is trained once for each combination. The values are the `condition` of a network; networks
+    of two conditions are never averaged. An axis replaces the key in the recipe."""
+
     @property
     def recipes(self) -> list[Recipe]:
         """The recipe, and that of fine-tuned trials if there is one."""
