@@ -156,7 +156,13 @@ def test_rows_are_read_from_what_each_program_writes(tmp_path: Path) -> None:
     second = datetime(2026, 1, 1, tzinfo=UTC)
     Store(tmp_path / "store").write_row(
         EMPTY_ROW
-        | {"id": "0123", "name": "A3B+ s0", "treatment": "transfer", "n": 3, "frozen": False}
+        | {
+            "id": "0123456789abcdef",
+            "name": "A3B+ s0",
+            "treatment": "transfer",
+            "n": 3,
+            "frozen": False,
+        }
         | {"outcome": "complete", "top1": 0.5, "started": second, "ended": second}
         | {"seconds_data": 1.0, "seconds_train": 2.0, "seconds_evaluate": 4.0}
     )

@@ -21,6 +21,7 @@ from orchestrator.report.status import plan_summary
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.cleanup import of_sweep, orphans
 from orchestrator.store.store import Store
+from orchestrator.store.survey import Survey
 from tests.conftest import Ended
 from tests.s3_server import S3Server
 from trainers.config import NetworkRef
@@ -114,8 +115,9 @@ def test_a_file_is_copied_once_and_its_layers_are_frozen(
     assert summary["design"][0].startswith("old is a file of weights: there is no BnB")
 
     # Nothing is waste while a sweep uses it. A copy that is gone is made again for open trials.
-    assert [w for w in orphans(store) if w.reason.startswith("weights")] == []
-    assert any(f"checkpoints/{id}/" in waste.path for waste in of_sweep(store, "kept"))
+    survey = Survey.of(store)
+    assert [w for w in orphans(survey) if w.reason.startswith("weights")] == []
+    assert any(f"checkpoints/{id}/" in waste.path for waste in of_sweep(survey, "kept"))
     store.drop_checkpoints(id)
     run(plan, store)
     assert store.names("checkpoints", id) == []

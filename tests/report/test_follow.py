@@ -23,6 +23,7 @@ from tests.s3_server import S3Server
 
 LEASE = "mine-0123456789abcdef.json"
 IDS = [f"{number:016x}" for number in range(4)]
+SERIES = (16 * "a", 16 * "b")  # of searches
 
 
 def complete(store: Store, id: str, outcome: str = "complete") -> None:
@@ -94,16 +95,16 @@ def test_following_to_the_end(terminal: bool, store: Store) -> None:
 def test_the_trials_of_its_searches_are_counted(store: Store) -> None:
     member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": IDS[0]}
     searches = [
-        {"id": role, "series": f"{role}-series", "role": role, "trials": 2}
-        for role in ("fine_tune", "base_long")
+        {"id": role, "series": series, "role": role, "trials": 2}
+        for role, series in zip(("fine_tune", "base_long"), SERIES, strict=True)
     ]
     store.write_sweep("mine", [member, member | {"id": IDS[1]}], "", studies=json.dumps(searches))
     follower = Follower(store, "mine", clock=lambda: 0.0)
     assert follower.line() == "1/2 complete · search 0/4"
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["studies"].names)
-    for series, number in (("base_long-series", 1), ("fine_tune-series", 0), ("other", 0)):
+    for series, number in ((SERIES[1], 1), (SERIES[0], 0), (IDS[3], 0)):
         store.write_study_trial(empty | {"series": series, "number": number})
-    store.write_study_trial(empty | {"series": "fine_tune-series", "number": 2})  # of a larger one
+    store.write_study_trial(empty | {"series": SERIES[0], "number": 2})  # of a larger one
     follower.look()
     assert follower.line() == "1/2 complete · search 2/4"
     assert not follower.done
