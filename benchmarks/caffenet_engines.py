@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.config import DatasetRef, NetworkRef, Recipe, Task, Training, Treatment
+from trainers.config import DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.first_weights import initialise
 from trainers.learner import Learner
 from trainers.networks import build
+from trainers.recipe import Recipe
 from trainers.task_data import TaskData, Whole
 from trainers.transfer import freeze, frozen_names
 from trainers.views import View

@@ -26,19 +26,13 @@ import torch
 
 from benchmarks.device import synchronise
 from trainers.batches import Batches
-from trainers.config import (
-    DatasetRef,
-    NetworkRef,
-    Recipe,
-    Task,
-    Training,
-    Treatment,
-    freeze_options,
-)
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.datasets import load
 from trainers.datasets.sets import Stored
 from trainers.learner import Learner
 from trainers.packing import pack
+from trainers.recipe import Recipe
 from trainers.task_data import TaskData, task_data
 
 CLASSES = 4

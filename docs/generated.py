@@ -51,7 +51,11 @@ MODELS = (
     *("Recipe", "Schedule", "FineTune", "Search", "Space", "Resources"),
 )
 
-SOURCES = ("trainers.config", "orchestrator.sweep.")  # modules whose type aliases are documented
+SOURCES = (
+    "trainers.config",
+    "trainers.recipe",
+    "orchestrator.sweep.",
+)  # modules whose type aliases are documented
 
 # Values that a key takes in a file and that its type does not show.
 FORMS = {
@@ -109,7 +113,8 @@ def model_of(name: str) -> type:
     """Return the class of this name of the sweep room or of a training's configuration."""
     import orchestrator.sweep as room
 
-    names = ["trainers.config", *(f"{room.__name__}.{x.name}" for x in iter_modules(room.__path__))]
+    rooms = (f"{room.__name__}.{x.name}" for x in iter_modules(room.__path__))
+    names = ["trainers.config", "trainers.recipe", *rooms]
     kinds = [vars(importlib.import_module(module)).get(name) for module in names]
     (model,) = {kind for kind in kinds if isinstance(kind, type)}
     return model

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from trainers import datasets
-from trainers.config import DatasetRef, freeze_options
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef
 from trainers.datasets import Dataset
 from trainers.datasets.images import Pixels
 

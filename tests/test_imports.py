@@ -57,8 +57,8 @@ def test_importing_all_of_trainers_loads_no_more_than_torch() -> None:
 def test_configuration_needs_the_standard_library_only() -> None:
     loaded = modules_after("import trainers.config, trainers.schedules, trainers.spelling")
     assert not loaded & ({"torch", "numpy"} | FORBIDDEN | LAZY)
-    for file in ("config.py", "spelling.py"):
-        assert imported(FOLDER / file) <= set(sys.stdlib_module_names), file
+    for file in ("canonical.py", "recipe.py", "config.py", "spelling.py"):
+        assert imported(FOLDER / file) <= {*sys.stdlib_module_names, "trainers"}, file
 
 
 # Contracts --------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from orchestrator.report.progress import RunProgress
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep, read_sweep
 from tests.conftest import Ended
-from trainers.config import DatasetRef, freeze_options
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef
 from trainers.datasets import load
 from trainers.torchvision_weights import Published
 

@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from trainers.config import (
-    DatasetInfo,
-    DatasetRef,
-    NetworkRef,
-    Recipe,
-    Schedule,
-    Task,
-    Training,
-    Treatment,
-    freeze_options,
-)
+from trainers.canonical import freeze_options
+from trainers.config import DatasetInfo, DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.datasets import DataError, Dataset, Subset
 from trainers.datasets.digits import DIGITS_HASH
 from trainers.loop import Evaluation, Failure, Result, Runtime, Snapshot, train
+from trainers.recipe import Recipe, Schedule
 
 SIZES = {"train": 8, "renderings": 2, "validation": 6, "test": 10}
 DIGITS = DatasetRef(name="digits", options=freeze_options(SIZES), fingerprint=DIGITS_HASH)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainers.config import Adaptation, ConfigError
+from trainers.canonical import ConfigError
+from trainers.config import Adaptation
 
 Shapes = Mapping[str, tuple[int, ...]]
 

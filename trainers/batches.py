@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from trainers import streams
-from trainers.config import Training, digest, key
+from trainers.canonical import digest, key
+from trainers.config import Training
 from trainers.datasets import SUBSETS
 from trainers.streams import Stream, chunk_stream
 from trainers.task_data import Streamed, TaskData, Whole

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainers.config import ConfigError
+from trainers.canonical import ConfigError
 
 
 class Convolution(NamedTuple):

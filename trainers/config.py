@@ -1,4 +1,4 @@
-"""Configuration of one training: frozen, typed, hashable, with a canonical JSON and its digest.
+"""Configuration of one training: frozen, typed, hashable, with an id that is its content.
 
 Standard library only. `orchestrator.sweep.schema` validates these classes with pydantic: it reads
 `__pydantic_config__` (be strict) and `ConfigError.field` (the wrong key).
@@ -6,21 +6,19 @@ Standard library only. `orchestrator.sweep.schema` validates these classes with 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
+
+from trainers.canonical import STRICT, Options, digest, require
+from trainers.recipe import Recipe
 
 TORCHVISION = "torchvision:"
 """Prefix of the names of torchvision's networks."""
-
-Options = tuple[tuple[str, Any], ...]
-"""Options of a dataset or a network: pairs of name and value, sorted by name."""
 
 Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
 """Origin of a network's first n layers (paper, section 3).
@@ -32,61 +30,6 @@ Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
 - `random`: layers 1..n are random filters.
 """
 
-Optimiser = Literal["sgd", "caffe_sgd", "adam", "adamw"]
-"""Rule that updates the weights.
-
-- `sgd`: `torch.optim.SGD`. A drop of the rate scales the velocity down at once.
-- `caffe_sgd`: Caffe's SGD (`optim.CaffeSGD`). The rate is inside the velocity; biases learn at
-  twice the rate and do not decay.
-- `adam`: `torch.optim.Adam` with its default betas. The decay is part of the gradient.
-- `adamw`: `torch.optim.AdamW` with its default betas. The decay is apart from the gradient.
-"""
-
-Init = Literal["he", "torch", "network"]
-"""Distribution of first weights.
-
-- `he`: normal with variance 2 / fan-in (He et al. 2015), in the last layer 1 / fan-in; biases 0.
-- `torch`: each module's own `reset_parameters`.
-- `network`: each numbered layer's own `fill_parameters`, as in CaffeNet and torchvision's networks.
-  Layers of a user's network without this function keep the weights that they are built with.
-"""
-
-Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycle"]
-"""Shape of the learning rate over a training, after the warm-up.
-
-- `constant`: the rate itself.
-- `step`: multiplied by `gamma` after every `every` steps.
-- `multi_step`: multiplied by `gamma` at each of `milestones`.
-- `cosine`: down to `floor` along half a cosine, and again after each of `restarts`
-  (Loshchilov and Hutter 2017).
-- `linear`: down to `floor` in a straight line.
-- `one_cycle`: up from 1/25 of the rate in the first 30 %, then down to 0 (Smith and Topin 2018).
-"""
-
-Precision = Literal["float32", "tf32", "bfloat16", "float64"]
-"""Arithmetic of a training.
-
-- `float32`: single precision, exact on a GPU too.
-- `tf32`: single precision whose factors a GPU's tensor cores round to 10 bits: faster.
-- `bfloat16`: torch's autocast; weights stay `float32`.
-- `float64`: double precision.
-"""
-
-Normalise = Literal["target", "source", "whole"]
-"""Training images whose statistics normalise all images.
-
-- `target`: those of the target.
-- `source`: those of the source; a base is its own source.
-- `whole`: those of the whole dataset.
-"""
-
-Pixels = Literal["standard", "mean_image"]
-"""Rule that normalises pixels.
-
-- `standard`: subtract each channel's mean, and divide by its standard deviation.
-- `mean_image`: subtract the mean image, and divide by nothing, as the paper does.
-"""
-
 Fit = Literal["squash", "cover", "crop", "pad"]
 """Way to bring images to one size.
 
@@ -96,46 +39,12 @@ Fit = Literal["squash", "cover", "crop", "pad"]
 - `pad`: add black borders, without scaling; images must be at most as large as the size.
 """
 
-STRICT = {"extra": "forbid", "strict": True}
 ID_LENGTH = 16  # hexadecimal digits
-MOST_RESTARTS = 100
-MOST_GROWTH = 10
-MOST = 10**9  # steps, epochs or images: a larger number is a typing error
-
-
-class ConfigError(ValueError):
-    """A wrong field of a configuration. `field` names it; the message says what was expected."""
-
-    def __init__(self, field: str, message: str):
-        super().__init__(message)
-        self.field = field
 
 
 def is_own(name: str) -> bool:
     """Return whether the name of a dataset or a network is a user's function."""
     return ":" in name and not name.startswith(TORCHVISION)
-
-
-def require(condition: bool, field: str, message: str) -> None:
-    """Raise `ConfigError` for `field` unless `condition` holds."""
-    if not condition:
-        raise ConfigError(field, message)
-
-
-def freeze_options(options: Mapping[str, Any]) -> Options:
-    """Return a mapping as sorted pairs, lists as tuples, so that configurations can be hashed.
-
-    Raises `ConfigError` for a mapping within the mapping.
-    """
-
-    def frozen(key: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            raise ConfigError(key, "expected numbers, strings, booleans or lists of them")
-        if isinstance(value, list | tuple):
-            return tuple(frozen(key, item) for item in value)
-        return value
-
-    return tuple(sorted((key, frozen(key, value)) for key, value in options.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,145 +234,6 @@ class Treatment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Learning rate over a training, as a factor of the recipe's rate (`schedules.factor`)."""
-
-    __pydantic_config__: ClassVar = STRICT
-    family: Family = "constant"
-    """Shape after the warm-up."""
-    warmup: float = 0.0
-    """Fraction of the training over which the rate rises linearly; 0 by default."""
-    gamma: float = 0.1
-    """Factor of each drop of `step` and `multi_step`; 0.1 by default."""
-    every: int | None = None
-    """Steps between two drops of `step`, as Caffe's `stepsize`."""
-    milestones: tuple[float, ...] = ()
-    """Rising fractions of the training at which `multi_step` drops."""
-    floor: float = 0.0
-    """Smallest factor of `cosine` and `linear`; 0 by default."""
-    count_from: int = 0
-    """Number of the first step of `step`; 0 by default. Caffe counts from 1, and so drops one step
-    earlier."""
-    restarts: int = 0
-    """Times that `cosine` starts again; 0 by default."""
-    growth: float = 1.0
-    """Factor of the length of each cycle of `cosine` over the cycle before; 1 by default."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.warmup < 1, "warmup", "expected a fraction of the training, 0 ≤ x < 1")
-        require(0 < self.gamma <= 1, "gamma", "expected a factor, 0 < x ≤ 1")
-        require(0 <= self.floor <= 1, "floor", "expected a factor, 0 ≤ x ≤ 1")
-        require(
-            (self.every is not None) == (self.family == "step"),
-            "every",
-            "expected a number of steps, with family 'step' and no other",
-        )
-        require(self.every is None or self.every > 0, "every", "expected a number of steps, x > 0")
-        require(
-            self.count_from == 0 or (self.count_from == 1 and self.family == "step"),
-            "count_from",
-            "expected 0, or 1 with family 'step'",
-        )
-        require(
-            bool(self.milestones) == (self.family == "multi_step"),
-            "milestones",
-            "expected a list of fractions, with family 'multi_step' and no other",
-        )
-        require(
-            all(0 < m < 1 for m in self.milestones)
-            and list(self.milestones) == sorted(set(self.milestones)),
-            "milestones",
-            "expected rising fractions of the training, each 0 < x < 1",
-        )
-        require(
-            0 <= self.restarts <= MOST_RESTARTS and (not self.restarts or self.family == "cosine"),
-            "restarts",
-            f"expected a number of restarts, 0 ≤ x ≤ {MOST_RESTARTS}, with family 'cosine' only",
-        )
-        require(
-            1 <= self.growth <= MOST_GROWTH and (self.growth == 1 or self.restarts > 0),
-            "growth",
-            f"expected a factor, 1 ≤ x ≤ {MOST_GROWTH}, with restarts only",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Settings that a network is trained with. Losses are means over a batch.
-
-    `copied_rate`, `layer_decay` and `fresh_first` apply to fine-tuned trials: copied layers learn
-    there beside fresh ones.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    optimiser: Optimiser = "sgd"
-    """Rule that updates the weights; `sgd` by default."""
-    rate: float = 0.01
-    """Learning rate per step, which the schedule multiplies; 0.01 by default."""
-    schedule: Schedule = Schedule()
-    """Factor of the rate over the training; constant by default."""
-    momentum: float = 0.9
-    """Momentum of `sgd` and `caffe_sgd`; 0.9 by default."""
-    weight_decay: float = 0.0
-    """Factor of the weights in the update; 0 by default."""
-    batch: int = 32
-    """Images per step; 32 by default."""
-    steps: int | None = None
-    """Length of the training in steps. Give `steps` or `epochs`."""
-    epochs: float | None = None
-    """Length of the training in passes over the training images. Planning turns it into steps."""
-    evaluate_every: int | None = None
-    """Steps between two evaluations; a tenth of the training by default."""
-    dropout: float | None = None
-    """Probability of all dropout modules; the network's own by default."""
-    init: Init = "he"
-    """First weights. `he` by default; a sweep of a user's own network has `network` by default."""
-    precision: Precision = "float32"
-    """Arithmetic; `float32` by default."""
-    normalise: Normalise = "target"
-    """Images whose statistics normalise all images; the target's by default."""
-    init_random: Init | None = None
-    """First weights of random filters (treatment `random`); as `init` by default."""
-    crop: int | None = None
-    """Side of a square in pixels: at a random place in training, in the middle elsewhere. The whole
-    image by default."""
-    mirror: bool = False
-    """Mirror training images at random; false by default."""
-    pixels: Pixels = "standard"
-    """Rule that normalises pixels; `standard` by default."""
-    frozen_statistics: bool = True
-    """Freeze the statistics of normalisation in frozen layers; true by default."""
-    frozen_affine: bool = True
-    """Freeze the weights and biases of normalisation in frozen layers; true by default."""
-    copied_rate: float = 1.0
-    """Factor of the rate in the highest copied layer; 1 by default."""
-    layer_decay: float = 1.0
-    """Factor of the rate from each copied layer to the layer below it; 1 by default."""
-    fresh_first: float = 0.0
-    """First fraction of the steps in which copied layers are frozen; 0 by default."""
-
-    def __post_init__(self) -> None:
-        finite = "expected a finite number"
-        for field in ("rate", "momentum", "weight_decay"):
-            require(math.isfinite(getattr(self, field)), field, finite)
-        require(self.rate > 0, "rate", "expected a learning rate, x > 0")
-        require(0 <= self.momentum < 1, "momentum", "expected 0 ≤ x < 1")
-        require(self.weight_decay >= 0, "weight_decay", "expected x ≥ 0")
-        require(1 <= self.batch <= MOST, "batch", "expected a number of images, 1 ≤ x ≤ 10⁹")
-        for field in ("steps", "epochs", "evaluate_every"):
-            value = getattr(self, field)
-            require(value is None or 0 < value <= MOST, field, "expected 0 < x ≤ 10⁹")
-        require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")
-        expected = "expected the side of a square in pixels, x > 0"
-        require(self.crop is None or 0 < self.crop <= MOST, "crop", expected)
-        require(0 < self.copied_rate <= MOST, "copied_rate", "expected a factor, x > 0")
-        require(0 < self.layer_decay <= 1, "layer_decay", "expected a factor, 0 < x ≤ 1")
-        require(
-            0 <= self.fresh_first < 1, "fresh_first", "expected a fraction of the steps, 0 ≤ x < 1"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Adaptation:
     """Differences between a network and the one that its first layers are copied from.
 
@@ -567,55 +337,3 @@ def unsearched_id(training: str) -> str:
     content = json.loads(training)
     content.pop("schedule_from", None)
     return digest(content, ID_LENGTH)
-
-
-def to_json(value: Any) -> Any:
-    """Return a configuration as JSON values, without the fields at their default.
-
-    A new field with a default therefore changes no older id.
-    """
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: to_json(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if getattr(value, field.name) != field.default
-        }
-    if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
-    return value
-
-
-def _canonical_part(part: Any) -> str:
-    """Return `canonical(part)`, computed once per object: parts recur in thousands of trials.
-
-    The string is kept with the object. A cache by equality would be wrong, since equal objects may
-    differ in their JSON: 1 == 1.0.
-    """
-    if not dataclasses.is_dataclass(part):
-        return canonical(part)
-    attributes: dict[str, str] = vars(part)
-    if "_canonical" not in attributes:
-        attributes["_canonical"] = canonical(part)
-    return attributes["_canonical"]
-
-
-def canonical(value: Any) -> str:
-    """Return the canonical JSON of a value: sorted keys, no spaces, finite numbers only."""
-    if isinstance(value, Training):
-        parts = (
-            f'"{field.name}":{_canonical_part(item)}'
-            for field in sorted(dataclasses.fields(value), key=lambda field: field.name)
-            if (item := getattr(value, field.name)) != field.default
-        )
-        return "{" + ",".join(parts) + "}"
-    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any, length: int = 64) -> str:
-    """Return the first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
-
-
-def key(*parts: Any) -> int:
-    """Return the 63-bit seed of the random numbers that `parts` name."""
-    return int(digest(list(parts), 16), 16) >> 1

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainers.config import Recipe, key
+from trainers.canonical import key
 from trainers.networks import Network, NetworkError
+from trainers.recipe import Recipe
 
 
 def initialise(

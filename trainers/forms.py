@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainers.config import ConfigError, TaskForm
+from trainers.canonical import ConfigError
+from trainers.config import TaskForm
 from trainers.datasets import Pixels
 
 Shape = tuple[int, ...]

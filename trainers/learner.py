@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from trainers.batches import Batches
-from trainers.config import Training, digest, is_own, key
+from trainers.canonical import digest, key
+from trainers.config import Training, is_own
 from trainers.evaluation import Score, evaluate, features
 from trainers.networks import is_random, load_tensors, tensors_of
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate

@@ -19,7 +19,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
-from trainers.config import TORCHVISION, ConfigError, NetworkInfo, NetworkRef, Options, is_own
+from trainers.canonical import ConfigError, Options
+from trainers.config import TORCHVISION, NetworkInfo, NetworkRef, is_own
 from trainers.frames import message
 from trainers.layer_rules import broken_rule
 from trainers.multiply_adds import multiply_adds

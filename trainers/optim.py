@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainers.config import Recipe
 from trainers.networks import Network
+from trainers.recipe import Recipe
 from trainers.schedules import layer_factors
 
 BIAS = {"rate_factor": 2.0, "decay_factor": 0.0}  # the paper's `blobs_lr` and `weight_decay`

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from trainers.config import ConfigError, Options, key
+from trainers.canonical import ConfigError, Options, key
 from trainers.own_files import OwnFiles, own_files
 from trainers.seeds import seeded
 from trainers.spelling import hint

@@ -21,7 +21,7 @@ from pathlib import Path
 import filelock
 
 from trainers import whole_file
-from trainers.config import canonical, digest
+from trainers.canonical import canonical, digest
 from trainers.datasets.images import DataError, Files
 from trainers.datasets.sets import Labelled, Stored
 from trainers.packs import FORMAT, MANIFEST, Progress, folder_name, no_progress

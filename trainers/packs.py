@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.config import digest
+from trainers.canonical import digest
 from trainers.datasets.images import HASH_BYTES, DataError, Form
 from trainers.datasets.sets import Labelled, Stored
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-from trainers.config import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule
 
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_PEAK = 0.3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.config import ConfigError, digest
+from trainers.canonical import ConfigError, digest
 from trainers.datasets.imagenet import natural_manmade
 from trainers.datasets.sets import whole_numbers
 from trainers.spelling import hint

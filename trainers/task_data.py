@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from trainers import datasets, forms, means
-from trainers.config import DatasetRef, Recipe, Task, TaskForm, Training, digest
+from trainers.canonical import digest
+from trainers.config import DatasetRef, Task, TaskForm, Training
 from trainers.datasets import SUBSETS, DataError, Dataset, Pixels, load, task_arrays
 from trainers.datasets.own import hash_arrays
 from trainers.datasets.places import cache
+from trainers.recipe import Recipe
 from trainers.streams import InMemory, in_chunks
 from trainers.tasks import members
 from trainers.views import View

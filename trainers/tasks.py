@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trainers.config import DatasetInfo, Task, key
+from trainers.canonical import key
+from trainers.config import DatasetInfo, Task
 
 
 def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

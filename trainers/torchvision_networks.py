@@ -25,7 +25,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from trainers.config import TORCHVISION, ConfigError
+from trainers.canonical import ConfigError
+from trainers.config import TORCHVISION
 from trainers.spelling import hint
 from trainers.torchvision_families import (
     ARGUMENTS,

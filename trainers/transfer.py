@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from trainers import checkpoint
 from trainers.adaptation import misfits
-from trainers.config import Adaptation, Training, digest, is_own
+from trainers.canonical import digest
+from trainers.config import Adaptation, Training, is_own
 from trainers.first_weights import build_seed, initialise, layer_seed
 from trainers.networks import Network, NetworkError, Shape, build, set_dropout, tensors_of
 from trainers.torchvision_networks import NORMALISATION

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from trainers.config import Training, digest, key
+from trainers.canonical import digest, key
+from trainers.config import Training
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from orchestrator.report.progress import pack_progress
 from orchestrator.sweep.components import Data
 from orchestrator.sweep.load import load_sweep
 from trainers import datasets, packing, packs
-from trainers.config import ConfigError, freeze_options
+from trainers.canonical import ConfigError, freeze_options
 from trainers.datasets.images import DataError
 from trainers.datasets.places import expand, place
 from trainers.datasets.sets import Stored

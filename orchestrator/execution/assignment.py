@@ -14,8 +14,10 @@ from orchestrator.states import Ending
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import recipe_from, training_from
 from orchestrator.sweep.schema import Sweep
-from trainers.config import Recipe, Training, canonical, to_json
+from trainers.canonical import canonical, to_json
+from trainers.config import Training
 from trainers.datasets.places import portable
+from trainers.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import FineTune, Grid, Sweep
-from trainers.config import Recipe
+from trainers.recipe import Recipe
 
 STEPS = 2
 

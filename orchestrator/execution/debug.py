@@ -19,9 +19,9 @@ from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from trainers.checkpoint import CheckpointError
-from trainers.config import Recipe
 from trainers.frames import lines_below, raised
 from trainers.loop import Evaluation
+from trainers.recipe import Recipe
 
 Echo = Callable[[str], Any]
 

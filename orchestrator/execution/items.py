@@ -19,7 +19,7 @@ from orchestrator.plan.weights import WeightsParent
 from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Sweep
-from trainers.config import Recipe
+from trainers.recipe import Recipe
 
 
 class Item(Protocol):

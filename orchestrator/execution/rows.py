@@ -16,8 +16,10 @@ from orchestrator.plan.trial import Trial
 from orchestrator.states import State
 from orchestrator.store.schemas import TRIALS, first_labels, recipe_columns
 from orchestrator.sweep.schema import Resources
-from trainers.config import Recipe, Training, canonical
+from trainers.canonical import canonical
+from trainers.config import Training
 from trainers.frames import raised, traceback_text
+from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainers.loop import Failure, Result, Runtime, Seconds

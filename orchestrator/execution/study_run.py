@@ -25,7 +25,8 @@ from orchestrator.plan.study import Study, best
 from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending, State
 from orchestrator.sweep.schema import Resources
-from trainers.config import Recipe, to_json
+from trainers.canonical import to_json
+from trainers.recipe import Recipe
 
 
 @dataclass

@@ -17,7 +17,7 @@ from orchestrator.errors import LayerwiseError
 from orchestrator.plan.search_space import Parameter, Parameters, Tree, Value, walk
 from orchestrator.plan.study import Row, Study
 from orchestrator.states import State
-from trainers.config import key
+from trainers.canonical import key
 
 if TYPE_CHECKING:
     import optuna

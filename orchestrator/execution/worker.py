@@ -30,8 +30,8 @@ from orchestrator.states import Ending, State
 from orchestrator.store.schemas import CLASSES, CURVE, first_labels
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
+from trainers.canonical import ConfigError
 from trainers.checkpoint import CheckpointError
-from trainers.config import ConfigError
 from trainers.frames import is_ours
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
-from trainers.config import Recipe
+from trainers.recipe import Recipe
 
 Settings = dict[str, Any]  # dotted key → value
 Place = tuple[str, int | None]  # division and images per class

@@ -14,10 +14,10 @@ from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.schema import Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
+from trainers.canonical import ConfigError
 from trainers.config import (
     TORCHVISION,
     Adaptation,
-    ConfigError,
     DatasetInfo,
     DatasetRef,
     NetworkInfo,

@@ -17,7 +17,8 @@ from orchestrator.plan.trial import Trial
 from orchestrator.plan.weights import form_of
 from orchestrator.sweep.schema import Grid
 from orchestrator.sweep.transfers import pairs
-from trainers.config import Adaptation, Task, Training, Treatment, digest
+from trainers.canonical import digest
+from trainers.config import Adaptation, Task, Training, Treatment
 
 ALL = "all"  # the split of a target that learns all images, or always the same
 

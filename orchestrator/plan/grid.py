@@ -10,15 +10,8 @@ from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
-from trainers.config import (
-    Adaptation,
-    DatasetInfo,
-    Recipe,
-    Schedule,
-    Task,
-    Training,
-    Treatment,
-)
+from trainers.config import Adaptation, DatasetInfo, Task, Training, Treatment
+from trainers.recipe import Recipe, Schedule
 from trainers.splits import Split
 from trainers.tasks import training_images
 

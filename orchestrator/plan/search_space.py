@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.sweep.search import Bounds, Space
-from trainers.config import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule
 
 RATES = (1 / 30, 10.0)  # default range of the rate, as multiples of the recipe's own
 DECAYS = (1 / 30, 30.0)  # the same for the weight decay

@@ -21,7 +21,7 @@ from orchestrator.plan.trial import Trial
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid
 from orchestrator.sweep.search import Search
-from trainers.config import Recipe
+from trainers.recipe import Recipe
 from trainers.splits import Split
 
 FIRST_SEED = 1000  # of the splits and trainings of a search, if the sweep gives none

@@ -10,7 +10,8 @@ from typing import Any
 
 from orchestrator.sweep.schema import Grid
 from orchestrator.sweep.source import Path
-from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task
+from trainers.canonical import ConfigError
+from trainers.config import DatasetInfo, DatasetRef, Task
 from trainers.splits import Split, known_split, named_split, random_split, whole
 from trainers.tasks import training_images
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.plan.search_space import Parameters, Tree, recipe_of
 from orchestrator.states import State
-from trainers.config import ID_LENGTH, Recipe, digest, to_json
+from trainers.canonical import digest, to_json
+from trainers.config import ID_LENGTH
+from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from orchestrator.plan.trial import Trial

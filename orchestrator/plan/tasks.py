@@ -13,7 +13,8 @@ from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
 from orchestrator.sweep.tasks import NamedTask
 from orchestrator.sweep.transfers import pairs
-from trainers.config import ConfigError, DatasetInfo, DatasetRef, Task, TaskForm
+from trainers.canonical import ConfigError
+from trainers.config import DatasetInfo, DatasetRef, Task, TaskForm
 from trainers.splits import indices_of
 from trainers.tasks import class_sizes, training_images
 

@@ -15,8 +15,9 @@ from orchestrator.sweep.schema import Sweep
 from orchestrator.sweep.source import Source
 from orchestrator.sweep.tasks import Weights
 from orchestrator.sweep.transfers import pairs
+from trainers.canonical import ConfigError
 from trainers.checkpoint import checksum
-from trainers.config import ID_LENGTH, ConfigError, NetworkRef, TaskForm
+from trainers.config import ID_LENGTH, NetworkRef, TaskForm
 from trainers.datasets.places import expand
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ import pyarrow.parquet as pq
 
 from orchestrator.states import State
 from orchestrator.store.schemas import CURVES, MEMBERS, TEXT, TRIALS, YES, recipe_columns, to_table
+from trainers.canonical import digest
 from trainers.chance import at_chance
-from trainers.config import Recipe, Schedule, digest
 from trainers.datasets.imagenet import groups
+from trainers.recipe import Recipe, Schedule
 from trainers.splits import known_split, random_split, whole
 
 SWEEP = "paper"

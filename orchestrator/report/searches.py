@@ -21,7 +21,7 @@ from orchestrator.stats.search_gain import TOGETHER
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import recipe_from
-from trainers.config import Recipe
+from trainers.recipe import Recipe
 from trainers.schedules import factor, fresh_steps
 
 BEST = 3  # schedules that are drawn beside the sweep's own

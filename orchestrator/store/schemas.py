@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainers.config import Recipe, to_json
+from trainers.canonical import to_json
+from trainers.recipe import Recipe
 
 SCHEMA_VERSION = "1"
 

@@ -11,7 +11,8 @@ from pydantic import BeforeValidator
 
 from orchestrator.sweep.fields import StrictModel
 from orchestrator.sweep.source import shown
-from trainers.config import ConfigError, Options, freeze_options, is_own
+from trainers.canonical import ConfigError, Options, freeze_options
+from trainers.config import is_own
 
 OWN_CODE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 DEFAULT_NETWORK = "conv8"

@@ -26,7 +26,9 @@ from orchestrator.sweep.settings import changed_name, settings
 from orchestrator.sweep.source import CHANGED, Source, shown
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.tasks import NamedTask, Weights
-from trainers.config import ConfigError, Recipe, Schedule, TaskForm
+from trainers.canonical import ConfigError
+from trainers.config import TaskForm
+from trainers.recipe import Recipe, Schedule
 from trainers.spelling import hint
 
 

@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 
 from orchestrator.errors import SweepError
 from orchestrator.sweep import source
-from trainers.config import DatasetRef, NetworkRef, Recipe, Training, freeze_options
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef, NetworkRef, Training
+from trainers.recipe import Recipe
 
 TRAINING, RECIPE = TypeAdapter(Training), TypeAdapter(Recipe)
 CHANGED_REFERENCE = f"{source.CHANGED}reference="

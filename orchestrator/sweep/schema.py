@@ -19,7 +19,9 @@ from orchestrator.sweep.fields import NAME, Seed, StrictModel
 from orchestrator.sweep.search import Search
 from orchestrator.sweep.source import shown
 from orchestrator.sweep.tasks import NamedTask, WeightsField
-from trainers.config import ConfigError, Recipe, TaskForm, Treatment
+from trainers.canonical import ConfigError
+from trainers.config import TaskForm, Treatment
+from trainers.recipe import Recipe
 
 TreatmentName = Literal[
     "base",  # trained from scratch

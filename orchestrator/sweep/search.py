@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from orchestrator.sweep.fields import Letter, Seed, StrictModel
 from orchestrator.sweep.source import shown
-from trainers.config import ConfigError, Family
+from trainers.canonical import ConfigError
+from trainers.recipe import Family
 
 Bounds = tuple[float, float]
 FAMILIES: tuple[Family, ...] = get_args(Family)

@@ -19,7 +19,7 @@ from orchestrator.plan.search_space import (
     walk,
 )
 from orchestrator.sweep.search import FAMILIES, Space
-from trainers.config import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule
 
 OWN = Recipe(
     rate=0.03,

@@ -18,7 +18,7 @@ from orchestrator.reference.recomputed import figure2, figure3, mixes, table1
 from orchestrator.store.schemas import CURVES, MEMBERS, TRIALS
 from orchestrator.sweep.load import load_sweep
 from tests.tables import cells
-from trainers.config import to_json
+from trainers.canonical import to_json
 from trainers.splits import random_split
 
 Layerwise = Callable[..., tuple[int, str, str]]

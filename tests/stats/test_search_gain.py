@@ -22,7 +22,7 @@ from orchestrator.store.schemas import first_labels, to_table
 from orchestrator.store.store import Store
 from tests.searches import SEARCHED
 from tests.synthetic import blank
-from trainers.config import canonical, to_json
+from trainers.canonical import canonical, to_json
 
 PlanOf = Callable[..., Plan]
 NAME = "name=searched"

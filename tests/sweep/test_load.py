@@ -14,7 +14,7 @@ from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.load import bundled_sweeps, load_recorded, load_sweep, read_sweep
 from orchestrator.sweep.schema import ALL_TREATMENTS
 from tests.sweep_files import VALID, mistakes, mistakes_of, valid, valid_but, valid_without
-from trainers.config import Schedule
+from trainers.recipe import Schedule
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -13,7 +13,8 @@ from orchestrator.sweep.records import recipe_from, reference_of, training_from
 from orchestrator.sweep.source import Source
 from tests.trainers.test_config import TRAININGS
 from tests.trainings import training
-from trainers.config import DatasetRef, Task, Training, canonical, to_json
+from trainers.canonical import canonical, to_json
+from trainers.config import DatasetRef, Task, Training
 
 LONE = Task(dataset=DatasetRef(name="digits"), classes=(2,), rest=(0, 1), reserved=3)
 SWEEP = """\

@@ -15,7 +15,8 @@ from orchestrator.sweep.schema import FineTune, Grid, Halves, Resources, Splits,
 from orchestrator.sweep.search import Search, Space
 from orchestrator.sweep.tasks import NamedTask, Weights
 from tests.sweep_files import VALID, assert_mistake, mistakes, valid, valid_but, valid_without
-from trainers.config import Recipe, Schedule, TaskForm, Treatment
+from trainers.config import TaskForm, Treatment
+from trainers.recipe import Recipe, Schedule
 
 pytestmark = pytest.mark.usefixtures("folder")
 

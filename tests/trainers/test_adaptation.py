@@ -6,7 +6,8 @@ import pytest
 
 from tests.trainings import SMALL
 from trainers.adaptation import check_adaptation, misfits
-from trainers.config import Adaptation, ConfigError, NetworkRef, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import Adaptation, NetworkRef
 from trainers.networks import tensor_shapes
 
 SHAPE = (1, 12, 12)

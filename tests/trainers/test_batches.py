@@ -15,7 +15,8 @@ import torch
 
 from tests.trainings import BATCH_NORM, TASKS, photo_training, photos, training
 from trainers.batches import Batches, BatchOrder
-from trainers.config import DatasetRef, Task, Training, freeze_options
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef, Task, Training
 from trainers.datasets import describe, load, task_arrays
 from trainers.packing import pack
 from trainers.task_data import Streamed, Whole, task_data

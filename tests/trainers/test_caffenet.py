@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
-from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import NetworkRef
 from trainers.first_weights import initialise, layer_seed
 from trainers.networks import Network, NetworkError, build, describe, is_random, set_dropout
+from trainers.recipe import Recipe
 
 CAFFENET = NetworkRef(name="caffenet")
 PAPERS = NetworkRef(name="caffenet", options=(("outputs", 1000),))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.config import ConfigError, TaskForm
+from trainers.canonical import ConfigError
+from trainers.config import TaskForm
 from trainers.forms import Formed, formed, moments_of, shape_of
 from trainers.streams import InMemory
 

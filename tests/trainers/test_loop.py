@@ -37,12 +37,14 @@ from tests.trainings import (
     training,
 )
 from trainers import checkpoint, streams
+from trainers.canonical import canonical, freeze_options
 from trainers.checkpoint import CheckpointError
-from trainers.config import NetworkRef, Schedule, Training, canonical, freeze_options
+from trainers.config import NetworkRef, Training
 from trainers.datasets import DataError
 from trainers.evaluation import Score, evaluate
 from trainers.learner import Learner
 from trainers.loop import Failure, Result, Runtime, Snapshot, train
+from trainers.recipe import Schedule
 from trainers.task_data import CHUNK, task_data
 from trainers.transfer import starting_network
 

@@ -11,9 +11,11 @@ from torch import nn
 
 from tests.trainings import BATCH_NORM, SMALL, batch_norm
 from trainers import networks
-from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import NetworkRef
 from trainers.first_weights import initialise, layer_seed
 from trainers.networks import Network, NetworkError, build, conv8, describe, is_random, set_dropout
+from trainers.recipe import Recipe
 
 CONV8 = NetworkRef(name="conv8")
 SHAPE = (1, 12, 12)

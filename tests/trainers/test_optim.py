@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import Recipe, Schedule
 from trainers.networks import Network
 from trainers.optim import (
     CaffeSGD,
@@ -15,6 +14,7 @@ from trainers.optim import (
     optimiser_state,
     set_rate,
 )
+from trainers.recipe import Recipe, Schedule
 from trainers.schedules import factor
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainers.config import ConfigError
+from trainers.canonical import ConfigError
 from trainers.own_code import fit_options, resolve
 
 

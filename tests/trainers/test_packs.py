@@ -16,7 +16,7 @@ import pytest
 
 from tests.pictures import pixels_of, read_again, write_folder
 from trainers import datasets, packing, packs
-from trainers.config import digest
+from trainers.canonical import digest
 from trainers.datasets.images import DataError
 from trainers.packs import Packed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainers.config import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule
 from trainers.schedules import factor, fresh_steps, layer_factors
 
 # Half cosines at tenths and fifths, to seven digits.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers.config import ConfigError
+from trainers.canonical import ConfigError
 from trainers.splits import named_split, random_split, whole
 
 DIGITS = [

@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.trainings import TASKS, photo_training, photos, training
 from trainers import checkpoint, means
-from trainers.config import DatasetRef, Task, TaskForm, Training, freeze_options
+from trainers.canonical import freeze_options
+from trainers.config import DatasetRef, Task, TaskForm, Training
 from trainers.datasets import DataError, load, task_arrays
 from trainers.task_data import Streamed, Whole, task_data
 

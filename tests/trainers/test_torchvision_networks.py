@@ -16,7 +16,8 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from tests.trainings import result, training
 from trainers import torchvision_networks
-from trainers.config import ConfigError, NetworkRef, Recipe, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import NetworkRef
 from trainers.first_weights import initialise
 from trainers.learner import Learner
 from trainers.networks import (
@@ -29,6 +30,7 @@ from trainers.networks import (
     options_of,
     set_dropout,
 )
+from trainers.recipe import Recipe
 from trainers.task_data import task_data
 from trainers.torchvision_networks import Builder, find
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from tests.trainings import BATCH_NORM, SMALL, result, training
 from trainers import checkpoint, networks
+from trainers.canonical import freeze_options
 from trainers.checkpoint import CheckpointError
-from trainers.config import Adaptation, NetworkRef, Training, freeze_options
+from trainers.config import Adaptation, NetworkRef, Training
 from trainers.learner import Learner
 from trainers.networks import Network, NetworkError, build, tensors_of
 from trainers.task_data import task_data

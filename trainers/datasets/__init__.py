@@ -16,16 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainers.config import (
-    ConfigError,
-    DatasetInfo,
-    DatasetRef,
-    Options,
-    Task,
-    digest,
-    key,
-    require,
-)
+from trainers.canonical import ConfigError, Options, digest, key, require
+from trainers.config import DatasetInfo, DatasetRef, Task
 from trainers.datasets import archives, digits, folders, generated, imagenet
 from trainers.datasets.imagenet import natural_manmade
 from trainers.datasets.images import DataError, Pixels

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.config import DatasetInfo, digest, require
+from trainers.canonical import digest, require
+from trainers.config import DatasetInfo
 from trainers.datasets.images import DataError, first_few
 from trainers.datasets.places import Place
 from trainers.datasets.sets import Dataset, Labelled, divide

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.config import ConfigError, DatasetInfo
+from trainers.canonical import ConfigError
+from trainers.config import DatasetInfo
 from trainers.datasets.images import DataError
 from trainers.datasets.own import hash_arrays
 from trainers.datasets.sets import SUBSETS, Dataset, Subset

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.config import DatasetInfo, digest, require
+from trainers.canonical import digest, require
+from trainers.config import DatasetInfo
 from trainers.datasets import folders
 from trainers.datasets.imagenet import groups
 from trainers.datasets.images import DataError, Form

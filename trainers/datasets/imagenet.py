@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.config import DatasetInfo, digest, require
+from trainers.canonical import digest, require
+from trainers.config import DatasetInfo
 from trainers.datasets import folders
 from trainers.datasets.images import DataError, Form, first_few
 from trainers.datasets.listings import Scan, scan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trainers.config import require
+from trainers.canonical import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

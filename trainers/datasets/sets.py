@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.config import ConfigError, require
+from trainers.canonical import ConfigError, require
 from trainers.datasets.images import DataError, Form, Picked, Pixels, first_few
 
 SUBSETS = ("train", "validation", "test")

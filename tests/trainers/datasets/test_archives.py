@@ -17,7 +17,7 @@ import pytest
 
 from tests.pictures import read_again
 from trainers import datasets
-from trainers.config import ConfigError, freeze_options
+from trainers.canonical import ConfigError, freeze_options
 from trainers.datasets.archives import ARCHIVES
 from trainers.datasets.images import DataError
 

@@ -18,7 +18,8 @@ from sklearn.datasets import load_digits
 
 from tests.trainings import DIGITS, SIZES, TASKS
 from trainers import datasets
-from trainers.config import ConfigError, DatasetRef, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import DatasetRef
 from trainers.datasets import SUBSETS, DataError, describe, load, task_arrays
 from trainers.datasets.digits import DIGITS_HASH, DIGITS_IMAGES, digits, digits_info
 from trainers.datasets.own import from_mapping

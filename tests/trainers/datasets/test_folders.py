@@ -13,7 +13,8 @@ import pytest
 
 from tests.pictures import SETS, picture, pixels_of, read_again, write_folder
 from trainers import datasets, packing
-from trainers.config import ConfigError, DatasetInfo, freeze_options
+from trainers.canonical import ConfigError, freeze_options
+from trainers.config import DatasetInfo
 from trainers.datasets import listings
 from trainers.datasets.images import DataError
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.pictures import pixels_of, read_again
 from trainers import datasets
-from trainers.config import ConfigError, freeze_options
+from trainers.canonical import ConfigError, freeze_options
 from trainers.datasets import generated
 from trainers.datasets.imagenet import natural_manmade
 from trainers.datasets.images import DataError

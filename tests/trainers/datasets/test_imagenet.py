@@ -12,7 +12,7 @@ import pytest
 
 from tests.pictures import pixels_of, read_again, write_folder
 from trainers import datasets
-from trainers.config import ConfigError, freeze_options
+from trainers.canonical import ConfigError, freeze_options
 from trainers.datasets import imagenet
 from trainers.datasets.imagenet import ARCHIVES, FINGERPRINT, groups, natural_manmade
 from trainers.datasets.images import DataError

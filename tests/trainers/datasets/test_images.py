@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import picture, pixels_of
-from trainers.config import ConfigError
+from trainers.canonical import ConfigError
 from trainers.datasets import images
 from trainers.datasets.images import (
     HASH_BYTES,

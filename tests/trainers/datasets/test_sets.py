@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.pictures import pixels_of
-from trainers.config import ConfigError
+from trainers.canonical import ConfigError
 from trainers.datasets.sets import Labelled, Subset, divide, held_out_mask
 
 NAMES = [f"{label}/{label}_{index}.JPEG" for label in ("cat", "dog") for index in range(20)]

@@ -1,0 +1,98 @@
+"""Canonical JSON of configurations, and its digest. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Options = tuple[tuple[str, Any], ...]
+"""Options of a dataset or a network: pairs of name and value, sorted by name."""
+
+STRICT = {"extra": "forbid", "strict": True}
+
+MOST = 10**9  # steps, epochs or images: a larger number is a typing error
+
+
+class ConfigError(ValueError):
+    """A wrong field of a configuration. `field` names it; the message says what was expected."""
+
+    def __init__(self, field: str, message: str):
+        super().__init__(message)
+        self.field = field
+
+
+def require(condition: bool, field: str, message: str) -> None:
+    """Raise `ConfigError` for `field` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(field, message)
+
+
+def freeze_options(options: Mapping[str, Any]) -> Options:
+    """Return a mapping as sorted pairs, lists as tuples, so that configurations can be hashed.
+
+    Raises `ConfigError` for a mapping within the mapping.
+    """
+
+    def frozen(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise ConfigError(key, "expected numbers, strings, booleans or lists of them")
+        if isinstance(value, list | tuple):
+            return tuple(frozen(key, item) for item in value)
+        return value
+
+    return tuple(sorted((key, frozen(key, value)) for key, value in options.items()))
+
+
+def to_json(value: Any) -> Any:
+    """Return a configuration as JSON values, without the fields at their default.
+
+    A new field with a default therefore changes no older id.
+    """
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: to_json(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return value
+
+
+def _canonical_part(part: Any) -> str:
+    """Return `canonical(part)`, computed once per object: parts recur in thousands of trials.
+
+    The string is kept with the object. A cache by equality would be wrong, since equal objects may
+    differ in their JSON: 1 == 1.0.
+    """
+    if not dataclasses.is_dataclass(part):
+        return canonical(part)
+    attributes: dict[str, str] = vars(part)
+    if "_canonical" not in attributes:
+        attributes["_canonical"] = canonical(part)
+    return attributes["_canonical"]
+
+
+def canonical(value: Any) -> str:
+    """Return the canonical JSON of a value: sorted keys, no spaces, finite numbers only."""
+    if dataclasses.is_dataclass(value):
+        parts = (
+            f'"{field.name}":{_canonical_part(item)}'
+            for field in sorted(dataclasses.fields(value), key=lambda field: field.name)
+            if (item := getattr(value, field.name)) != field.default
+        )
+        return "{" + ",".join(parts) + "}"
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, length: int = 64) -> str:
+    """Return the first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def key(*parts: Any) -> int:
+    """Return the 63-bit seed of the random numbers that `parts` name."""
+    return int(digest(list(parts), 16), 16) >> 1
