@@ -17,30 +17,67 @@ from trainers.views import Augmentation
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
+OF_STAGES = 10**10  # epochs of the first stage that sees some of the images count from here
+
 
 class BatchOrder:
     """The training images of each step: each epoch is a permutation, cut into whole batches.
 
-    The rest of an epoch, which does not fill a batch, is dropped.
+    The rest of an epoch, which does not fill a batch, is dropped. A stage that sees some of the
+    images has epochs of its own, over these.
     """
 
-    def __init__(self, training: Training, images: int, device: torch.device):
-        self.batch = min(training.recipe.batch, images)
-        self.per_epoch = images // self.batch
-        self.images = images
+    def __init__(self, training: Training, labels: torch.Tensor, device: torch.device):
+        self.images = len(labels)
+        self.batch = min(training.recipe.batch, self.images)
         self.device = device
         self._key = (training.seed, digest(training.target))
         self._epoch = -1
         self._order = torch.empty(0)
+        # First step, end, and images of each stage that does not see all images.
+        self._limited: list[tuple[int, int, torch.Tensor]] = []
+        done = 0.0
+        for stage in training.stages:
+            first, done = _step(training, done), done + stage.fraction
+            if stage.images_per_class is not None:
+                rows = first_of_each(labels, stage.images_per_class)
+                self._limited.append((first, _step(training, done), rows))
 
     def __call__(self, step: int) -> torch.Tensor:
         """Return the indices (B,) into the training images of a 0-based step."""
-        epoch, position = divmod(step, self.per_epoch)
+        epoch, position, rows = self._place(step)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(key("batches", *self._key, epoch))
-            self._order = torch.randperm(self.images, generator=generator).to(self.device)
-            self._epoch = epoch
+            if rows is None:
+                order = torch.randperm(self.images, generator=generator)
+            else:
+                order = rows[torch.randperm(len(rows), generator=generator)]
+            self._order, self._epoch = order.to(self.device), epoch
         return self._order[position * self.batch : (position + 1) * self.batch]
+
+    def epoch(self, step: int) -> int:
+        """Return the number of a step's epoch. Stages that see some of the images count apart."""
+        return self._place(step)[0]
+
+    def _place(self, step: int) -> tuple[int, int, torch.Tensor | None]:
+        """Return a step's epoch, its place in the epoch, and the images, if they are not all."""
+        for number, (first, end, rows) in enumerate(self._limited, start=1):
+            if first <= step < end:
+                epoch, position = divmod(step - first, len(rows) // self.batch)
+                return number * OF_STAGES + epoch, position, rows
+        return *divmod(step, self.images // self.batch), None
+
+
+def _step(training: Training, fraction: float) -> int:
+    assert training.recipe.steps is not None
+    return round(fraction * training.recipe.steps)
+
+
+def first_of_each(labels: torch.Tensor, limit: int) -> torch.Tensor:
+    """Return the indices of the first `limit` images of each label, in order."""
+    labels = labels.cpu()
+    rows = [torch.nonzero(labels == label)[:limit, 0] for label in sorted(set(labels.tolist()))]
+    return torch.cat(rows).sort().values
 
 
 class Batches:
@@ -53,7 +90,7 @@ class Batches:
         images, device = len(data.train.labels), data.train.labels.device
         self.data = data
         self._task = digest(training.target)
-        self.order = BatchOrder(training, images, device)
+        self.order = BatchOrder(training, data.train.labels, device)
         self._augmentation = Augmentation(training, data.view, images, device)
         self._all = torch.arange(self.order.batch, device=device)
         self._pool = ThreadPoolExecutor(readers, streams.READERS)
@@ -70,7 +107,7 @@ class Batches:
 
         It reads ahead of the training, so that it has its own order, drawn on the CPU.
         """
-        order = BatchOrder(training, len(part.members), torch.device("cpu"))
+        order = BatchOrder(training, part.labels, torch.device("cpu"))
         assert training.recipe.steps is not None
         return Stream(
             part.pixels,
@@ -88,7 +125,7 @@ class Batches:
         """
         part = self.data.train
         rows = self.order(step)
-        of_epoch = self._augmentation(step // self.order.per_epoch)
+        of_epoch = self._augmentation(self.order.epoch(step))
         crops = None if of_epoch is None else of_epoch.of(rows)
         if isinstance(part, Whole):
             images = part.view.training(part.images, rows, crops)

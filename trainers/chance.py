@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 
-LEAST_LOSS = 0.98  # of ln(classes): a training loss that was never lower shows no learning
+LEAST_LOSS = 0.98  # of the loss at chance: a training loss that was never lower shows no learning
 Z = 1.959964  # 97.5 % of the normal distribution lie below
 
 
-def at_chance(loss: float, classes: int, correct: int, total: int, guess: float) -> bool:
+def at_chance(loss: float, chance: float, correct: int, total: int, guess: float) -> bool:
     """Return whether a network learned nothing that shows.
 
-    `loss` (nats) is the lowest training loss, and `correct` of `total` images were right. `guess`
-    is the accuracy of naming the most frequent class. The 95 % interval of the accuracy decides, so
-    that two networks of nearly one accuracy are judged alike.
+    `loss` is the lowest training loss, `chance` that of equal scores for all images, ln(classes)
+    for cross-entropy. `correct` of `total` images were right. `guess` is the accuracy of naming the
+    most frequent class. The 95 % interval of the accuracy decides, so that two networks of nearly
+    one accuracy are judged alike.
     """
-    return loss > LEAST_LOSS * math.log(classes) and least_share(correct, total) <= guess
+    return loss > LEAST_LOSS * chance and least_share(correct, total) <= guess
 
 
 def least_share(correct: int, total: int) -> float:

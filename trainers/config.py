@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from trainers.canonical import STRICT, Options, digest, require
-from trainers.recipe import Recipe
+from trainers.recipe import Recipe, Stage, covered, layer_names, layer_number
 
 TORCHVISION = "torchvision:"
 """Prefix of the names of torchvision's networks."""
@@ -218,11 +217,6 @@ class Treatment:
         return self.n > 0 and not self.fine_tuned
 
     @property
-    def frozen_layers(self) -> int:
-        """Number of first layers that do not learn."""
-        return self.n if self.frozen else 0
-
-    @property
     def tuned_layers(self) -> int:
         """Number of first layers that are copied and learn."""
         return self.n if self.fine_tuned and self.has_parent else 0
@@ -251,11 +245,13 @@ class Adaptation:
             (field, name) for field in ("replaced", "widened") for name in getattr(self, field)
         ]
         for field, name in names:
-            message = f"expected numbers of layers or names such as layer3.conv, found {name!r}"
-            require(re.fullmatch(r"layer[1-9]\d*(\.\w+)*", name) is not None, field, message)
+            try:
+                layer_names([name])
+            except ValueError as error:
+                require(False, field, str(error))
         for index, (field, name) in enumerate(names):
             others = [other for _, other in names[:index] + names[index + 1 :]]
-            require(not _covered(name, others), field, f"{name} is declared twice")
+            require(not covered(name, others), field, f"{name} is declared twice")
 
     @classmethod
     def of(cls, replaced: Iterable[int | str], widened: Iterable[int | str] = ()) -> Adaptation:
@@ -270,28 +266,21 @@ class Adaptation:
         """Return the part of the adaptation that applies to layers 1..n."""
 
         def inside(names: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(
-                name for name in names if int(name.partition(".")[0].removeprefix("layer")) <= n
-            )
+            return tuple(name for name in names if layer_number(name) <= n)
 
         return Adaptation(replaced=inside(self.replaced), widened=inside(self.widened))
 
     def replaces(self, name: str) -> bool:
         """Return whether a tensor such as `layer3.conv.weight` is not copied."""
-        return _covered(name, self.replaced)
+        return covered(name, self.replaced)
 
     def widens(self, name: str) -> bool:
         """Return whether a tensor is larger than the base's."""
-        return _covered(name, self.widened)
+        return covered(name, self.widened)
 
     def changes(self, name: str) -> bool:
         """Return whether a tensor is replaced or widened, and so has new weights."""
         return self.replaces(name) or self.widens(name)
-
-
-def _covered(name: str, declared: Iterable[str]) -> bool:
-    """Return whether a name is declared, itself or a part that it belongs to (`layer3.conv`)."""
-    return any(name == other or name.startswith(f"{other}.") for other in declared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,6 +311,27 @@ class Training:
     def __post_init__(self) -> None:
         copies = self.treatment.has_parent or self.adapt == Adaptation()
         require(copies, "adapt", f"a {self.treatment.kind} copies no layers that could differ")
+
+    @property
+    def frozen_layers(self) -> int:
+        """Number of first layers that do not learn at all: no gradient passes through them."""
+        if not self.treatment.frozen:
+            return 0
+        learning = [layer_number(str(name)) - 1 for name in self.recipe.learn]
+        return min([self.treatment.n, *learning, self.recipe.freeze or self.treatment.n])
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages of a fine-tuning; any other training is one stage."""
+        is_tuned = self.treatment.fine_tuned and self.treatment.has_parent
+        return self.recipe.all_stages if is_tuned else (Stage(fraction=1.0),)
+
+    @property
+    def learning_layers(self) -> int:
+        """Number of first layers among which copied weights learn."""
+        if self.treatment.frozen and not (self.recipe.freeze or self.recipe.learn):
+            return 0
+        return self.treatment.n if self.treatment.has_parent else 0
 
     @functools.cached_property
     def id(self) -> str:

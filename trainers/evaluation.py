@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ class Score:
     total: int
     """Images."""
     loss: float
-    """Mean cross entropy, in nats."""
+    """Mean of the recipe's loss, without label smoothing and penalties."""
     top5: float | None
     """Share of images whose class is among the five highest; None up to five classes."""
     per_class: tuple[tuple[int, int], ...]
@@ -39,14 +40,22 @@ class Score:
         return sum(shares) / len(shares)
 
 
+cross_entropy = functools.partial(F.cross_entropy, reduction="sum")
+
+
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, chunks: Iterable[torch.Tensor], labels: torch.Tensor, classes: int
+    network: nn.Module,
+    chunks: Iterable[torch.Tensor],
+    labels: torch.Tensor,
+    classes: int,
+    total_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = cross_entropy,
 ) -> Score:
     """Return the score of a network on images whose labels (N,) are below `classes`.
 
     `chunks` are the images (B, C, H, W) in the order of the labels; the network may change them in
-    place. The network stays in evaluation mode.
+    place. `total_loss` sums the losses of scores (B, C) for labels (B,). The network stays in
+    evaluation mode.
     """
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=labels.device)
@@ -57,7 +66,7 @@ def evaluate(
         y = labels[done : done + len(images)]
         done += len(images)
         scores = network(images)
-        loss += F.cross_entropy(scores.double(), y, reduction="sum")
+        loss += total_loss(scores.double(), y)
         hits.append(scores.argmax(1) == y)
         if classes == 2:
             margins.append((scores[:, 1] - scores[:, 0]).double())

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from trainers.batches import Batches
 from trainers.canonical import digest, key
 from trainers.config import Training, is_own
 from trainers.evaluation import Score, evaluate, features
+from trainers.losses import chance_loss, distance, mean_loss, total_loss
 from trainers.networks import is_random, load_tensors, tensors_of
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
-from trainers.schedules import fresh_steps
 from trainers.seeds import seed_generators
 from trainers.task_data import READERS, TaskData, Whole
 from trainers.transfer import (
+    StageFreeze,
     copied_parameters,
     fingerprint,
     freeze,
-    frozen_names,
+    stages_of,
     starting_network,
     training_mode,
     wholly_frozen_layers,
@@ -48,20 +49,27 @@ class Learner:
         readers: int = READERS,
     ):
         recipe, treatment = training.recipe, training.treatment
+        self.recipe = recipe
         view, device = data.view, data.train.labels.device
         c, h, w = view.seen
         network = starting_network(training, (c, h, w), view.dtype, parent)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.classes = len(training.target.labels)
+        self.chance_loss = chance_loss(recipe, self.classes)
 
-        # Names of parameters and buffers.
-        self.frozen = frozen_names(self.network, training, treatment.frozen_layers)
-        self.frozen_at_first = frozen_names(self.network, training, treatment.tuned_layers)
+        # Names of parameters and buffers: frozen in all stages, and now.
+        self.stages = stages_of(self.network, training)
+        self.frozen = frozenset.intersection(*(stage.frozen for stage in self.stages))
         self.frozen_now = self.frozen
-        copied = copied_parameters(self.network, training)
-        self.fresh_steps = fresh_steps(recipe) if copied else 0
-        self.optimiser = optimiser(recipe, freeze(self.network, self.frozen), copied)
+        learning = freeze(self.network, self.frozen)
+        self.copied = copied_parameters(self.network, training) & learning.keys()
+        learns = {name: tuple(name not in x.frozen for x in self.stages) for name in learning}
+        self.optimiser = optimiser(recipe, learning, self.copied, learns)
         training_mode(self.network, self.frozen)
+        self.kept: dict[str, torch.Tensor] = {}
+        self.start = {}
+        if recipe.l2_sp:
+            self.start = {name: learning[name].detach().clone() for name in sorted(self.copied)}
 
         self.autocast = _autocast(recipe.precision, device)
         self.mask_key = ("masks", training.seed, digest(training.target))
@@ -72,14 +80,15 @@ class Learner:
         self.cached_layers = 0
         if recipe.crop is None and not recipe.mirror:
             data, self.cached_layers = self._cache_frozen(data, feature_bytes)
+        cut = max(self.wholly_frozen, treatment.n if recipe.feature_l2 else 0)
         self.frozen_part = self.network[self.cached_layers : self.wholly_frozen]
-        self.learning_part = self.network[self.wholly_frozen :]
+        self.copied_part = self.network[self.wholly_frozen : cut]
+        self.learning_part = self.network[cut:]
         self.batches = Batches(training, data, readers)
 
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step, and return its mean loss before the update."""
-        self._freeze_for(step)
-        set_rate(self.optimiser, rate)
+        set_rate(self.optimiser, rate * self.enter(step).rate)
         images, labels = self.batches(step)
         if self.is_random:
             seed = key(*self.mask_key, step)
@@ -90,23 +99,41 @@ class Learner:
             if self.frozen_part:
                 with torch.no_grad():
                     images = self.frozen_part(images)
-            loss = F.cross_entropy(self.learning_part(images), labels)
+            outputs = self.copied_part(images)
+            scores = self.learning_part(outputs)
+            loss = mean_loss(self.recipe, scores, labels)
+        total = loss + self._penalty(outputs)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
 
-    def _freeze_for(self, step: int) -> None:
-        """Freeze the names of this step: in the first `fresh_steps`, those `frozen_at_first`.
+    def _penalty(self, outputs: torch.Tensor) -> torch.Tensor | float:
+        """Return the weighted penalties; `outputs` are those of layer n, if they have one."""
+        penalty: torch.Tensor | float = 0.0
+        if self.recipe.feature_l2:
+            penalty = self.recipe.feature_l2 * outputs.float().square().mean()
+        if self.start:
+            parameters = dict(self.network.named_parameters())
+            penalty = penalty + self.recipe.l2_sp * distance(parameters, self.start)
+        return penalty
 
-        Copied layers are then frozen while the fresh ones learn. Without a gradient the optimiser
-        leaves a parameter as it is: neither decay nor momentum changes it.
+    def begins_stage(self, step: int) -> bool:
+        """Return whether a stage begins with a 0-based step."""
+        return step in (0, *(stage.end for stage in self.stages))
+
+    def enter(self, step: int) -> StageFreeze:
+        """Freeze what is frozen at a 0-based step, and return its stage.
+
+        Without a gradient the optimiser leaves a parameter as it is: neither decay nor momentum
+        changes it.
         """
-        names = self.frozen_at_first if step < self.fresh_steps else self.frozen
-        if names is not self.frozen_now:
-            freeze(self.network, names)
-            training_mode(self.network, names)
-            self.frozen_now = names
+        stage = next(stage for stage in self.stages if step < stage.end)
+        if stage.frozen is not self.frozen_now:
+            freeze(self.network, stage.frozen)
+            training_mode(self.network, stage.frozen)
+            self.frozen_now = stage.frozen
+        return stage
 
     def score(self, subset: str) -> Score:
         """Score the network as it is now on the `train`, `validation` or `test` images.
@@ -120,27 +147,48 @@ class Learner:
             else:
                 labels = getattr(self.batches.data, subset).labels
                 chunks = self.batches.chunks(subset)
-            score = evaluate(self.network[self.cached_layers :], chunks, labels, self.classes)
+            score = evaluate(
+                self.network[self.cached_layers :],
+                chunks,
+                labels,
+                self.classes,
+                partial(total_loss, self.recipe),
+            )
         training_mode(self.network, self.frozen_now)
         return score
 
     def frozen_hash(self) -> str:
-        """Return the SHA-256 of all that is frozen, or "" if nothing is."""
+        """Return the SHA-256 of all that is frozen in all stages, or "" if nothing is."""
         return fingerprint(self.network, self.frozen)
+
+    def stage_hash(self) -> str:
+        """Return the SHA-256 of all that is frozen now, or "" if nothing is."""
+        return fingerprint(self.network, self.frozen_now)
+
+    def keep(self) -> None:
+        """Remember the weights as they are now, for `restore_kept`."""
+        self.kept = {name: t.detach().clone() for name, t in tensors_of(self.network).items()}
+
+    def restore_kept(self) -> None:
+        """Go back to the weights of the last `keep`."""
+        load_tensors(self.network, self.kept)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that the next step depends on."""
         state = {f"network/{name}": t for name, t in tensors_of(self.network).items()}
+        state |= {f"kept/{name}": t for name, t in self.kept.items()}
         named = optimiser_state(self.optimiser, self.network)
         return state | {f"optimiser/{name}": t for name, t in named.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Load tensors that `state` returned."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimiser": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimiser": {}, "kept": {}}
         for name, tensor in state.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
         load_tensors(self.network, parts["network"])
+        device = self.batches.order.device
+        self.kept = {name: tensor.to(device) for name, tensor in parts["kept"].items()}
         load_optimiser_state(self.optimiser, self.network, parts["optimiser"])
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from trainers.config import Training
 from trainers.evaluation import Score
 from trainers.learner import Learner
 from trainers.networks import tensors_of
+from trainers.recipe import Stop
 from trainers.schedules import factor
 from trainers.task_data import READERS, task_data
 
@@ -84,6 +85,9 @@ class Result:
     """A completed training."""
 
     steps: int
+    """Steps done; fewer than the recipe's if it stopped early."""
+    kept_step: int | None
+    """Step whose weights early stopping kept: all scores are theirs. None for other trainings."""
     images: int
     """Training images seen, repeats counted."""
     test: Score | None
@@ -111,6 +115,8 @@ class Result:
     """SHA-256 of all that is frozen, before the first step; empty if nothing is."""
     frozen_hash_end: str
     """The same after the last step."""
+    stages_proven: bool
+    """True if in every stage what it froze stayed as it was."""
     curve: tuple[Evaluation, ...]
     checkpoint: bytes
     checkpoint_sha256: str
@@ -189,9 +195,11 @@ def train(
             run.frozen_hash_start = learner.frozen_hash()
         else:
             run.restore(resume, learner)
+            learner.enter(run.step)
 
         saved_at, test = time.perf_counter(), None
         for step in range(run.step, steps):
+            run.enter_stage(step, learner)
             rate = recipe.rate * factor(recipe.schedule, step, steps)
             run.losses.append(learner.step(step, rate))
             run.step = step + 1
@@ -200,6 +208,7 @@ def train(
             if is_last or run.step % every == 0:
                 clock.lap("train", learner.batches.waited)
                 validation = learner.score("validation")
+                is_last |= run.judge(validation, recipe.stop, learner)
                 improved = validation.correct > run.best_correct
                 if training.tested and (improved or is_last):
                     test = learner.score("test")
@@ -224,9 +233,7 @@ def train(
                 clock.restart()
                 saved_at = time.perf_counter()
 
-        training_score = learner.score("train")
-        clock.lap("evaluate")
-        yield _result(run, learner, validation, test, training_score)
+        yield _result(run, learner, clock, validation, test)
 
 
 def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
@@ -276,6 +283,15 @@ class _Progress:
     best_step: int = 0
     test_correct_best: int = 0
     frozen_hash_start: str = ""
+    stage_hash: str = ""
+    """SHA-256 of what is frozen in this stage, when it began."""
+    stages_proven: bool = True
+    kept_step: int = 0
+    """Step of the weights that early stopping keeps."""
+    kept_score: float | None = None
+    """Their score by the metric of early stopping, the higher the better."""
+    unimproved: int = 0
+    """Evaluations since."""
     exact: bool = True
     resumes: int = 0
     seconds: Seconds = dataclasses.field(default_factory=Seconds)
@@ -294,6 +310,31 @@ class _Progress:
             setattr(self, name, value)
         self.exact = self.exact and is_same
         self.resumes += 1
+
+    def enter_stage(self, step: int, learner: Learner) -> None:
+        """Begin the stage of a 0-based step, if it is the first one of a stage."""
+        if learner.begins_stage(step) and len(learner.stages) > 1:
+            if step:
+                self.prove_stage(learner)
+            learner.enter(step)
+            self.stage_hash = learner.stage_hash()
+
+    def prove_stage(self, learner: Learner) -> None:
+        """Check at the end of a stage that what it froze is as it was when it began."""
+        if self.stage_hash:
+            self.stages_proven = self.stages_proven and learner.stage_hash() == self.stage_hash
+
+    def judge(self, validation: Score, stop: Stop | None, learner: Learner) -> bool:
+        """Keep the weights if their score is the best yet; return whether patience is over."""
+        if stop is None:
+            return False
+        score = validation.correct if stop.metric == "val_top1" else -validation.loss
+        if self.kept_score is None or score > self.kept_score:
+            self.kept_score, self.kept_step, self.unimproved = float(score), self.step, 0
+            learner.keep()
+        else:
+            self.unimproved += 1
+        return self.unimproved >= stop.patience
 
     def failure(self, validation: Score, test: Score | None) -> Failure | None:
         """Return the failure if a loss since the last evaluation is not finite.
@@ -362,14 +403,22 @@ class _Clock:
 
 
 def _result(
-    run: _Progress, learner: Learner, validation: Score, test: Score | None, training: Score
+    run: _Progress, learner: Learner, clock: _Clock, validation: Score, test: Score | None
 ) -> Result:
-    """Return the row of a completed training."""
+    """Return the row of a completed training; the scores are those after the last step."""
+    run.prove_stage(learner)
+    if learner.kept:
+        learner.restore_kept()
+        validation = learner.score("validation")
+        test = test and learner.score("test")
+    training = learner.score("train")
+    clock.lap("evaluate")
     weights = checkpoint.pack(tensors_of(learner.network), {"trial": run.trial, "steps": run.step})
     score = test or validation
     best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]
     return Result(
         steps=run.step,
+        kept_step=run.kept_step if learner.kept else None,
         images=run.curve[-1].images,
         test=test,
         validation=validation,
@@ -381,13 +430,14 @@ def _result(
         train_loss=run.curve[-1].train_loss,
         at_chance=at_chance(
             min(point.train_loss for point in run.curve),
-            learner.classes,
+            learner.chance_loss,
             score.correct,
             score.total,
             max(total for _, total in score.per_class) / score.total,
         ),
         frozen_hash_start=run.frozen_hash_start,
         frozen_hash_end=learner.frozen_hash(),
+        stages_proven=run.stages_proven,
         curve=tuple(run.curve),
         checkpoint=weights,
         checkpoint_sha256=checkpoint.checksum(weights),

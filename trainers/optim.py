@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from trainers.networks import Network
-from trainers.recipe import Recipe
+from trainers.recipe import Recipe, layer_number
 from trainers.schedules import layer_factors
 
 BIAS = {"rate_factor": 2.0, "decay_factor": 0.0}  # the paper's `blobs_lr` and `weight_decay`
@@ -50,15 +51,19 @@ class CaffeSGD(torch.optim.Optimizer):
 
 
 def optimiser(
-    recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str] = ()
+    recipe: Recipe,
+    named: Mapping[str, nn.Parameter],
+    copied: Collection[str] = (),
+    learns: Mapping[str, tuple[bool, ...]] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimiser of the parameters `named`; `set_rate` sets each step's rate.
 
-    Parameters in `copied` come from a base and have rates of their own.
+    Parameters in `copied` come from a base and have rates of their own. `learns` says in which
+    stages a parameter learns; by default in all.
     """
     groups: list[dict[str, Any]] = []
-    for factor, part in _by_rate(recipe, named, copied):
-        groups += [{**group, "layer_factor": factor} for group in _groups(recipe, part)]
+    for factor, part, settings in _parts(recipe, named, copied, learns):
+        groups += [{**group, "layer_factor": factor, **settings} for group in _groups(recipe, part)]
     rate, decay = recipe.rate, recipe.weight_decay
     match recipe.optimiser:
         case "caffe_sgd":
@@ -73,27 +78,27 @@ def optimiser(
             return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
 
 
-def _by_rate(
-    recipe: Recipe, named: Mapping[str, nn.Parameter], copied: Collection[str]
-) -> list[tuple[float, dict[str, nn.Parameter]]]:
-    """Return the parameters in parts that share the factor of their rate.
+def _parts(
+    recipe: Recipe,
+    named: Mapping[str, nn.Parameter],
+    copied: Collection[str],
+    learns: Mapping[str, tuple[bool, ...]],
+) -> list[tuple[float, dict[str, nn.Parameter], dict[str, float]]]:
+    """Return the parameters in parts: the factor of their rate, they themselves, their settings.
 
-    If fresh parameters learn first, no part holds copied and fresh ones: torch's fused SGD requires
-    that the momenta of a group begin together.
+    The parameters of a part learn in the same stages: torch's fused SGD requires that the momenta
+    of a group begin together.
     """
-    factors = layer_factors(recipe, max(map(_layer, copied), default=0))
-    if not recipe.fresh_first and set(factors) <= {1.0}:
-        return [(1.0, dict(named))]
-    parts: dict[tuple[bool, float], dict[str, nn.Parameter]] = {}
+    factors = layer_factors(recipe, max(map(layer_number, copied), default=0))
+    parts: dict[tuple[Any, ...], dict[str, nn.Parameter]] = {}
     for name, parameter in named.items():
-        factor = factors[_layer(name) - 1] if name in copied else 1.0
-        parts.setdefault((name in copied, factor), {})[name] = parameter
-    return [(factor, part) for (_, factor), part in parts.items()]
-
-
-def _layer(name: str) -> int:
-    """Return the number of a parameter's layer: 3 for `layer3.conv.weight`."""
-    return int(name.partition(".")[0].removeprefix("layer"))
+        factor = factors[layer_number(name) - 1] if name in copied else 1.0
+        pulled = bool(recipe.l2_sp) and name in copied
+        parts.setdefault((factor, pulled, learns.get(name)), {})[name] = parameter
+    return [
+        (factor, part, {"weight_decay": 0.0} if pulled else {})
+        for (factor, pulled, _), part in parts.items()
+    ]
 
 
 def _groups(recipe: Recipe, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:

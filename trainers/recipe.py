@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -41,6 +43,27 @@ Family = Literal["constant", "step", "multi_step", "cosine", "linear", "one_cycl
   (Loshchilov and Hutter 2017).
 - `linear`: down to `floor` in a straight line.
 - `one_cycle`: up from 1/25 of the rate in the first 30 %, then down to 0 (Smith and Topin 2018).
+"""
+
+Loss = Literal["cross_entropy", "squared_error"]
+"""Loss of one image; `trainers.losses` has the formulas.
+
+- `cross_entropy`: negative logarithm of the true class's probability, in nats.
+- `squared_error`: squared differences of the scores from one-hot targets, summed over classes.
+"""
+
+Metric = Literal["val_top1", "val_loss"]
+"""Validation score that early stopping watches.
+
+- `val_top1`: top-1 accuracy, the higher the better.
+- `val_loss`: loss, the lower the better.
+"""
+
+Learning = Literal["fresh", "all"]
+"""Layers that learn in a stage.
+
+- `fresh`: those that are not copied.
+- `all`: every layer.
 """
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
@@ -135,12 +158,86 @@ class Schedule:
         )
 
 
+def layer_names(items: Iterable[int | str]) -> tuple[str, ...]:
+    """Return sorted names of layers or parts of them, where `3` stands for `layer3`.
+
+    Raises `ValueError` for anything but numbers of layers and names such as `layer3.conv`.
+    """
+    names = sorted(f"layer{x}" if str(x).isdigit() else str(x) for x in items)
+    for name in names:
+        if not re.fullmatch(r"layer[1-9]\d*(\.\w+)*", name):
+            raise ValueError(
+                f"expected numbers of layers or names such as layer3.conv, found {name!r}"
+            )
+    return tuple(names)
+
+
+def layer_number(name: str) -> int:
+    """Return the number of the layer that a part belongs to: 3 for `layer3.conv.weight`."""
+    return int(name.partition(".")[0].removeprefix("layer"))
+
+
+def covered(name: str, declared: Iterable[str]) -> bool:
+    """Return whether a name is declared, itself or a part that it belongs to (`layer3.conv`)."""
+    return any(name == other or name.startswith(f"{other}.") for other in declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Early stopping: the training ends when its validation score no longer improves.
+
+    The weights of the best evaluation are kept. The recipe's length is the longest one.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    patience: int
+    """Evaluations without an improvement after which the training ends."""
+    metric: Metric = "val_top1"
+    """Score that must improve; `val_top1` by default."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.patience <= MOST, "patience", "expected evaluations, 1 ≤ x ≤ 10⁹")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a fine-tuning with layers, a rate and images of its own."""
+
+    __pydantic_config__: ClassVar = STRICT
+    fraction: float
+    """Fraction of the steps; those of all stages add up to 1."""
+    learn: Learning | tuple[int | str, ...] = "all"
+    """Layers that learn: `fresh`, `all`, or a list of copied layers or modules, which learn beside
+    the fresh ones: `[7, layer6.conv]`. `all` by default."""
+    rate: float = 1.0
+    """Factor of the learning rate; 1 by default."""
+    images_per_class: int | None = None
+    """Training images per class that the stage sees, the first ones; all by default."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.fraction <= 1, "fraction", "expected a fraction of the steps, 0 < x ≤ 1")
+        require(0 < self.rate <= MOST, "rate", "expected a factor, x > 0")
+        images = self.images_per_class
+        require(images is None or 1 <= images <= MOST, "images_per_class", "expected images, x ≥ 1")
+        _settle_names(self, "learn")
+
+
+def _settle_names(config: Recipe | Stage, field: str) -> None:
+    """Replace numbers of layers in a field by names, so that equal settings have equal ids."""
+    value = getattr(config, field)
+    if isinstance(value, tuple):
+        try:
+            object.__setattr__(config, field, layer_names(value))
+        except ValueError as error:
+            require(False, field, str(error))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Settings that a network is trained with. Losses are means over a batch.
 
-    `copied_rate`, `layer_decay` and `fresh_first` apply to fine-tuned trials: copied layers learn
-    there beside fresh ones.
+    `copied_rate`, `layer_decay`, `l2_sp` and `feature_l2` apply where copied layers learn;
+    `fresh_first` and `stages` to fine-tuned trials; `freeze` and `learn` to frozen ones.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -188,7 +285,28 @@ class Recipe:
     layer_decay: float = 1.0
     """Factor of the rate from each copied layer to the layer below it; 1 by default."""
     fresh_first: float = 0.0
-    """First fraction of the steps in which copied layers are frozen; 0 by default."""
+    """First fraction of the steps in which copied layers are frozen; 0 by default. A short form of
+    two `stages`."""
+    stages: tuple[Stage, ...] = ()
+    """Parts of a fine-tuning, in order: which layers learn, at which rate, from which images. By
+    default one part, in which all layers learn."""
+    freeze: int | None = None
+    """Number of first layers that are frozen, of the n that are copied or random; all n by default.
+    Layers above them learn."""
+    learn: tuple[int | str, ...] = ()
+    """Layers or modules that learn although they are among the frozen ones: `[3, layer4.conv]`.
+    None by default."""
+    loss: Loss = "cross_entropy"
+    """Loss of one image; `cross_entropy` by default."""
+    label_smoothing: float = 0.0
+    """Share of a target that is spread over all classes in training; 0 by default."""
+    l2_sp: float = 0.0
+    """Weight of the penalty ½‖w − w₀‖² on copied weights w that learn; w₀ are the source's. It
+    takes the place of their weight decay (Li et al. 2018); 0 by default."""
+    feature_l2: float = 0.0
+    """Weight of the penalty on the outputs of layer n, the mean of their squares; 0 by default."""
+    stop: Stop | None = None
+    """Early stopping by the validation score; none by default."""
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -209,3 +327,22 @@ class Recipe:
         require(
             0 <= self.fresh_first < 1, "fresh_first", "expected a fraction of the steps, 0 ≤ x < 1"
         )
+        fractions = math.fsum(stage.fraction for stage in self.stages)
+        expected = f"expected fractions that add up to 1, found {fractions:g}"
+        require(not self.stages or math.isclose(fractions, 1, rel_tol=1e-6), "stages", expected)
+        short = "expected stages or fresh_first, found both"
+        require(not (self.stages and self.fresh_first), "stages", short)
+        expected = "expected a number of layers, x ≥ 1"
+        require(self.freeze is None or 1 <= self.freeze <= MOST, "freeze", expected)
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "expected a share, 0 ≤ x < 1")
+        for field in ("l2_sp", "feature_l2"):
+            require(0 <= getattr(self, field) <= MOST, field, "expected a weight, x ≥ 0")
+        _settle_names(self, "learn")
+
+    @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The stages of a fine-tuning, `fresh_first` included."""
+        if self.fresh_first:
+            first = Stage(fraction=self.fresh_first, learn="fresh")
+            return first, Stage(fraction=1 - self.fresh_first)
+        return self.stages or (Stage(fraction=1.0),)

@@ -42,13 +42,19 @@ def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np
 
 def training_images(task: Task, data: DatasetInfo) -> int:
     """Return the number of training images of a task."""
+    return sum(label_counts(task, data))
+
+
+def label_counts(task: Task, data: DatasetInfo) -> list[int]:
+    """Return the number of training images of each label of a task; the rest is one label."""
     sizes = class_sizes(task, {index: data.train[index] for index in task.classes})
     if sizes is not None:
-        return sum(sizes.values())
-    return sum(
-        len(range(data.train[index])[_training_slice(task, index, data.train[index])])
-        for index in task.classes + task.rest
+        return list(sizes.values())
+    own, rest = (
+        [len(range(data.train[i])[_training_slice(task, i, data.train[i])]) for i in classes]
+        for classes in (task.classes, task.rest)
     )
+    return [*([sum(rest)] if rest else []), *own]
 
 
 def class_sizes(task: Task, available: Mapping[int, int]) -> dict[int, int] | None:

@@ -7,7 +7,8 @@ normalisation and the proof all use this set.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from trainers.canonical import digest
 from trainers.config import Adaptation, Training, is_own
 from trainers.first_weights import build_seed, initialise, layer_seed
 from trainers.networks import Network, NetworkError, Shape, build, set_dropout, tensors_of
+from trainers.recipe import covered
 from trainers.torchvision_networks import NORMALISATION
 
 
@@ -79,14 +81,50 @@ def copy_layers(
                 tensor[common] = state[name].to(tensor.dtype)
 
 
-def frozen_names(network: Network, training: Training, n: int) -> frozenset[str]:
+@dataclass(frozen=True)
+class StageFreeze:
+    """A part of a training in which the same names are frozen."""
+
+    end: int
+    """First step after the stage."""
+    frozen: frozenset[str]
+    """Names of the parameters and buffers that are frozen."""
+    rate: float
+    """Factor of the learning rate."""
+
+
+def stages_of(network: Network, training: Training) -> list[StageFreeze]:
+    """Return the stages of a training. All but fine-tuned ones have a single stage.
+
+    In a stage, all copied layers are frozen but those that it lists.
+    """
+    recipe, n = training.recipe, training.treatment.n
+    assert recipe.steps is not None
+    stages, done = [], 0.0
+    for stage in training.stages:
+        done += stage.fraction
+        frozen: frozenset[str] = frozenset()
+        if training.treatment.frozen:
+            m = min(n, recipe.freeze or n)
+            frozen = frozen_names(network, training, m, map(str, recipe.learn))
+        elif stage.learn != "all":
+            learn = () if stage.learn == "fresh" else map(str, stage.learn)
+            frozen = frozen_names(network, training, n, learn)
+        stages.append(StageFreeze(round(done * recipe.steps), frozen, stage.rate))
+    return stages
+
+
+def frozen_names(
+    network: Network, training: Training, n: int, learn: Iterable[str] = ()
+) -> frozenset[str]:
     """Return the names of all parameters and buffers that stay fixed when n layers are frozen.
 
-    These are the names in layers 1..n, without replaced or widened tensors, and without the parts
-    of normalisation that the recipe lets learn (`frozen_affine`, `frozen_statistics`).
+    These are the names in layers 1..n, without replaced or widened tensors, without the layers and
+    modules in `learn`, and without the parts of normalisation that the recipe lets learn
+    (`frozen_affine`, `frozen_statistics`).
     """
-    recipe, adapt, layers = training.recipe, training.adapt, network[:n]
-    learning = {name for name in tensors_of(layers) if adapt.changes(name)}
+    recipe, adapt, layers, listed = training.recipe, training.adapt, network[:n], tuple(learn)
+    learning = {name for name in tensors_of(layers) if adapt.changes(name) or covered(name, listed)}
     for path, module in layers.named_modules():
         if isinstance(module, NORMALISATION):
             affine = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
@@ -100,10 +138,9 @@ def frozen_names(network: Network, training: Training, n: int) -> frozenset[str]
 
 
 def copied_parameters(network: Network, training: Training) -> frozenset[str]:
-    """Return the names of the parameters that are copied and learn, without new ones."""
-    adapt, tuned = training.adapt, training.treatment.tuned_layers
-    names = (name for name, _ in network[:tuned].named_parameters())
-    return frozenset(name for name in names if not adapt.changes(name))
+    """Return the names of the parameters that are copied, and may learn, without new ones."""
+    names = (name for name, _ in network[: training.learning_layers].named_parameters())
+    return frozenset(name for name in names if not training.adapt.changes(name))
 
 
 def wholly_frozen_layers(network: Network, frozen: Collection[str]) -> int:

@@ -71,7 +71,6 @@ def run_columns(assignment: Assignment, runtime: Runtime) -> dict[str, Any]:
 
 def result_columns(training: Training, result: Result) -> dict[str, Any]:
     """Columns of a training that reached its end."""
-    frozen = training.treatment.frozen
     seconds = result.seconds
     return _test_columns(result) | {
         "val_top1": result.validation.top1,
@@ -86,7 +85,8 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
         "images": result.images,
         "frozen_hash_start": result.frozen_hash_start or None,
         "frozen_hash_end": result.frozen_hash_end or None,
-        "frozen_proven": result.frozen_hash_start == result.frozen_hash_end if frozen else None,
+        "frozen_proven": _proven(training, result),
+        "kept_step": result.kept_step,
         "checkpoint": result.checkpoint_sha256,
         "resumes": result.resumes,
         "exact": result.exact,
@@ -94,6 +94,13 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
         "peak_memory_bytes": result.peak_memory_bytes,
         **_seconds_columns(seconds),
     }
+
+
+def _proven(training: Training, result: Result) -> bool | None:
+    """Return whether what was frozen stayed as it was, in every stage; None if nothing was."""
+    if not training.treatment.frozen and len(training.stages) == 1:
+        return None
+    return result.frozen_hash_start == result.frozen_hash_end and result.stages_proven
 
 
 def _test_columns(result: Result) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from orchestrator.plan.grid import OF_FINE_TUNED, OF_FROZEN, OF_LEARNING_COPIES
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
 from trainers.recipe import Recipe
@@ -19,9 +20,7 @@ from trainers.recipe import Recipe
 Settings = dict[str, Any]  # dotted key → value
 Place = tuple[str, int | None]  # division and images per class
 
-OF_FINE_TUNED = ("copied_rate", "layer_decay", "fresh_first")  # keys of a recipe, by who uses them
-OF_FROZEN = ("frozen_statistics", "frozen_affine")
-OF_RANDOM = ("init_random",)
+OF_RANDOM = ("init_random",)  # keys of a recipe that only random filters use
 
 
 def with_conditions(grids: Sequence[tuple[Grid, Sequence[Trial]]]) -> Iterator[Trial]:
@@ -68,6 +67,7 @@ def _settings(grid: Grid) -> Settings:
     tuned = kinds != set(grid.treatments)
     settings: Settings = {"splits.reserved": grid.splits.reserved}
     unused = set(OF_FINE_TUNED)
+    unused |= set() if grid.recipe.freeze or grid.recipe.learn else set(OF_LEARNING_COPIES)
     unused |= set() if "random" in kinds else set(OF_RANDOM)
     unused |= set() if kinds - {"base", "base_long"} else set(OF_FROZEN)
     settings |= _flat("recipe", grid.recipe, unused)

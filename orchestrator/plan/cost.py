@@ -203,7 +203,7 @@ def budget(
     """
     rates, measured = {}, {}
     for trial in plan.trials.values():
-        frozen = trial.training.treatment.frozen_layers
+        frozen = trial.training.frozen_layers
         macs = plan.layers(trial).macs
         rates[rate_key(trial)], measured[trial.id] = device.rate(macs, frozen)
 

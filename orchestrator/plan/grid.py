@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
 from trainers.config import Adaptation, DatasetInfo, Task, Training, Treatment
-from trainers.recipe import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule, Stage, layer_number
 from trainers.splits import Split
 from trainers.tasks import training_images
 
+# Fields of a recipe by the trials that use them.
+OF_FINE_TUNED = ("fresh_first", "stages")
+OF_LEARNING_COPIES = ("copied_rate", "layer_decay", "l2_sp", "feature_l2")
+OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn")
+DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
 
@@ -181,30 +187,22 @@ def name_of(treatment: Treatment, source: str | None, target: str, between: str 
 def recipe_of(data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
     """Return the recipe of a trial, with its length in steps. `data` is the target's dataset."""
     images = training_images(target, data)
-    plain = _normal(grid.recipe, images, random=treatment.kind == "random", frozen=treatment.frozen)
-    fine_tuned = _normal(
-        grid.fine_tune.recipe or grid.recipe, images, tuned=treatment.tuned_layers > 0
-    )
+    tuned = grid.fine_tune.recipe or grid.recipe
+    recipe = _normal(tuned if treatment.fine_tuned else grid.recipe, images, treatment)
     if treatment.kind == "base_long":
-        assert plain.steps is not None
-        assert fine_tuned.steps is not None
-        return dataclasses.replace(plain, steps=plain.steps + fine_tuned.steps)
-    return fine_tuned if treatment.fine_tuned else plain
+        more = _normal(tuned, images, treatment)
+        assert recipe.steps is not None
+        assert more.steps is not None
+        return dataclasses.replace(recipe, steps=recipe.steps + more.steps)
+    return recipe
 
 
-@functools.lru_cache(maxsize=256)
-def _normal(
-    recipe: Recipe,
-    images: int,
-    *,
-    random: bool = False,
-    frozen: bool = False,
-    tuned: bool = False,
-) -> Recipe:
+@functools.lru_cache(maxsize=1024)
+def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
     """The recipe in steps instead of epochs, with settings that have no effect at their default.
 
     Recipes that train alike become equal, and so do the ids of their trials. `images` is the number
-    of training images; the flags say which layers the trial has.
+    of training images.
     """
     if recipe.epochs is not None:
         steps = max(1, round(recipe.epochs * (images // recipe.batch)))
@@ -212,10 +210,46 @@ def _normal(
     if recipe.schedule.family in FAMILIES_WITHOUT_GAMMA:
         schedule = dataclasses.replace(recipe.schedule, gamma=Schedule().gamma)
         recipe = dataclasses.replace(recipe, schedule=schedule)
-    if not random or recipe.init_random == recipe.init:
+    if treatment.kind != "random" or recipe.init_random == recipe.init:
         recipe = dataclasses.replace(recipe, init_random=None)
-    if not frozen:
-        recipe = dataclasses.replace(recipe, frozen_statistics=True, frozen_affine=True)
+    tuned = treatment.fine_tuned and treatment.has_parent
+    if treatment.frozen:
+        m = min(treatment.n, recipe.freeze or treatment.n)
+        learn = tuple(name for name in recipe.learn if layer_number(str(name)) <= m)
+        freeze = m if m < treatment.n else None
+        recipe = dataclasses.replace(recipe, freeze=freeze, learn=learn)
+    else:
+        recipe = _without(recipe, OF_FROZEN)
     if not tuned:
-        recipe = dataclasses.replace(recipe, copied_rate=1.0, layer_decay=1.0, fresh_first=0.0)
+        recipe = _without(recipe, OF_FINE_TUNED)
+    if not tuned and not (treatment.has_parent and (recipe.freeze or recipe.learn)):
+        recipe = _without(recipe, OF_LEARNING_COPIES)
+    if recipe.stages:
+        stages = tuple(_within(stage, treatment.n) for stage in recipe.stages)
+        return dataclasses.replace(recipe, **_short_stages(stages))
     return recipe
+
+
+def _without(recipe: Recipe, fields: Iterable[str]) -> Recipe:
+    """Return the recipe with these fields at their default."""
+    return dataclasses.replace(recipe, **{name: getattr(DEFAULTS, name) for name in fields})
+
+
+def _within(stage: Stage, n: int) -> Stage:
+    """Return the stage with the layers of 1..n that it lists."""
+    if isinstance(stage.learn, str):
+        return stage
+    learn = tuple(name for name in stage.learn if layer_number(str(name)) <= n)
+    return dataclasses.replace(stage, learn=learn or "fresh")
+
+
+def _short_stages(stages: tuple[Stage, ...]) -> dict[str, Any]:
+    """Return the fields of a recipe with these stages, in their shortest form."""
+    match stages:
+        case (Stage(fraction=first, learn="fresh"), second) if stages[0] == Stage(
+            fraction=first, learn="fresh"
+        ) and second == Stage(fraction=1 - first):
+            return {"fresh_first": first, "stages": ()}
+        case (Stage() as only,) if only == Stage(fraction=1.0):
+            return {"stages": ()}
+    return {"stages": stages}

@@ -66,7 +66,7 @@ class Plan:
 
         Frozen layers cost no backward pass.
         """
-        macs = training_macs(self.layers(trial).macs, trial.training.treatment.frozen_layers)
+        macs = training_macs(self.layers(trial).macs, trial.training.frozen_layers)
         return 2.0 * macs * trial.images
 
 

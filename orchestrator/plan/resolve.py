@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.errors import SweepError
@@ -22,6 +22,8 @@ from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
 from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, TaskForm
+from trainers.recipe import covered
+from trainers.spelling import hint
 from trainers.splits import Split
 
 
@@ -109,6 +111,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         networks[target] = layers
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
     _check_layers(sweep, layers, source)
+    _check_learning(sweep, target, n_classes, next(iter(shapes)), source)
     weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
     return ResolvedSweep(
         sweep,
@@ -225,3 +228,40 @@ def _check_layers(sweep: Sweep, layers: NetworkInfo, source: Source) -> None:
     ]
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
+
+
+def _check_learning(
+    sweep: Sweep, network: NetworkRef, n_classes: int, shape: Shape, source: Source
+) -> None:
+    """Raise `SweepError` for layers and modules to freeze or to train that the network lacks."""
+    from trainers.networks import tensor_shapes
+
+    tensors = tensor_shapes(network, n_classes, shape)
+    depth = len({name.partition(".")[0] for name in tensors})
+    problems: list[tuple[KeyPath, str]] = []
+    for name, grid in sweep.parts.items():
+        for key, recipe in (
+            (("recipe",), grid.recipe),
+            (("fine_tune", "recipe"), grid.fine_tune.recipe),
+        ):
+            if recipe is None:
+                continue
+            if key == ("recipe",) and recipe.freeze and recipe.freeze >= depth:
+                message = f"layer {recipe.freeze} is out of range: 1..{depth - 1} can be frozen"
+                problems.append((in_grid(name, (*key, "freeze"), source), message))
+            listed: list[tuple[KeyPath, Iterable[int | str] | str]] = [
+                ((*key, "learn"), recipe.learn if key == ("recipe",) else ()),
+                *(
+                    ((*key, "stages", index, "learn"), stage.learn)
+                    for index, stage in enumerate(recipe.stages)
+                ),
+            ]
+            for path, items in listed:
+                for item in () if isinstance(items, str) else map(str, items):
+                    if not any(covered(tensor, [item]) for tensor in tensors):
+                        message = f"the network has no {item}{hint(item, tensors)}"
+                        problems.append((in_grid(name, path, source), message))
+    if problems:
+        raise SweepError(
+            [source.mistake(source.nearest(path), text) for path, text in dict.fromkeys(problems)]
+        )

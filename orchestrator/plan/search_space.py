@@ -187,6 +187,7 @@ def recipe_of(tree: Tree, parameters: Parameters, own: Recipe) -> Recipe:
         copied_rate=values.get("copied_rate", own.copied_rate),
         layer_decay=values.get("layer_decay", own.layer_decay),
         fresh_first=values.get("fresh_first", 0.0),
+        stages=(),
         schedule=Schedule(**fields),
     )
 
@@ -226,7 +227,7 @@ def parameters_of(tree: Tree, recipe: Recipe) -> dict[str, Value] | None:
     before = (0.0, *schedule.milestones)
     for name, at, last in zip(MILESTONES, schedule.milestones, before, strict=False):
         known[f"multi_step.{name}"] = (at - last) / (1 - last)
-    if schedule.family == "one_cycle" and schedule.warmup:
+    if recipe.stages or (schedule.family == "one_cycle" and schedule.warmup):
         return None
     parameters = {}
     for parameter, value in walk(tree, lambda p: known[p.name]):

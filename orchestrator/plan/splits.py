@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.plan.batches import too_large
 from orchestrator.sweep.schema import Grid
 from orchestrator.sweep.source import Path
 from trainers.canonical import ConfigError
 from trainers.config import DatasetInfo, DatasetRef, Task
 from trainers.splits import Split, known_split, named_split, random_split, whole
-from trainers.tasks import training_images
 
 OTHER = {"A": "B", "B": "A"}
 
@@ -90,15 +90,9 @@ def _check_half(
         task = task_of(
             dataset, data, split, letter, images_per_class=limit, reserved=grid.splits.reserved
         )
-        images = training_images(task, data)
         suffix = "" if limit is None else f" with {limit} per class"
-        for path, recipe in (
-            (("recipe", "batch"), grid.recipe),
-            (("fine_tune", "recipe", "batch"), grid.fine_tune.recipe),
-        ):
-            if recipe is not None and recipe.batch > images:
-                message = f"expected at most {images}, the training images of {half}{suffix}"
-                raise SplitError(path, message)
+        if problem := too_large(grid, task, data, f"{half}{suffix}"):
+            raise SplitError(*problem)
 
 
 def task_of(

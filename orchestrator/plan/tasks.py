@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from orchestrator.errors import SweepError
+from orchestrator.plan.batches import too_large
 from orchestrator.plan.weights import form_of
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
@@ -16,7 +17,7 @@ from orchestrator.sweep.transfers import pairs
 from trainers.canonical import ConfigError
 from trainers.config import DatasetInfo, DatasetRef, Task, TaskForm
 from trainers.splits import indices_of
-from trainers.tasks import class_sizes, training_images
+from trainers.tasks import class_sizes
 
 Described = Mapping[str, tuple[DatasetRef, DatasetInfo]]  # datasets of the tasks by name
 Shape = tuple[int, int, int]
@@ -154,15 +155,10 @@ def _check_batches(
             draw = next(iter(task.draws), None)
             ref, data = tasks[name]
             chosen = task_of(task, ref, data, TaskForm(), draw=draw, images_per_class=limit)
-            images = training_images(chosen, data)
             suffix = "" if limit is None else f" with {limit} per class"
-            for path, recipe in (
-                (("recipe", "batch"), grid.recipe),
-                (("fine_tune", "recipe", "batch"), grid.fine_tune.recipe),
-            ):
-                if recipe is not None and recipe.batch > images:
-                    message = f"expected at most {images}, the training images of {name}{suffix}"
-                    raise SweepError([source.mistake(in_grid(grid_name, path, source), message)])
+            if problem := too_large(grid, chosen, data, f"{name}{suffix}"):
+                path, message = problem
+                raise SweepError([source.mistake(in_grid(grid_name, path, source), message)])
 
 
 def form_shape(

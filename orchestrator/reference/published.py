@@ -17,6 +17,7 @@ import csv
 import dataclasses
 import functools
 import io
+import math
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -161,7 +162,7 @@ def _row(line: Mapping[str, str]) -> dict[str, Any]:
         "val_mean10": mean10,
         "at_chance": None
         if lowest is None or top1 is None
-        else at_chance(lowest, classes, round(top1 * images), images, 1 / classes),
+        else at_chance(lowest, math.log(classes), round(top1 * images), images, 1 / classes),
         "images": recipe.batch * (recipe.steps or 0) if known else None,
         "images_per_second": None if seconds is None else recipe.batch / seconds,
         "device": "K20" if known else None,

@@ -32,6 +32,7 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
             problems += [(in_grid(name, path, source), text) for path, text in of_tasks]
         elif sweep.dataset is None:
             problems.append((("dataset",), "the key is missing"))
+        problems += [(in_grid(name, path, source), text) for path, text in _in_stops(sweep, grid)]
     problems += in_tasks(sweep)
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
@@ -106,6 +107,18 @@ def _in_treatments(grid: Grid) -> list[Problem]:
             message = f"{treatment} copies from another half, and whole has one: use grids"
             problems.append((("treatments", index), message))
     return problems
+
+
+def _in_stops(sweep: Sweep, grid: Grid) -> list[Problem]:
+    """Networks that stopped early stand in no figure beside networks of a fixed length."""
+    tuned = grid.fine_tune.recipe or grid.recipe
+    if (grid.recipe.stop is None) != (tuned.stop is None):
+        message = "recipe and fine_tune.recipe stand in one figure: stop early in both or in none"
+        return [(("fine_tune", "recipe"), message)]
+    if grid.recipe.stop and sweep.reference:
+        message = "the published networks have a fixed length: leave out stop or reference"
+        return [(("recipe", "stop"), message)]
+    return []
 
 
 def _in_lengths(grid: Grid) -> list[Problem]:

@@ -28,7 +28,7 @@ from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.tasks import NamedTask, Weights
 from trainers.canonical import ConfigError
 from trainers.config import TaskForm
-from trainers.recipe import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule, Stage, Stop
 from trainers.spelling import hint
 
 
@@ -199,6 +199,7 @@ EXPECTED = {
     "dataclass_type": "a mapping",
     "dataclass_exact_type": "a mapping",
 }
+BY_PYDANTIC = re.compile(r"\[key\]|(literal|tuple)\[")  # parts of a place that no file has
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
@@ -207,7 +208,7 @@ def _explain(error: Mapping[str, Any], source: Source) -> str | None:
 
     The mistake in an inherited value is reported where the value was written.
     """
-    parts: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+    parts: KeyPath = tuple(part for part in error["loc"] if not BY_PYDANTIC.match(str(part)))
     path = axes.written_at(parts, source)
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError) and cause.field:
@@ -259,12 +260,10 @@ def _known_keys(path: KeyPath) -> list[str]:
     """Return the keys of the mapping at a path."""
     if path[:1] == ("grids",):
         return list(Grid.model_fields) if len(path) == 2 else _known_keys(path[2:])
-    if path and path[-1] == "schedule":
-        return [field.name for field in dataclasses.fields(Schedule)]
-    if path and path[-1] == "recipe":
-        return [field.name for field in dataclasses.fields(Recipe)]
-    if path and path[-1] == "form":
-        return [field.name for field in dataclasses.fields(TaskForm)]
+    settings = {"schedule": Schedule, "recipe": Recipe, "stop": Stop, "form": TaskForm}
+    last = "stages" if path[-2:-1] == ("stages",) else path[-1] if path else ""
+    if kind := (settings | {"stages": Stage}).get(str(last)):
+        return [field.name for field in dataclasses.fields(kind)]
     models: dict[KeyPath, type[BaseModel]] = {
         (): Sweep,
         ("splits",): Splits,

@@ -30,4 +30,4 @@ def test_a_network_is_at_chance_by_loss_and_accuracy(
     loss: float, correct: int, expected: bool
 ) -> None:
     """Of 1000 classes with 50 images each; losses are fractions of ln(classes)."""
-    assert at_chance(loss * math.log(1000), 1000, correct, 50_000, 0.001) is expected
+    assert at_chance(loss * math.log(1000), math.log(1000), correct, 50_000, 0.001) is expected

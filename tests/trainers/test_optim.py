@@ -58,7 +58,8 @@ def test_without_copied_layers_there_is_one_rate() -> None:
     first = [name for name in named if name.startswith("layer1.")]
     for recipe, copied in ((Recipe(**FACTORS), []), (Recipe(), first)):
         assert len(optimiser(recipe, named, copied).param_groups) == 1
-    apart = optimiser(Recipe(fresh_first=0.5), named, first)  # momenta begin at different steps
+    learns = {name: (name not in first, True) for name in named}  # momenta begin apart
+    apart = optimiser(Recipe(fresh_first=0.5), named, first, learns)
     assert [len(group["params"]) for group in apart.param_groups] == [2, 2]
 
 
