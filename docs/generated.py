@@ -48,14 +48,11 @@ MODELS = (
         "Data",
         "Target",
     ),
-    *("Recipe", "Schedule", "FineTune", "Search", "Space", "Resources"),
+    *("Recipe", "Schedule", "Stage", "Stop", "FineTune", "Search", "Space", "Resources"),
 )
 
-SOURCES = (
-    "trainers.config",
-    "trainers.recipe",
-    "orchestrator.sweep.",
-)  # modules whose type aliases are documented
+# Modules whose type aliases are documented.
+SOURCES = ("trainers.config", "trainers.recipe", "orchestrator.sweep.")
 
 # Values that a key takes in a file and that its type does not show.
 FORMS = {

@@ -103,6 +103,8 @@ class Learner:
             scores = self.learning_part(outputs)
             loss = mean_loss(self.recipe, scores, labels)
         total = loss + self._penalty(outputs)
+        if not total.requires_grad:  # all layers are copied and frozen
+            return loss
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

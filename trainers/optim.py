@@ -64,6 +64,7 @@ def optimiser(
     groups: list[dict[str, Any]] = []
     for factor, part, settings in _parts(recipe, named, copied, learns):
         groups += [{**group, "layer_factor": factor, **settings} for group in _groups(recipe, part)]
+    groups = groups or [{"params": []}]
     rate, decay = recipe.rate, recipe.weight_decay
     match recipe.optimiser:
         case "caffe_sgd":

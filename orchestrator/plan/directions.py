@@ -137,7 +137,7 @@ class _Direction:
             source=parent.training.target if parent else None,
             network=resolved.network if is_source else resolved.target,
             treatment=treatment,
-            recipe=recipe_of(data, self.grid, treatment, task),
+            recipe=recipe_of(data, self.grid, treatment, task, resolved.layers.depth),
             seed=self.seed,
             parent=parent_id,
             adapt=adapt.within(treatment.n),

@@ -163,7 +163,7 @@ class _Pair:
             source=parent.training.target if parent else None,
             network=resolved.network if is_source else resolved.target,
             treatment=treatment,
-            recipe=recipe_of(resolved.data, self.grid, treatment, task),
+            recipe=recipe_of(resolved.data, self.grid, treatment, task, resolved.layers.depth),
             seed=self.seed,
             parent=parent.id if parent else None,
             adapt=adapt.within(treatment.n),
@@ -184,8 +184,14 @@ def name_of(treatment: Treatment, source: str | None, target: str, between: str 
     return f"{parts}{'+' * treatment.fine_tuned}"
 
 
-def recipe_of(data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task) -> Recipe:
-    """Return the recipe of a trial, with its length in steps. `data` is the target's dataset."""
+def recipe_of(
+    data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task, depth: int
+) -> Recipe:
+    """Return the recipe of a trial, with its length in steps.
+
+    `data` is the target's dataset, `depth` the number of the network's layers. Where nothing is
+    left to learn, one step does.
+    """
     images = training_images(target, data)
     tuned = grid.fine_tune.recipe or grid.recipe
     recipe = _normal(tuned if treatment.fine_tuned else grid.recipe, images, treatment)
@@ -194,6 +200,8 @@ def recipe_of(data: DatasetInfo, grid: Grid, treatment: Treatment, target: Task)
         assert recipe.steps is not None
         assert more.steps is not None
         return dataclasses.replace(recipe, steps=recipe.steps + more.steps)
+    if treatment.frozen and treatment.n == depth and not (recipe.freeze or recipe.learn):
+        return dataclasses.replace(recipe, steps=1)
     return recipe
 
 

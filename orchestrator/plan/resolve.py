@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import SweepError
@@ -21,6 +21,7 @@ from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
+from orchestrator.sweep.transfers import pairs
 from trainers.config import Adaptation, DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, TaskForm
 from trainers.recipe import covered
 from trainers.spelling import hint
@@ -110,7 +111,8 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         target, layers = describe_network("target_network", sweep, n_classes, shapes, source)
         networks[target] = layers
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
-    _check_layers(sweep, layers, source)
+    splits_of = {name: splits for name, (_, splits) in zip(sweep.parts, parts, strict=True)}
+    _check_layers(sweep, layers, list(_unlike_heads(sweep, splits_of, tasks)), source)
     _check_learning(sweep, target, n_classes, next(iter(shapes)), source)
     weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
     return ResolvedSweep(
@@ -209,25 +211,50 @@ def _image_shapes(
     return shapes
 
 
-def _check_layers(sweep: Sweep, layers: NetworkInfo, source: Source) -> None:
-    """Raise `SweepError` for layers that the network does not have or that cannot be copied."""
+def _check_layers(
+    sweep: Sweep, layers: NetworkInfo, heads: Sequence[tuple[str, str]], source: Source
+) -> None:
+    """Raise `SweepError` for layers that the network does not have or that cannot be copied.
+
+    `heads` are the grids, and the reasons, whose last layers cannot be copied.
+    """
     if layers.depth < 2:
         message = f"expected at least two layers, found {layers.depth}"
         path = source.nearest(("network",))
         raise SweepError([source.mistake(path, f"network {sweep.network.name}: {message}")])
-    depth = layers.depth
-    problems = [
-        (
-            source.nearest(in_grid(name, ("layers", index), source)),
-            f"layer {n} is out of range: the network has layers 1..{depth}, "
-            f"of which 1..{depth - 1} can be copied",
-        )
-        for name, grid in sweep.parts.items()
-        for index, n in enumerate(grid.layers)
-        if not 1 <= n < depth
-    ]
+    depth, problems = layers.depth, []
+    for name, grid in sweep.parts.items():
+        for index, n in enumerate(grid.layers):
+            if 1 <= n < depth:
+                continue
+            message = f"layer {n} is out of range: the network has layers 1..{depth}"
+            if n == depth:
+                unlike = next((text for part, text in heads if part == name), "")
+                message = unlike and f"n = {n} copies the last layer too: {unlike}"
+            if message:
+                problems.append((source.nearest(in_grid(name, ("layers", index), source)), message))
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
+
+
+def _unlike_heads(
+    sweep: Sweep, parts: Mapping[str, Sequence[Split]], tasks: Described
+) -> Iterator[tuple[str, str]]:
+    """Yield the name of a grid and the message where source and target have unlike last layers."""
+    for name, splits in parts.items():
+        grid = sweep.parts[name]
+        transfers = any(kind.startswith("transfer") for kind in grid.treatments)
+        for split in splits if transfers else ():
+            a, b = (2 if len(half) == 1 else len(half) for half in split.halves.values())
+            if a != b:
+                yield name, f"the halves of {split.name} have {a} and {b} classes"
+        for pair in pairs(sweep, grid) if transfers and sweep.has_directions(grid) else ():
+            if pair[0] not in tasks:
+                yield name, f"{pair[0]} is a file of weights, which is read without it"
+                continue
+            a, b = (n_outputs(sweep.tasks[task], tasks[task][1]) for task in pair)
+            if a != b:
+                yield name, f"{pair[0]} has {a} classes and {pair[1]} has {b}"
 
 
 def _check_learning(

@@ -74,3 +74,61 @@ def test_one_class_against_the_rest_is_trained_and_scored(plan_of: PlanOf, tmp_p
     assert [(index, total) for index, _, total in counts] == [(None, 27), (lone, 3)]
     assert row["balanced_accuracy"] == sum(right / total for _, right, total in counts) / 2
     assert rows["A s0-9"]["auroc"] is None
+
+
+COPIES = """\
+name: copies
+dataset: {name: digits, train: 10, renderings: 1, validation: 2, test: 3}
+network: {conv: [2, 2], pool: [1, 2], fc: [4]}
+splits: {random: [0]}
+layers: [1, 3]
+recipe: {rate: 0.03, steps: 8, batch: 6}
+"""
+
+
+def test_settings_that_do_not_apply_change_no_id(plan_of: PlanOf) -> None:
+    """Equal trainings are one trial: only the trials that use a setting get another id."""
+    plain = {trial.name: trial.id for trial in plan_of(COPIES).members}
+
+    def changed(*changes: str) -> set[str]:
+        members = plan_of(COPIES, *(f"recipe.{change}" for change in changes)).members
+        assert len({trial.id for trial in members}) == len(plain)
+        return {trial.name.split()[0] for trial in members if trial.id != plain[trial.name]}
+
+    frozen = {"A3A", "B3B", "A3B", "B3A", "R3A", "R3B"}
+    tuned = {f"{name}{n}{name}+" for n in (1, 3) for name in "AB"} | {
+        *("A1B+", "A3B+", "B1A+", "B3A+")
+    }
+    assert changed("freeze=3") == set()
+    assert changed("freeze=2") == frozen
+    assert changed("learn=[3]") == frozen
+    assert changed("learn=[layer4.fc]") == set()
+    for fine in ("l2_sp=0.1", "feature_l2=0.1", "fresh_first=0.5"):
+        assert changed(fine) == tuned
+    assert changed("stages=[{fraction: 1.0}]") == set()
+    assert changed("stages=[{fraction: 0.5, learn: [2]}, {fraction: 0.5}]") == tuned
+    assert changed("l2_sp=0.1", "freeze=2") == tuned | frozen
+    everything = {name.split()[0] for name in plain}
+    for of_all in ("loss=squared_error", "label_smoothing=0.1", "stop={patience: 2}"):
+        assert changed(of_all) == everything
+
+
+def test_short_and_long_forms_of_stages_are_one_training(plan_of: PlanOf) -> None:
+    ids = [
+        [trial.id for trial in plan_of(COPIES, f"recipe.{change}").members]
+        for change in (
+            "fresh_first=0.25",
+            "stages=[{fraction: 0.25, learn: fresh}, {fraction: 0.75}]",
+            "stages=[{fraction: 0.25, learn: [4]}, {fraction: 0.75}]",
+        )
+    ]
+    assert ids[0] == ids[1] == ids[2]
+
+
+def test_freezing_less_costs_more(plan_of: PlanOf) -> None:
+    planned, less = plan_of(COPIES), plan_of(COPIES, "recipe.freeze=1")
+    (a, b) = (
+        next(trial for trial in plan.members if trial.name == "A3B s0") for plan in (planned, less)
+    )
+    assert (a.training.frozen_layers, b.training.frozen_layers) == (3, 1)
+    assert planned.flops(a) < less.flops(b)

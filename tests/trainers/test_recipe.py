@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainers.canonical import ConfigError
-from trainers.recipe import Recipe, Schedule
+from trainers.recipe import Recipe, Schedule, Stage, Stop
 
 WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Recipe, {"rate": 0.0}, "rate"),
@@ -49,6 +49,18 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Recipe, {"layer_decay": 0.0}, "layer_decay"),
     (Recipe, {"layer_decay": 1.1}, "layer_decay"),
     (Recipe, {"fresh_first": 1.0}, "fresh_first"),
+    (Recipe, {"label_smoothing": 1.0}, "label_smoothing"),
+    (Recipe, {"l2_sp": -1.0}, "l2_sp"),
+    (Recipe, {"feature_l2": float("nan")}, "feature_l2"),
+    (Recipe, {"freeze": 0}, "freeze"),
+    (Recipe, {"learn": ("conv1",)}, "learn"),
+    (Recipe, {"stages": (Stage(fraction=0.5),)}, "stages"),
+    (Recipe, {"stages": (Stage(fraction=1.0),), "fresh_first": 0.5}, "stages"),
+    (Stage, {"fraction": 0.0}, "fraction"),
+    (Stage, {"fraction": 1.0, "rate": 0.0}, "rate"),
+    (Stage, {"fraction": 1.0, "images_per_class": 0}, "images_per_class"),
+    (Stage, {"fraction": 1.0, "learn": (0,)}, "learn"),
+    (Stop, {"patience": 0}, "patience"),
 ]
 
 
@@ -57,3 +69,8 @@ def test_a_wrong_field_is_named(kind: type, fields: dict[str, Any], field: str) 
     with pytest.raises(ConfigError, match=r"^expected ") as error:
         kind(**fields)
     assert error.value.field == field
+
+
+def test_layers_by_number_and_by_name_are_equal_settings() -> None:
+    assert Recipe(learn=(3, "layer2.conv")) == Recipe(learn=("layer2.conv", "layer3"))
+    assert Stage(fraction=0.5, learn=(10, 2)).learn == ("layer10", "layer2")
