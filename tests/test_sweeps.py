@@ -36,6 +36,10 @@ SIZES = {
     "unequal": 424,
     "cifar100": 296,
 }
+FEWER = {
+    "across": (125, 50),
+    "across_stacked": (135, 54),
+}  # the tiny forms have two draws, not five
 
 
 def planned(name: str) -> Plan:
@@ -62,8 +66,19 @@ def test_the_tiny_form_has_the_same_shape(name: str) -> None:
     assert shape(full) == shape(tiny)
 
 
+@pytest.mark.parametrize("name", FEWER)
+def test_the_tiny_form_has_fewer_draws(name: str) -> None:
+    full, tiny = planned(name), planned(f"{name}:tiny")
+    assert (len(full.trials), len(tiny.trials)) == FEWER[name]
+    cells = [
+        {(t.treatment_name, t.division, t.training.treatment.n, t.condition) for t in plan.members}
+        for plan in (full, tiny)
+    ]
+    assert cells[0] == cells[1]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [*SIZES, *FEWER])
 def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
     """One network of each kind is trained: the others differ in split, seed or layer alone."""

@@ -80,11 +80,12 @@ def conv8(
     conv: tuple[int, ...] = (8, 16, 16, 16, 16),
     pool: tuple[int, ...] = (1, 3),
     fc: tuple[int, ...] = (32, 32),
+    kernel: int = 3,
     dropout: float = 0.0,
 ) -> list[nn.Module]:
-    """Return 3×3 convolutions with ReLU, 2×2 max-pooling after those in `pool`, then `fc` layers.
+    """Return convolutions with ReLU, 2×2 max-pooling after those in `pool`, then `fc` layers.
 
-    `conv` and `fc` are widths. Dropout follows each hidden fully connected layer; the recipe's
+    `conv` and `fc` are widths, `kernel` is the side of the convolutions, which keep the size. Dropout follows each hidden fully connected layer; the recipe's
     `dropout` replaces its rate. There are eight layers by default, as in the paper's network.
     Raises `ConfigError` for options out of range.
     """
@@ -93,6 +94,8 @@ def conv8(
     for name, widths in (("conv", conv), ("fc", fc)):
         if any(width < 1 for width in widths):
             raise ConfigError(name, "expected widths, each x ≥ 1")
+    if kernel < 1 or kernel % 2 == 0:
+        raise ConfigError("kernel", "expected an odd number of pixels")
     if any(not 1 <= number <= len(conv) for number in pool):
         raise ConfigError("pool", f"expected numbers of convolutions, 1..{len(conv)}")
     if not 0 <= dropout < 1:
@@ -101,7 +104,7 @@ def conv8(
     layers: list[nn.Module] = []
     for number, out in enumerate(conv, start=1):
         parts: list[tuple[str, nn.Module]] = [
-            ("conv", nn.Conv2d(channels, out, 3, padding=1)),
+            ("conv", nn.Conv2d(channels, out, kernel, padding=kernel // 2)),
             ("relu", nn.ReLU(inplace=True)),
         ]
         if number in pool:
