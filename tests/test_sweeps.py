@@ -36,10 +36,7 @@ SIZES = {
     "unequal": 424,
     "cifar100": 296,
 }
-FEWER = {
-    "across": (125, 50),
-    "across_stacked": (135, 54),
-}  # the tiny forms have two draws, not five
+FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two draws, not five
 
 
 def planned(name: str) -> Plan:

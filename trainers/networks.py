@@ -85,9 +85,10 @@ def conv8(
 ) -> list[nn.Module]:
     """Return convolutions with ReLU, 2×2 max-pooling after those in `pool`, then `fc` layers.
 
-    `conv` and `fc` are widths, `kernel` is the side of the convolutions, which keep the size. Dropout follows each hidden fully connected layer; the recipe's
-    `dropout` replaces its rate. There are eight layers by default, as in the paper's network.
-    Raises `ConfigError` for options out of range.
+    `conv` and `fc` are widths. `kernel` is the side of the convolutions, whose outputs are as large
+    as their inputs. Dropout follows each hidden fully connected layer; the recipe's `dropout`
+    replaces its rate. There are eight layers by default, as in the paper's network. Raises
+    `ConfigError` for options out of range.
     """
     if not conv:
         raise ConfigError("conv", "expected at least one width")
