@@ -15,10 +15,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 EXACT = {
     "dataset: digit": "2: dataset: unknown dataset 'digit'; did you mean 'digits'?",
     "network: conv9": "3: network: unknown network 'conv9'; did you mean 'conv8'?",
-    "layers: [0]": (
-        "6: layers[0]: layer 0 is out of range: the network has layers 1..8, "
-        "of which 1..7 can be copied"
-    ),
+    "layers: [0]": "6: layers[0]: layer 0 is out of range: the network has layers 1..8",
     "recipe: {crop: 13, steps: 4}": ("7: recipe.crop: expected at most 12: the images are 12×12"),
     "fine_tune: {recipe: {crop: 8}}": (
         "8: fine_tune.recipe.crop: the network's weights depend on the image size, and "
@@ -53,7 +50,7 @@ CASES = [
     ("network: {name: conv8, conv: [0]}", "3: network.conv", "x ≥ 1"),
     ("network: {name: conv8, pool: [1, 2, 3, 4, 5]}", "3: network.pool", "images 12×12"),
     # layers, crops
-    ("layers: [1, 8]", "6: layers[1]", "layer 8 is out of range"),
+    ("layers: [1, 9]", "6: layers[1]", "layer 9 is out of range"),
     ("fine_tune: {recipe: {crop: 13}}", "8: fine_tune.recipe.crop", "expected at most 12"),
 ]
 

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def order(one: Training, images: int = 50, steps: int = 12) -> list[list[int]]:
-    order = BatchOrder(one, images, CPU)
+    order = BatchOrder(one, torch.zeros(images), CPU)
     return [order(step).tolist() for step in range(steps)]
 
 
@@ -41,8 +41,8 @@ def test_an_epoch_has_every_image_once_except_the_dropped_rest() -> None:
 
 
 def test_a_batch_is_never_larger_than_the_images() -> None:
-    order = BatchOrder(training(batch=64), 50, CPU)
-    assert (order.batch, order.per_epoch) == (50, 1)
+    order = BatchOrder(training(batch=64), torch.zeros(50), CPU)
+    assert (order.batch, order.epoch(0), order.epoch(1)) == (50, 0, 1)
     assert sorted(order(7).tolist()) == list(range(50))
 
 
@@ -50,7 +50,7 @@ def test_epochs_differ_and_the_order_is_a_function_of_the_step() -> None:
     one = training(batch=16)
     steps = order(one)
     assert steps[:3] != steps[3:6]
-    again = BatchOrder(one, 50, CPU)
+    again = BatchOrder(one, torch.zeros(50), CPU)
     for step in (11, 0, 7, 6, 11, 3):  # resuming needs no replay
         assert again(step).tolist() == steps[step]
 
@@ -172,7 +172,7 @@ def test_a_batch_follows_the_recipe(whole_bytes: int) -> None:
     mean = torch.from_numpy(stored[source].mean(0, dtype=np.float64)).float()
     view = View((3, 14, 14), torch.float32, 9)
     for step, (images, labels) in enumerate(all_batches(one, whole_bytes)[:9]):
-        rows = BatchOrder(one, 20, CPU)(step)
+        rows = BatchOrder(one, torch.zeros(20), CPU)(step)
         crops = Augmentation(one, view, 20, CPU)(step // 3)
         assert crops is not None
         for image, label, row in zip(images, labels, rows, strict=True):
@@ -238,7 +238,7 @@ def test_floats_lose_their_mean_image_and_are_cropped() -> None:
     data = task_data(one, CPU)
     with contextlib.closing(Batches(one, data, 1)) as batches:
         batch, batch_labels = batches(3)
-    rows = BatchOrder(one, 80, CPU)(3)
+    rows = BatchOrder(one, torch.zeros(80), CPU)(3)
     crops = Augmentation(one, data.view, 80, CPU)(0)
     assert crops is not None
     assert torch.equal(batch, data.view.training(ready, rows, crops.of(rows)))
