@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -30,6 +31,7 @@ from orchestrator.store.reachable import obstacle
 from trainers import whole_file
 
 Answer = TypeVar("Answer")
+_once: ContextVar[bool] = ContextVar("_once", default=False)  # see `Files.once`
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)  # seconds between attempts, up to a quarter less
 PATIENCE = 40.0  # seconds of attempts, after which no other one begins
@@ -171,13 +173,22 @@ class Files(ABC):
         )
         return infos
 
+    @contextlib.contextmanager
+    def once(self) -> Iterator[None]:
+        """Try every action of this thread once, instead of repeating it."""
+        token = _once.set(True)
+        try:
+            yield
+        finally:
+            _once.reset(token)
+
     def patiently(self, doing: str, action: Callable[[], Answer]) -> Answer:
         """Return `action()`, repeated for about 40 seconds while its failures may pass.
 
         `doing` says in messages what failed. Raises `StoreError` for failures that stay or that
         are not `transient`, and `FileNotFoundError`.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + (0.0 if _once.get() else PATIENCE)
         for pause in (*PAUSES, None):
             try:
                 return action()
@@ -416,7 +427,7 @@ def _s3(bucket: str, parameters: Mapping[str, Sequence[str]]) -> pafs.S3FileSyst
         allow_bucket_creation=options.pop("allow_bucket_creation", "false") == "true",
         allow_delayed_open=True,  # one request for a small object
         connect_timeout=5.0,
-        request_timeout=10.0,
+        request_timeout=8.0,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -20,6 +21,8 @@ from dataclasses import asdict, dataclass
 from orchestrator.errors import StoreError
 from orchestrator.store.names import LeaseFile
 from orchestrator.store.store import Store
+
+log = logging.getLogger(__name__)
 
 RENEWED = 15.0  # seconds between renewals
 HOLDS = 120.0  # seconds for which a lease holds
@@ -60,7 +63,7 @@ def in_use(
     """
     store.make()
     path = store.path(FOLDER, LeaseFile(sweep, secrets.token_hex(8)).name)
-    began, ended = time.time(), threading.Event()
+    began, ended, failing = time.time(), threading.Event(), threading.Event()
 
     def write(doing: Doing) -> None:
         lease = Lease(
@@ -79,8 +82,14 @@ def in_use(
         while not ended.wait(RENEWED):
             with contextlib.suppress(Exception):  # `clean` must not take files for want of a number
                 doing = look()
-            with contextlib.suppress(StoreError):  # the run meets the failure itself
-                write(doing)
+            try:
+                with store.files.once():  # there is another renewal soon
+                    write(doing)
+                failing.clear()
+            except StoreError as error:  # the run meets the failure itself
+                if not failing.is_set():
+                    log.warning("%s; trying again", error)
+                failing.set()
 
     write((0, None))
     thread = threading.Thread(target=renew, daemon=True)
@@ -90,8 +99,9 @@ def in_use(
     finally:
         ended.set()
         thread.join(timeout=10.0)
-        with contextlib.suppress(StoreError):
-            store.delete(path)
+        if not failing.is_set() and not thread.is_alive():  # else it expires
+            with contextlib.suppress(StoreError), store.files.once():
+                store.delete(path)
 
 
 def leases(store: Store, sweep: str | None = None) -> list[Lease]:

@@ -207,14 +207,6 @@ def test_a_small_grid_without_a_barrier_on_a_real_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_small_grid_with_a_barrier_on_a_real_ray(tmp_path: Path) -> None:
-    grid = small_grid(slots=2, base=0.2)
-    result = cluster.of_barrier(RANDOM_TOO, grid, tmp_path)
-    stages = grid.stages(RANDOM_TOO)
-    assert result.seconds >= scheduling.with_barrier(stages, grid.durations, grid.slots)
-
-
-@pytest.mark.slow
 def test_short_trials_beside_rays_own_test() -> None:
     own, _ = cluster.TESTS
     overheads = cluster.of_short(4, 2, {own: True})

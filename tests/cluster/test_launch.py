@@ -148,13 +148,11 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize(
-    ("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
-)
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_and_ends_the_same(
     undisturbed: Path, tmp_path: Path, place: Path, stop: signal.Signals, code: int
 ) -> None:
-    """Nothing of it stays on the machine, and no file that it had there knows a secret."""
+    """Nothing of it stays on the machine, and no file and no line of it knows a secret."""
     own = {"RAY_TMPDIR": str(place), "AWS_SECRET_ACCESS_KEY": SECRET}
     with started(tmp_path, "--set", "checkpoint_seconds=0.02", **own) as process:
         wait_for_rows(tmp_path, 3, process)
@@ -178,27 +176,27 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
         left = [file for file in place.rglob("*") if file.is_file()]
         assert len(left) > 20
         assert not [file for file in left if SECRET.encode() in file.read_bytes()]
-    if stop is not signal.SIGTERM:  # it stops as SIGINT does
-        assert run(tmp_path, **own).returncode == 0
-        assert not alive(below)
-        assert results(tmp_path) == results(undisturbed)
+    again = run(tmp_path, **own)
+    assert again.returncode == 0
+    assert not alive(below)
+    assert results(tmp_path) == results(undisturbed)
     assert not list(place.iterdir())
+    assert SECRET not in output + errors + again.stdout + again.stderr
+    kept = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [file for file in kept if SECRET.encode() in file.read_bytes()]
 
 
-@pytest.mark.parametrize("ask", [signal.SIGUSR1, signal.SIGHUP])
-def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(
-    ask: signal.Signals, tmp_path: Path
-) -> None:
-    """SIGUSR1, as batch systems send it, or SIGHUP: snapshots at once, not when they are due.
+def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(tmp_path: Path) -> None:
+    """SIGUSR1, as batch systems send it, asks for snapshots at once, not when they are due.
 
-    What waits for a worker does not begin.
+    What waits for a worker does not begin. SIGHUP does the same: see `test_signals.py`.
     """
     longer = ["--only", "treatment = 'base'", "--set", "recipe.steps=2500"]
     longer += ["--set", "checkpoint_seconds=1"]
     with started(tmp_path, *longer, "--cpus", "1") as process:
         wait_for(lambda: list(tmp_path.glob("progress/*/*.safetensors")), process)
         asked = time.time()
-        process.send_signal(ask)
+        process.send_signal(signal.SIGUSR1)
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (os.EX_TEMPFAIL, "")
     assert output.splitlines()[-1] == (
@@ -214,11 +212,27 @@ def test_a_drained_run_keeps_what_trials_have_done_and_goes_on(
     assert [row["exact"] for row in rows] == [True, True]
 
 
-def test_a_sweep_on_s3_through_ray(undisturbed: Path, s3: S3Server, tmp_path: Path) -> None:
+def test_a_sweep_on_s3_whose_server_fails_for_a_while(
+    undisturbed: Path, s3: S3Server, tmp_path: Path
+) -> None:
+    """The run ends within a minute with one line, and goes on later from what it has."""
     uri = s3.new_bucket()
     line = command(Path("x"), "--set", "layers=[7]")
     line[line.index("--store") + 1] = uri
     more = environment(LAYERWISE_CACHE=str(tmp_path))
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=more
+    ) as process:
+        wait_for(lambda: [x for x in s3.asked if re.match("PUT .*/complete/", x)], process)
+        s3.refuse = lambda _: True
+        output, _ = process.communicate(timeout=PATIENCE)
+    s3.refuse, half = lambda _: False, len(s3.asked)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"the store failed: cannot .*; stopped with \d+ of 14 trials complete; "
+        r"the same command goes on from here",
+        output.splitlines()[-1],
+    )
     done = subprocess.run(
         line, capture_output=True, text=True, timeout=PATIENCE, env=more, check=False
     )
@@ -228,8 +242,9 @@ def test_a_sweep_on_s3_through_ray(undisturbed: Path, s3: S3Server, tmp_path: Pa
     ids = stored["trials"]["id"]
     for table in expected:
         assert stored[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
-    reads = [asked for asked in s3.asked if asked.startswith("GET") and "/checkpoints/" in asked]
-    assert len(reads) == 2  # of both bases, once, by all workers of this machine
+    for asked in (s3.asked[:half], s3.asked[half:]):
+        reads = [x for x in asked if x.startswith("GET") and "/checkpoints/" in x]
+        assert len(reads) == len(set(reads)) <= 2  # of a base, once, by all workers of this machine
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
@@ -266,30 +281,6 @@ def test_a_run_whose_own_ray_dies_ends_with_one_line(
     assert not alive(set(below))
     assert not list(place.iterdir())
     assert list(tmp_path.glob("progress/*/*.safetensors"))
-
-
-def test_a_store_that_fails_ends_the_run_which_goes_on_later(
-    undisturbed: Path, tmp_path: Path
-) -> None:
-    """A file in the place of a folder is not waited for, unlike a full disk."""
-    with started(tmp_path) as process:
-        wait_for_rows(tmp_path, 1, process)
-        curves = (tmp_path / "curves").rename(tmp_path / "away")
-        (tmp_path / "curves").touch()
-        output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (1, "")
-    lines = [line for line in output.splitlines() if not re.match(r"\d+/\d+ done · ", line)]
-    assert lines[1:-1] == [ONE_SPLIT]
-    assert re.fullmatch(
-        rf"the store failed: cannot write {tmp_path}/curves/.*: .*; stopped with "
-        rf"\d+ of {TRIALS} trials complete; the same command goes on from here",
-        lines[-1],
-    )
-    (tmp_path / "curves").unlink()
-    curves.rename(tmp_path / "curves")
-    assert run(tmp_path).returncode == 0
-    assert results(tmp_path) == results(undisturbed)
-    assert {row["retries"] for row in Store(tmp_path).table("trials").to_pylist()} == {0}
 
 
 OWN = '''
@@ -468,12 +459,11 @@ def test_endings_are_classified_by_their_cause() -> None:
     assert classify(None, small) == (Ending.WORKER_DIED, "no reason is known")
 
 
-@pytest.mark.parametrize("asked", ["{cpu: 1}", "{cpu: 1, memory_gb: 0.25}"])
-def test_the_memory_monitor_ends_workers_and_no_run(tmp_path: Path, asked: str) -> None:
+def test_the_memory_monitor_ends_workers_and_no_run(tmp_path: Path) -> None:
     """Every worker is too much for a threshold of one per cent."""
     line = command(tmp_path, "--only", "treatment = 'base'", "--cpus", "2")
     done = subprocess.run(
-        [*line, "--set", f"resources.default={asked}"],
+        [*line, "--set", "resources.default={cpu: 1, memory_gb: 0.25}"],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -483,14 +473,9 @@ def test_the_memory_monitor_ends_workers_and_no_run(tmp_path: Path, asked: str) 
     assert (done.returncode, done.stderr) == (1, "")
     rows = Store(tmp_path).table("trials").to_pylist()
     assert [row["outcome"] for row in rows] == ["lost", "lost"]
-    how = (
-        "out of memory with no GPU and 2 GB"
-        if "memory_gb" in asked
-        else "its worker died 4 times; the last time"
-    )
     killed = r"\d worker\(s\) were killed due to the node running low on memory"
     for row in rows:
-        assert re.match(rf"{re.escape(how)}: {killed}", row["error_message"])
+        assert re.match(rf"out of memory with no GPU and 2 GB: {killed}", row["error_message"])
 
 
 CLUSTER = """

@@ -19,6 +19,7 @@ from orchestrator.store.leases import in_use
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from orchestrator.store.survey import Survey
+from tests.s3_server import S3Server
 from tests.small import SMALL
 
 USED = "0" * 16  # id of a trial of a running sweep
@@ -44,6 +45,22 @@ def test_a_lease_is_renewed_and_given_back(store: Store, monkeypatch: pytest.Mon
     assert {lease.seconds_left for lease in seen if lease.running == 2} == {7.5}
     assert len({lease.began for lease in seen}) == 1
     assert leases.leases(store) == leases.expired(store) == []
+
+
+def test_a_lease_waits_for_no_store_that_fails(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run itself waits. Its lease expires when the store is back."""
+    monkeypatch.setattr(leases, "RENEWED", 0.001)
+    store = Store(s3.new_bucket())
+    with in_use(store, "mine"):
+        s3.refuse = lambda _: True
+        while not caplog.records:
+            time.sleep(0.001)
+        asked = len(s3.asked)
+    assert len(s3.asked) - asked <= 2  # the renewal under way
+    s3.refuse = lambda _: False
+    assert len(leases.leases(store)) == 1
 
 
 def test_the_lease_of_a_killed_run_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
