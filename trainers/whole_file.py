@@ -7,6 +7,7 @@ old file or the new one, never a part of either.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,8 +21,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Missing parent folders are made. Until the end the data is in `.<name>.<8 hex digits>.tmp` in
     the same folder; only a killed process leaves such a file behind. If the block or the disk
-    fails, `path` stays as it was and the half-written file is removed. Raises `OSError`.
+    fails, `path` stays as it was and the half-written file is removed. A link is replaced, and what
+    it leads to stays. Raises `OSError`, for devices and folders in place of a file too.
     """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is not a file", str(path))
     half = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

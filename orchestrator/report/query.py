@@ -26,6 +26,7 @@ from orchestrator.stats.search_gain import HELD_OUT
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.schemas import CURVES, OF_MEMBERS, SCHEMAS
 from orchestrator.store.store import Store
+from trainers import whole_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -226,7 +227,8 @@ def to_parquet(table: pa.Table, path: Path) -> None:
             texts = [_interval(value.as_py()) for value in table[index]]
             table = table.set_column(index, column.name, pa.array(texts, pa.string()))
     try:
-        pq.write_table(table, path, compression="zstd")
+        with whole_file.replacing(path) as file:
+            pq.write_table(table, file, compression="zstd")
     except pa.ArrowException as error:
         raise QueryError(f"Parquet cannot hold this answer: {error}; cast the column") from error
     except OSError as error:

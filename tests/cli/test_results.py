@@ -153,6 +153,29 @@ def test_a_store_that_is_a_file(folder: Path, layerwise: Layerwise) -> None:
         )
 
 
+def test_a_report_is_written_through_no_link(
+    full: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charts, "png", lambda *_, **__: b"picture")
+    assert layerwise("report", "small")[0] == 0
+    folder, foreign = full / "results/reports/small", full / "foreign"
+    foreign.mkdir()
+    for name in ("index.html", "figure2.png"):
+        (foreign / name).write_bytes(b"of somebody else")
+        (folder / name).unlink()
+        (folder / name).symlink_to(foreign / name)
+    assert layerwise("report", "small")[0] == 0
+    assert (folder / "figure2.png").read_bytes() == b"picture"
+    folder.rename(full / "moved")
+    folder.symlink_to(foreign)
+    code, _, err = layerwise("report", "small")
+    assert (code, err) == (
+        2,
+        f"layerwise: {folder} is a link: no report is written through it; remove the link\n",
+    )
+    assert {path.read_bytes() for path in foreign.iterdir()} == {b"of somebody else"}
+
+
 @pytest.mark.parametrize("command", [["query", "SELECT 1"], ["report", "small"], ["clean"]])
 @pytest.mark.usefixtures("folder")
 def test_no_store(command: list[str], layerwise: Layerwise) -> None:

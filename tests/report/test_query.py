@@ -354,7 +354,7 @@ def test_parquet(store: Store, tmp_path: Path) -> None:
     to_parquet(table, tmp_path / "effects.parquet")
     assert pq.read_table(tmp_path / "effects.parquet").to_pylist() == table.to_pylist()
     with pytest.raises(QueryError, match="cannot write"):
-        to_parquet(table, tmp_path / "none" / "effects.parquet")
+        to_parquet(table, tmp_path / "effects.parquet" / "x.parquet")
 
 
 def test_parquet_of_what_parquet_has_no_type_for(store: Store, tmp_path: Path) -> None:

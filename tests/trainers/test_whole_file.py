@@ -130,3 +130,18 @@ def test_a_killed_process_leaves_only_a_hidden_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     [half] = tmp_path.glob(".x.bin.*.tmp")
     assert half.read_bytes() == b"half"
+
+
+def test_a_link_is_replaced_and_no_device_is(tmp_path: Path) -> None:
+    other, link = tmp_path / "other", tmp_path / "link"
+    other.write_bytes(b"of somebody else")
+    link.symlink_to(other)
+    whole_file.write(link, b"new")
+    assert (link.is_symlink(), link.read_bytes(), other.read_bytes()) == (
+        *(False, b"new"),
+        b"of somebody else",
+    )
+    for place in (Path("/dev/null"), tmp_path):
+        with pytest.raises(FileExistsError, match="it is not a file"):
+            whole_file.write(place, b"new")
+    assert names(tmp_path) == ["link", "other"]
