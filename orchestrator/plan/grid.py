@@ -148,8 +148,8 @@ class _Pair:
             resolved.data,
             self.split,
             target,
+            self.grid.splits,
             images_per_class=images_per_class,
-            reserved=self.grid.splits.reserved,
         )
         adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
         return Training(
