@@ -207,8 +207,9 @@ def _normal(
     of training images; the flags say which layers the trial has.
     """
     if recipe.epochs is not None:
-        steps = max(1, round(recipe.epochs * (images // recipe.batch)))
+        steps = max(recipe.least_steps or 1, round(recipe.epochs * (images // recipe.batch)))
         recipe = dataclasses.replace(recipe, steps=steps, epochs=None)
+    recipe = dataclasses.replace(recipe, least_steps=None)
     if recipe.schedule.family in FAMILIES_WITHOUT_GAMMA:
         schedule = dataclasses.replace(recipe.schedule, gamma=Schedule().gamma)
         recipe = dataclasses.replace(recipe, schedule=schedule)
