@@ -180,6 +180,9 @@ class Task:
 
     The task that learns their classes leaves them out, so that no source has seen a negative.
     """
+    negatives: int | None = None
+    """Negatives of a task of one class in all. Default: all reserved images; with a limit of
+    `images_per_class`, about as many, and at least one per class."""
     images: int | None = None
     """Training images in all, instead of `images_per_class`; all by default."""
     balanced: bool = True

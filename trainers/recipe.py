@@ -257,6 +257,9 @@ class Recipe:
     """Length of the training in steps. Give `steps` or `epochs`."""
     epochs: float | None = None
     """Length of the training in passes over the training images. Planning turns it into steps."""
+    least_steps: int | None = None
+    """Fewest steps of a training whose length is in epochs, so that a task of few images has time
+    to learn; 1 by default. It changes no `steps`."""
     evaluate_every: int | None = None
     """Steps between two evaluations; a tenth of the training by default."""
     dropout: float | None = None
@@ -316,7 +319,7 @@ class Recipe:
         require(0 <= self.momentum < 1, "momentum", "expected 0 ≤ x < 1")
         require(self.weight_decay >= 0, "weight_decay", "expected x ≥ 0")
         require(1 <= self.batch <= MOST, "batch", "expected a number of images, 1 ≤ x ≤ 10⁹")
-        for field in ("steps", "epochs", "evaluate_every"):
+        for field in ("steps", "epochs", "least_steps", "evaluate_every"):
             value = getattr(self, field)
             require(value is None or 0 < value <= MOST, field, "expected 0 < x ≤ 10⁹")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "expected 0 ≤ x < 1")

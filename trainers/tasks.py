@@ -20,7 +20,8 @@ def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np
 
     In training only: the last `reserved` images of each class are left out, and the rest consists
     of these. `images_per_class` keeps the first images of each class and about that number of the
-    rest in all, at least one per class. `images` and `draw` choose as `class_sizes` says.
+    rest in all, at least one per class. `negatives` is the exact number of the rest instead, chosen
+    as `negative_sizes` says. `images` and `draw` choose as `class_sizes` says.
     """
     lookup = np.full(1 + max(int(labels.max(initial=0)), *task.classes, *task.rest), -1)
     lookup[list(task.classes)] = 1 if task.rest else np.arange(len(task.classes))
@@ -87,6 +88,21 @@ def class_sizes(task: Task, available: Mapping[int, int]) -> dict[int, int] | No
     return dict(zip(classes, sizes, strict=True))
 
 
+def negative_sizes(task: Task) -> dict[int, int]:
+    """Return the number of `negatives` from each class of the rest, as equal as possible.
+
+    Some classes have one more than the others. They are spread over the order of the rest, in which
+    neighbours are often alike: the first, the middle one, those at the quarters, and so on, sorted
+    by their reversed bits. So a larger number keeps the images of a smaller one.
+    """
+    assert task.negatives is not None
+    each, more = divmod(task.negatives, len(task.rest))
+    bits = (len(task.rest) - 1).bit_length()
+    spread = sorted(range(len(task.rest)), key=lambda i: f"{i:0{bits}b}"[::-1])
+    first = set(spread[:more])
+    return {index: each + (i in first) for i, index in enumerate(task.rest)}
+
+
 def _sample(task: Task, index: int, images: np.ndarray, size: int) -> np.ndarray:
     """Return `size` of a class's images; a larger sample of one draw holds every smaller one."""
     if task.draw is None:
@@ -103,6 +119,8 @@ def _training_slice(task: Task, index: int, images: int) -> slice:
     """Return the slice of a class's training images that belong to a task."""
     reserved_from = max(0, images - task.reserved)
     limit = images if task.images_per_class is None else task.images_per_class
+    if task.negatives is not None and index in task.rest:
+        return slice(reserved_from, reserved_from + negative_sizes(task)[index])
     if index in task.rest:
         each = limit if task.images_per_class is None else math.ceil(limit / len(task.rest))
         return slice(reserved_from, min(images, reserved_from + each))

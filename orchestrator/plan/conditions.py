@@ -65,7 +65,9 @@ def _settings(grid: Grid) -> Settings:
     """Return the settings that the treatments of a grid use."""
     kinds = {name for name in grid.treatments if not name.endswith("+")}
     tuned = kinds != set(grid.treatments)
-    settings: Settings = {"splits.reserved": grid.splits.reserved}
+    settings: Settings = {
+        f"splits.{key}": getattr(grid.splits, key) for key in ("reserved", "negatives")
+    }
     unused = set(OF_FINE_TUNED)
     unused |= set() if grid.recipe.freeze or grid.recipe.learn else set(OF_LEARNING_COPIES)
     unused |= set() if "random" in kinds else set(OF_RANDOM)

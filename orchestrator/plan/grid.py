@@ -154,8 +154,8 @@ class _Pair:
             resolved.data,
             self.split,
             target,
+            self.grid.splits,
             images_per_class=images_per_class,
-            reserved=self.grid.splits.reserved,
         )
         adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
         return Training(
@@ -213,8 +213,9 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
     of training images.
     """
     if recipe.epochs is not None:
-        steps = max(1, round(recipe.epochs * (images // recipe.batch)))
+        steps = max(recipe.least_steps or 1, round(recipe.epochs * (images // recipe.batch)))
         recipe = dataclasses.replace(recipe, steps=steps, epochs=None)
+    recipe = dataclasses.replace(recipe, least_steps=None)
     if recipe.schedule.family in FAMILIES_WITHOUT_GAMMA:
         schedule = dataclasses.replace(recipe.schedule, gamma=Schedule().gamma)
         recipe = dataclasses.replace(recipe, schedule=schedule)

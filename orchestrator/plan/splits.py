@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.plan.batches import too_large
-from orchestrator.sweep.schema import Grid
+from orchestrator.sweep.schema import Grid, Splits
 from orchestrator.sweep.source import Path
 from trainers.canonical import ConfigError
 from trainers.config import DatasetInfo, DatasetRef, Task
@@ -87,9 +87,7 @@ def _check_half(
     """Raise `SplitError` if a half has fewer images to train on than a batch."""
     half = f"half {letter} of {split.name}"
     for limit in grid.images_per_class:
-        task = task_of(
-            dataset, data, split, letter, images_per_class=limit, reserved=grid.splits.reserved
-        )
+        task = task_of(dataset, data, split, letter, grid.splits, images_per_class=limit)
         suffix = "" if limit is None else f" with {limit} per class"
         if problem := too_large(grid, task, data, f"{half}{suffix}"):
             raise SplitError(*problem)
@@ -100,40 +98,67 @@ def task_of(
     data: DatasetInfo,
     split: Split,
     letter: str,
+    declared: Splits,
     *,
     images_per_class: int | None = None,
-    reserved: int | None = None,
 ) -> Task:
     """Return the task of one half. A single class is trained against the rest, its negatives.
 
     `images_per_class` limits the training images; a limit at or above the largest class means no
-    limit. `reserved` is the number of images per class of the rest that serve as negatives and that
-    the other half leaves out; by default there are as many negatives as images of the single class.
-    Raises `SplitError`.
+    limit. `declared` has the number of images per class of the rest that the other half leaves out,
+    and the ratio of negatives to images of the single class. Raises `SplitError`.
     """
     classes, others = split.half(letter), split.half(OTHER[letter])
     task = Task(dataset=dataset, classes=classes)
     if min(len(classes), len(others)) == 1:
         rest = others if len(classes) == 1 else ()
-        task = replace(task, rest=rest, reserved=_negatives(split, data, reserved))
-    if images_per_class is None or images_per_class >= max(data.train[i] for i in classes):
-        return task
-    return replace(task, images_per_class=images_per_class)
+        task = replace(task, rest=rest, reserved=_reserved(split, data, declared))
+    if images_per_class is not None and images_per_class < max(data.train[i] for i in classes):
+        task = replace(task, images_per_class=images_per_class)
+    if task.rest and declared.negatives is not None:
+        task = replace(task, negatives=_negatives(task, split, data, declared.negatives))
+    return task
 
 
-def _negatives(split: Split, data: DatasetInfo, reserved: int | None) -> int:
-    """Images per class of the larger half that are set aside as negatives of the single class."""
+def _reserved(split: Split, data: DatasetInfo, declared: Splits) -> int:
+    """Images per class of the larger half that are set aside as negatives of the single class.
+
+    By default they are enough for all images of that class, so that a source does not depend on
+    the numbers of images of its targets.
+    """
     one, rest = sorted((split.a, split.b), key=len)
     if len(rest) == 1:
         message = (
             f"{split.name} has one class in each half, so there are no images to use as negatives"
         )
         raise SplitError(("splits",), message)
-    count = reserved or math.ceil(data.train[one[0]] / len(rest))
+    ratio = 1 if declared.negatives is None else declared.negatives
+    count = declared.reserved or math.ceil(round(ratio * data.train[one[0]]) / len(rest))
     if count >= (fewest := min(data.train[index] for index in rest)):
+        is_given = declared.reserved is not None or declared.negatives is None
+        way_out = "splits.reserved" if is_given else "splits.negatives, or give splits.reserved"
         message = (
             f"{split.name} sets {count} images of each class of its larger half aside as "
-            f"negatives, and the smallest class has {fewest}: lower splits.reserved"
+            f"negatives, and the smallest class has {fewest}: lower {way_out}"
+        )
+        raise SplitError(("splits", "reserved" if is_given else "negatives"), message)
+    return count
+
+
+def _negatives(task: Task, split: Split, data: DatasetInfo, ratio: float) -> int:
+    """Return the number of negatives of a single class; the images set aside must be enough."""
+    (one,), positives = task.classes, data.train[task.classes[0]]
+    positives = min(positives, task.images_per_class or positives)
+    count, most = round(ratio * positives), task.reserved * len(task.rest)
+    images = f"the {positives} training images of {data.classes[one]} in {split.name}"
+    if not count:
+        message = f"{ratio:g} negatives for each of {images} are none in all: raise the ratio"
+        raise SplitError(("splits", "negatives"), message)
+    if count > most:
+        message = (
+            f"{ratio:g} negatives for each of {images} are {count} in all, and "
+            f"{task.reserved} of each of {len(task.rest)} classes are {most}: raise it to "
+            f"{math.ceil(count / len(task.rest))}, or lower splits.negatives"
         )
         raise SplitError(("splits", "reserved"), message)
     return count

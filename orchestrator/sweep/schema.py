@@ -83,7 +83,12 @@ class Splits(StrictModel):
 
     reserved: Annotated[int, Field(ge=1)] | None = None
     """Training images per class that the larger half leaves out, as negatives for a half of one
-    class. Default: as many negatives in total as the one class has images."""
+    class. Default: enough for all images of the one class at the ratio `negatives`."""
+
+    negatives: Annotated[float, Field(ge=0.01, le=1000)] | None = None
+    """Negatives per training image of a half of one class. With 3, ten images of the class have 30
+    negatives, spread over the other classes as equally as possible. Default: about 1, and at least
+    one negative from each of the other classes."""
 
 
 def _parse_layers(value: Any) -> tuple[int, ...]:

@@ -219,6 +219,25 @@ def test_epochs_become_steps(epochs: str, steps: int, plan_of: PlanOf) -> None:
     assert list(planned.trials) == list(plan_of(SMALL, f"recipe.steps={steps}").trials)
 
 
+@pytest.mark.parametrize(
+    ("least", "steps"), [(40, {"A k32": 40, "A": 50}), (60, {"A k32": 60, "A": 60})]
+)
+def test_epochs_of_few_images_are_the_least_steps(
+    least: int, steps: dict[str, int], plan_of: PlanOf
+) -> None:
+    """Five classes of 32 images have 5 steps per epoch, and of all 160 images 25."""
+    changes = ("images_per_class=[32, all]", "treatments=[base]", "targets=[A]")
+    length = ("recipe.steps=", "recipe.epochs=2", f"recipe.least_steps={least}")
+    members = plan_of(SMALL, *changes, *length).members
+    recipes = {t.name.replace(" s0", ""): t.training.recipe for t in members}
+    assert {name: recipe.steps for name, recipe in recipes.items()} == steps
+    assert {recipe.least_steps for recipe in recipes.values()} == {None}
+
+
+def test_the_least_steps_change_no_steps(plan_of: PlanOf) -> None:
+    assert list(plan_of(SMALL, "recipe.least_steps=50").trials) == list(plan_of(SMALL).trials)
+
+
 def test_base_long_takes_the_steps_of_both(plan_of: PlanOf) -> None:
     def steps(*changes: str) -> dict[str, int | None]:
         members = plan_of(SMALL, *changes).members

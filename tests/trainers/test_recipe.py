@@ -23,6 +23,7 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (Recipe, {"steps": 0}, "steps"),
     (Recipe, {"epochs": 0.0}, "epochs"),
     (Recipe, {"epochs": float("inf")}, "epochs"),
+    (Recipe, {"least_steps": 0}, "least_steps"),
     (Recipe, {"evaluate_every": 0}, "evaluate_every"),
     (Recipe, {"dropout": 1.0}, "dropout"),
     (Schedule, {"warmup": 1.0}, "warmup"),
