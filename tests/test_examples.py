@@ -103,7 +103,7 @@ def test_imagenet_and_digits(
     plan = plan_of(IMAGENET / "imagenet_and_digits.yaml")
     assert len(plan.trials) == 100
     (mnist,) = (info for info in plan.datasets.values() if info.shape == (1, 28, 28))
-    assert (mnist.train, mnist.validation, mnist.test) == ((110,) * 10, (30,) * 10, (5,) * 10)
+    assert (mnist.train, mnist.validation, mnist.test) == ((130,) * 10, (10,) * 10, (5,) * 10)
     divisions = {trial.division for trial in plan.members}
     assert divisions == {"weights imagenet to mnist", "weights imagenet to digits"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-VALIDATION = 300
+VALIDATION = 100
 
 
 def digits(folder: str = "$IDX_FILES", train: int = 5000, test: int = 1000) -> dict[str, Any]:
