@@ -141,7 +141,8 @@ class TaskForm:
     """Divisor of each channel, on the scale of `range`; given with `mean`."""
     range: tuple[float, float] = (0.0, 1.0)
     """Values of a black and of a white pixel before `mean` is subtracted; 0 and 1 by default.
-    Images that are stored as floats keep their own scale."""
+    Images that are stored as floats keep their own scale, and those of a function of yours are
+    floats of 0..1 if it returns bytes: for both, declare mean and deviation on that scale."""
 
     def __post_init__(self) -> None:
         require(

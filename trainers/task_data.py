@@ -185,6 +185,7 @@ def _float_data(
     mean: np.ndarray
     deviation: np.ndarray
     if form.mean:
+        _check_scale(target, reading)
         mean, deviation = (np.reshape(x, (1, -1, 1, 1)) for x in (form.mean, form.deviation))
         return _normalised(target, rule, reading, mean, deviation)
     if statistics is None:
@@ -200,6 +201,19 @@ def _float_data(
         mean = reference.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
         deviation = reference.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
     return _normalised(target, rule, reading, mean, deviation)
+
+
+def _check_scale(target: Task, reading: _Reading) -> None:
+    """Raise `DataError` if a range is declared, which holds for bytes only."""
+    low, high = target.form.range
+    if (low, high) == (0.0, 1.0):
+        return
+    images = np.asarray(load(target.dataset, reading.data_root).train.images)
+    raise DataError(
+        f"a range of {low:g} to {high:g} is declared, but the images of {target.dataset.name} are "
+        f"floats from {images.min():g} to {images.max():g}: declare mean and deviation on this "
+        "scale, without range"
+    )
 
 
 def _normalised(

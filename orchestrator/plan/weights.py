@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -131,8 +131,11 @@ def _bytes(sweep: Sweep, name: str, weights: Weights, source: Source) -> tuple[b
             folder, _, last = parts.path.rpartition("/")
             files = open_files(urlunsplit(parts._replace(path=folder)))
             return files.get(f"{files.base}/{last}"), weights.file
-        path = expand(weights.file)
-        return Path(path).read_bytes(), str(path)
-    except (OSError, StoreError, DataError) as error:
+        path = expand(weights.file, "weights")
+        return path.read_bytes(), str(path)
+    except DataError as error:
+        raise WeightsError(str(error)) from error
+    except (OSError, StoreError) as error:
+        place = os.path.expandvars(weights.file)
         reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"cannot read the weights {weights.file}: {reason}") from error
+        raise WeightsError(f"cannot read the weights {place}: {reason}") from error

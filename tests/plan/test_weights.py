@@ -140,6 +140,11 @@ MISTAKES: list[tuple[str, str]] = [
     ("network.fc=[9]", "layer3.fc.bias is (8,), the network wants (9,)"),
     ("network.conv=[4, 4, 4]", "missing: layer3.conv.bias, layer3.conv.weight"),
     ("weights.old.file=none.pt", "cannot read the weights none.pt: No such file or directory"),
+    ("weights.old.file=$HOME/none.pt", f"weights {Path.home()}/none.pt: No such file or directory"),
+    (
+        "weights.old.file=$NOWHERE",
+        "weights.old.file: weights $NOWHERE: the environment variable NOWHERE is not set here",
+    ),
     ("weights.old.file=torchvision", "torchvision has weights of its own networks only"),
     ("weights.old.fil=x", "unknown key 'fil'; did you mean 'file'?"),
     ("weights.old.deviation=[]", "weights.old.deviation: expected one per mean"),

@@ -52,6 +52,21 @@ def test_normalised_by_the_target_all_treatments_see_equal_pixels() -> None:
         assert torch.equal(task_data(other, CPU).train.images, base.train.images)
 
 
+def test_a_range_of_bytes_is_refused_for_floats() -> None:
+    """A mean of 127 would be subtracted from values of 0 to 1, and nothing of the images left."""
+    form = TaskForm(mean=(127.0,), deviation=(128.0,), range=(0.0, 255.0))
+    base = training()
+    target = dataclasses.replace(base.target, form=form)
+    with pytest.raises(DataError) as error:
+        task_data(dataclasses.replace(base, target=target), CPU)
+    images = load(target.dataset).train.images
+    assert str(error.value) == (
+        "a range of 0 to 255 is declared, but the images of "
+        f"{target.dataset.name} are floats from {images.min():g} to {images.max():g}: declare mean "
+        "and deviation on this scale, without range"
+    )
+
+
 def test_a_base_is_its_own_source() -> None:
     by_source = task_data(training(normalise="source"), CPU)
     assert torch.equal(by_source.train.images, task_data(training(), CPU).train.images)

@@ -61,14 +61,14 @@ def place(name: str, root: str | None, expected: str = "") -> Place:
     return Place(folder, (folder / "packs", home() / "packs"), expected)
 
 
-def expand(root: str) -> Path:
+def expand(root: str, what: str = "data folder") -> Path:
     """Return `root` as an absolute path, with ~ and environment variables replaced.
 
-    Raises `DataError` if a variable is not set.
+    Raises `DataError`, which calls the path `what`, if a variable is not set.
     """
     path = os.path.expandvars(root)
     if unset := re.search(r"\$\{?(\w+)", path):
-        raise DataError(f"data folder {root}: the environment variable {unset[1]} is not set here")
+        raise DataError(f"{what} {root}: the environment variable {unset[1]} is not set here")
     return Path(path).expanduser().absolute()
 
 
