@@ -623,3 +623,48 @@ recipe: {{rate: 0.03, steps: 8, batch: 16}}
     assert tables[0] == tables[1]
     divisions = set(Store(store).table("sweeps")["division"].to_pylist())
     assert divisions == {"source wide", "wide to few", "weights old to few"}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "only"),
+    [
+        ("across:tiny", "split = 'd0' AND target = 'cifar10'"),
+        ("unequal:tiny", "split = 's0-19' AND n IN (0, 7) AND images_per_class = 4"),
+        ("which_layers:tiny", "split = 'd0'"),
+    ],
+)
+def test_tiny_forms_of_other_tasks_through_ray(sweep: str, only: str, tmp_path: Path) -> None:
+    """Images are files on the disk, as the datasets have them. The weights are those of a base."""
+
+    def layerwise(*arguments: str) -> None:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "orchestrator",
+                *arguments,
+                "--store",
+                str(tmp_path / "results"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(LAYERWISE_DATA=str(tmp_path / "data")),
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    if sweep.startswith("which_layers"):
+        layerwise("run", "which_layers:tiny_base", "--inline", "--no-report")
+        layerwise(
+            "export", "weights", "A whole", "drawn.safetensors", "--sweep", "which_layers-base"
+        )
+    layerwise("run", sweep, "--no-report", "--cpus", "2", "--only", only)
+    store = Store(tmp_path / "results")
+    members = store.members(sweep.replace(":", "-"))["id"].to_pylist()
+    rows = [row for row in store.table("trials").to_pylist() if row["id"] in members]
+    assert {row["outcome"] for row in rows} == {"complete"}
+    kinds = {(row["treatment"], row["frozen"]) for row in rows}
+    assert {("transfer", True), ("transfer", False), ("random", True)} <= kinds
+    assert all(row["frozen_proven"] for row in rows if row["frozen"])
