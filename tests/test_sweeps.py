@@ -33,7 +33,6 @@ SIZES = {
     "balanced": 296,
     "natural_manmade": 222,
     "reduced": 12,
-    "unequal": 424,
     "cifar100": 296,
 }
 FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two draws, not five
@@ -74,8 +73,24 @@ def test_the_tiny_form_has_fewer_draws(name: str) -> None:
     assert cells[0] == cells[1]
 
 
+def test_the_tiny_form_of_unequal_has_fewer_splits_and_layers() -> None:
+    full, tiny = planned("unequal"), planned("unequal:tiny")
+    assert (len(full.trials), len(tiny.trials)) == (1780, 392)
+    fewer = make_plan(resolve(*load_sweep("unequal", ["splits.random=[0, 1]", "layers=[1, 7]"])))
+    assert shape(fewer) == shape(tiny)
+
+
+def test_steps_of_unequal_follow_the_images() -> None:
+    bases = [t for t in planned("unequal").members if t.treatment_name == "base"]
+    steps = {(t.division, t.target, t.images_per_class): t.training.recipe.steps for t in bases}
+    assert steps["random-999", "B", 10] == steps["random-990", "B", 100] == 5000  # the least
+    assert steps["random-500", "B", 20] == 20 * (10_000 // 32)
+    assert steps["random-500", "B", 100] == 20 * (50_000 // 32)
+    assert steps["random-500", "A", None] > 20 * (500 * 1200 // 32)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SIZES, *FEWER])
+@pytest.mark.parametrize("name", [*SIZES, *FEWER, "unequal"])
 def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
     """One network of each kind is trained: the others differ in split, seed or layer alone."""
@@ -138,8 +153,9 @@ def test_the_balanced_design_pairs_everything() -> None:
 def test_one_class_of_a_thousand_is_trained_against_the_rest() -> None:
     lone = [t for t in planned("unequal").members if t.division == "random-999" and t.target == "B"]
     assert {len(trial.training.target.labels) for trial in lone} == {2}
-    reserved = {trial.training.target.reserved for trial in lone}
-    assert reserved == {2}  # of each other class: in total about as many as the single class has
+    negatives = {t.images_per_class: t.training.target.negatives for t in lone}
+    assert {k: negatives[k] for k in (10, 20, 100)} == {10: 30, 20: 60, 100: 300}
+    assert {trial.training.target.reserved for trial in lone} <= {3, 4}  # of 999 classes
 
 
 # Which layers to keep ----------------------------------------------------------------------------

@@ -234,14 +234,7 @@ def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
     rows, others = heights(levels), heights(published)
     up = span(y for row in [*rows, *others] for y in (row["y"], row["low"], row["high"]))
     last = max(row["n"] for row in [*rows, *others])
-    decades = [10.0**k for k in range(9) if min(limits) <= 10**k <= max(limits)]
-    frame = Frame(
-        (min(limits) / 1.5, last * 1.5),
-        up,
-        across_label="images of each class",
-        across_ticks=[*(decades or sorted(limits)), *([every] if last == every else [])],
-        across_text=f"datum.value == {every} ? 'all' : datum.label",
-    )
+    frame = images_frame(limits, every, last, up)
     chart = stack(
         *charts.overlay(others, frame),
         *charts.bands(rows, frame),
@@ -252,6 +245,18 @@ def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
     metric = METRICS[levels[0]["metric"]]
     note = f"; {PUBLISHED}" if others else ""
     return [Panel(f"Mean {metric} by training images of each class, %{note}", chart)]
+
+
+def images_frame(limits: set[int], every: int, last: int, up: tuple[float, float]) -> Frame:
+    """Return a logarithmic frame over images of each class; `every` is the place of all images."""
+    decades = [10.0**k for k in range(9) if min(limits) <= 10**k <= max(limits)]
+    return Frame(
+        (min(limits) / 1.5, last * 1.5),
+        up,
+        across_label="images of each class",
+        across_ticks=[*(decades or sorted(limits)), *([every] if last == every else [])],
+        across_text=f"datum.value == {every} ? 'all' : datum.label",
+    )
 
 
 def lines(

@@ -56,6 +56,7 @@ PUBLISHED_BY = {  # metric: what it is of a published network
 PNG = {  # kind of figure: (panels per row, pixels per panel)
     "figure2": (1, 620),
     "images": (1, 620),
+    "effects_by_images": (3, 320),
     "figure3": (1, 620),
     "decomposition": (2, 420),
     "speed": (2, 420),

@@ -16,7 +16,7 @@ from orchestrator.plan.conditions import readable
 from orchestrator.reference import recomputed
 from orchestrator.reference.published import ALL_IMAGES
 from orchestrator.reference.published import SWEEP as PAPER
-from orchestrator.report import figures
+from orchestrator.report import by_images, figures
 from orchestrator.report.charts import Panel
 from orchestrator.report.wording import capital, population
 from orchestrator.stats.effects import group_of
@@ -92,6 +92,7 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             beside = _beside(others, group, sizes)
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
     _draw_figure3(sections, others[1])
+    _draw_effects_by_images(sections)
     _draw_images(sections, sizes, by_level, others)
     return [part for part in sections if part.figures]
 
@@ -167,6 +168,17 @@ def _draw_figure3(parts: Sequence[Section], published: Rows) -> None:
         panels = figures.figure3([(part.group.division, part.included) for part in some], others)
         if panels:
             some[0].figures["figure3"] = panels
+
+
+def _draw_effects_by_images(parts: Sequence[Section]) -> None:
+    """Draw effects by images per class in the first section of those that differ in it alone."""
+    alike: dict[Group, list[Section]] = {}
+    for part in parts:
+        alike.setdefault(_all_images(part.group), []).append(part)
+    for some in alike.values():
+        rows = [row for part in some for row in part.included]
+        if panels := by_images.effects_by_images(rows):
+            some[0].figures["effects_by_images"] = panels
 
 
 def _draw_images(

@@ -17,6 +17,7 @@ MARKER = "layerwise-store.json"  # written when a store is made
 FIGURES = (  # PNG files of a report; the suffix of a group may follow
     "figure2",
     "images",
+    "effects_by_images",
     "figure3",
     "decomposition",
     "speed",
