@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from orchestrator.report import charts
@@ -9,6 +10,7 @@ from orchestrator.report.charts import Panel, Row, Rows, span, stack
 from orchestrator.report.figures import has_band, images_frame
 from orchestrator.stats.measurements import DIFFERENCES
 
+MOST_TICKS = 6  # with more numbers of images, only powers of ten are ticks
 COLOURS = ("#4a98d3", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#222222")  # by n
 
 
@@ -51,7 +53,11 @@ def _mark(row: Any, every: int, looks: dict[int, str]) -> Row:
 def _chart(rows: list[Row], limits: set[int], every: int) -> Any:
     rows = sorted(rows, key=lambda row: row["n"])
     heights = [0.0, *(row[key] for row in rows for key in ("y", "low", "high"))]
-    frame = images_frame(limits, every, every, span(heights))
+    last = max(row["n"] for row in rows)
+    frame = images_frame(limits, every, last, span(heights))
+    if len(limits) <= MOST_TICKS:
+        ticks = sorted(limits | {last})
+        frame = dataclasses.replace(frame, across_ticks=ticks)
     hover = {"label": "layers", "images": "images", "y": "estimate, points", "splits": "splits"}
     zero = {"n": every, "y": 0.0, "colour": "#222222"}
     return stack(
