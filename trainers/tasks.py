@@ -29,10 +29,11 @@ def members(task: Task, subset: str, labels: np.ndarray) -> tuple[np.ndarray, np
     is_member = lookup[labels] >= 0
     if subset == "train":
         places = {index: np.flatnonzero(labels == index) for index in task.classes + task.rest}
-        sizes = class_sizes(task, {index: len(images) for index, images in places.items()})
+        available = {index: len(images) for index, images in places.items()}
+        sizes, slices = class_sizes(task, available), _training_slices(task, available)
         for index, images in places.items():
             if sizes is None:
-                chosen = images[_training_slice(task, index, len(images))]
+                chosen = images[slices[index]]
             else:
                 chosen = _sample(task, index, images, sizes[index])
             is_member[images] = False
@@ -51,8 +52,10 @@ def label_counts(task: Task, data: DatasetInfo) -> list[int]:
     sizes = class_sizes(task, {index: data.train[index] for index in task.classes})
     if sizes is not None:
         return list(sizes.values())
+    available = {index: data.train[index] for index in task.classes + task.rest}
+    slices = _training_slices(task, available)
     own, rest = (
-        [len(range(data.train[i])[_training_slice(task, i, data.train[i])]) for i in classes]
+        [len(range(available[index])[slices[index]]) for index in classes]
         for classes in (task.classes, task.rest)
     )
     return [*([sum(rest)] if rest else []), *own]
@@ -115,14 +118,22 @@ def _generator(*name: str | int) -> np.random.RandomState:
     return np.random.RandomState(key("sample", *name) % 2**32)
 
 
-def _training_slice(task: Task, index: int, images: int) -> slice:
-    """Return the slice of a class's training images that belong to a task."""
-    reserved_from = max(0, images - task.reserved)
-    limit = images if task.images_per_class is None else task.images_per_class
-    if task.negatives is not None and index in task.rest:
-        return slice(reserved_from, reserved_from + negative_sizes(task)[index])
-    if index in task.rest:
-        each = limit if task.images_per_class is None else math.ceil(limit / len(task.rest))
-        return slice(reserved_from, min(images, reserved_from + each))
-    # A lone class reserves none of its own images: no other half learns it.
-    return slice(0, min(images if task.rest else reserved_from, limit))
+def _training_slices(task: Task, available: Mapping[int, int]) -> dict[int, slice]:
+    """Return the slice of each class's training images that belongs to a task.
+
+    `available` has the training images of each class in the dataset.
+    """
+    limit, slices = task.images_per_class, {}
+    each = None if limit is None else math.ceil(limit / max(1, len(task.rest)))
+    of_rest: dict[int, int | None] = dict.fromkeys(task.rest, each)
+    if task.negatives is not None:
+        of_rest |= negative_sizes(task)
+    for index, images in available.items():
+        reserved_from = max(0, images - task.reserved)
+        if index in of_rest:
+            count = of_rest[index]
+            slices[index] = slice(reserved_from, None if count is None else reserved_from + count)
+        else:  # a lone class reserves none of its own images: no other half learns it
+            most = images if task.rest else reserved_from
+            slices[index] = slice(0, most if limit is None else min(most, limit))
+    return slices
