@@ -84,9 +84,9 @@ def test_steps_of_unequal_follow_the_images() -> None:
     bases = [t for t in planned("unequal").members if t.treatment_name == "base"]
     steps = {(t.division, t.target, t.images_per_class): t.training.recipe.steps for t in bases}
     assert steps["random-999", "B", 10] == steps["random-990", "B", 100] == 5000  # the least
-    assert steps["random-500", "B", 20] == 20 * (10_000 // 32)
-    assert steps["random-500", "B", 100] == 20 * (50_000 // 32)
-    assert steps["random-500", "A", None] > 20 * (500 * 1200 // 32)
+    assert steps["random", "B", 20] == 20 * (10_000 // 32)
+    assert steps["random", "B", 100] == 20 * (50_000 // 32)
+    assert steps["random", "A", None] > 20 * (500 * 1200 // 32)
 
 
 @pytest.mark.slow
