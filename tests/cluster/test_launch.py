@@ -226,7 +226,7 @@ def test_a_sweep_on_s3_whose_server_fails_for_a_while(
         wait_for(lambda: [x for x in s3.asked if re.match("PUT .*/complete/", x)], process)
         s3.refuse = lambda _: True
         output, _ = process.communicate(timeout=PATIENCE)
-    s3.refuse, half = lambda _: False, len(s3.asked)
+    s3.refuse, healed = lambda _: False, len(s3.asked)
     assert process.returncode == 1
     assert re.fullmatch(
         r"the store failed: cannot .*; stopped with \d+ of 14 trials complete; "
@@ -242,9 +242,11 @@ def test_a_sweep_on_s3_whose_server_fails_for_a_while(
     ids = stored["trials"]["id"]
     for table in expected:
         assert stored[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
-    for asked in (s3.asked[:half], s3.asked[half:]):
-        reads = [x for x in asked if x.startswith("GET") and "/checkpoints/" in x]
-        assert len(reads) == len(set(reads)) <= 2  # of a base, once, by all workers of this machine
+    # A base is read once by all workers of this machine. The weights whose row could not be written
+    # are there when they are trained again, and are read to see that they are whole.
+    reads = [x for x in s3.asked[healed:] if x.startswith("GET") and "/checkpoints/" in x]
+    assert len(set(reads)) == 2
+    assert len(reads) <= 3
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(

@@ -75,10 +75,12 @@ def test_grids_without_a_common_place_have_no_condition(plan_of: PlanOf) -> None
 
 
 @pytest.mark.parametrize("path", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_bundled_sweeps_have_no_condition(path: Path) -> None:
+def test_bundled_sweeps_have_no_condition_but_that_of_an_axis(path: Path) -> None:
     form = ":tiny_base" * (path.stem == "which_layers")  # the sweep itself needs images of yours
     planned = make_plan(resolve(*load_sweep(f"{path.stem}{form}")))
-    assert {trial.condition for trial in planned.members} == {None}
+    penalties = {f'{{"fine_tune.recipe.feature_l2": {weight}}}' for weight in (0.0, 0.01)}
+    expected = penalties if path.stem == "across_stacked" else {None}
+    assert {trial.condition for trial in planned.members} == expected
 
 
 def test_a_condition_reads_short() -> None:

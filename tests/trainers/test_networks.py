@@ -227,9 +227,13 @@ def test_unknown_modules_and_dropout_count_as_random() -> None:
         (
             {"width": 3},
             "width",
-            "unknown key 'width'; known: conv, pool, fc, dropout",
+            "unknown key 'width'; known: conv, pool, fc, kernel, dropout",
         ),
-        ({"classes": 3}, "classes", "unknown key 'classes'; known: conv, pool, fc, dropout"),
+        (
+            {"classes": 3},
+            "classes",
+            "unknown key 'classes'; known: conv, pool, fc, kernel, dropout",
+        ),
         ({"convs": [3]}, "convs", "unknown key 'convs'; did you mean 'conv'?"),
         ({"conv": 3}, "conv", "expected a list of whole numbers, found 3"),
         ({"conv": [8.0]}, "conv", "expected a list of whole numbers, found (8.0,)"),

@@ -66,7 +66,7 @@ MISTAKES = {
     "target_network.name=conv9": "--set target_network.name: unknown target network 'conv9'; did "
     "you mean 'conv8'?",
     "target_network.width=3": "--set target_network.width: unknown key 'width'; known: conv, pool, "
-    "fc, dropout",
+    "fc, kernel, dropout",
 }
 
 
