@@ -195,7 +195,7 @@ def train(
             run.frozen_hash_start = learner.frozen_hash()
         else:
             run.restore(resume, learner)
-            learner.enter(run.step)
+            learner.enter(run.step - 1)  # a stage that ends here is still to be proven
 
         saved_at, test = time.perf_counter(), None
         for step in range(run.step, steps):

@@ -163,8 +163,7 @@ def test_a_resumed_training_gives_the_same_bits(fields: dict[str, Any]) -> None:
     all_rows = rows(one, parent, checkpoint_seconds=0.0)
     whole = all_rows[-1]
     assert isinstance(whole, Result)
-    snapshots = [row for row in all_rows if isinstance(row, Snapshot)]
-    for snapshot in (snapshots[2], snapshots[len(snapshots) // 2], snapshots[-1]):
+    for snapshot in (row for row in all_rows if isinstance(row, Snapshot)):
         *_, last = train(one, parent=parent, resume=snapshot.data)
         assert isinstance(last, Result)
         assert last.checkpoint_sha256 == whole.checkpoint_sha256
