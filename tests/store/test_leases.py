@@ -38,12 +38,15 @@ def test_a_lease_is_renewed_and_given_back(store: Store, monkeypatch: pytest.Mon
     assert leases.leases(store) == []
     doing: Iterator[leases.Doing] = iter([(1, None), (2, 7.5)])  # then StopIteration
     with in_use(store, "mine", lambda: next(doing)):
-        seen = []
-        while len({lease.written for lease in seen if lease.running == 2}) < 3:
-            seen += leases.leases(store, "mine")
-    assert {(lease.sweep, lease.pid) for lease in seen} == {("mine", os.getpid())}
-    assert {lease.seconds_left for lease in seen if lease.running == 2} == {7.5}
-    assert len({lease.began for lease in seen}) == 1
+        seen = {}
+        deadline = time.monotonic() + 60
+        while len([lease for lease in seen.values() if lease.running == 2]) < 3:
+            assert time.monotonic() < deadline, seen
+            seen |= {lease.written: lease for lease in leases.leases(store, "mine")}
+            time.sleep(0.0005)
+    assert {(lease.sweep, lease.pid) for lease in seen.values()} == {("mine", os.getpid())}
+    assert {lease.seconds_left for lease in seen.values() if lease.running == 2} == {7.5}
+    assert len({lease.began for lease in seen.values()}) == 1
     assert leases.leases(store) == leases.expired(store) == []
 
 
@@ -55,7 +58,9 @@ def test_a_lease_waits_for_no_store_that_fails(
     store = Store(s3.new_bucket())
     with in_use(store, "mine"):
         s3.refuse = lambda _: True
+        deadline = time.monotonic() + 60
         while not caplog.records:
+            assert time.monotonic() < deadline
             time.sleep(0.001)
         asked = len(s3.asked)
     assert len(s3.asked) - asked <= 2  # the renewal under way

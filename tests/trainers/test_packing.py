@@ -160,7 +160,9 @@ def test_workers_end_with_a_killed_process(tmp_path: Path, monkeypatch: pytest.M
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.kill()
     assert len(children) >= 2
-    while any(is_running(child) for child in children):
+    deadline = time.monotonic() + 60
+    while running := [child for child in children if is_running(child)]:
+        assert time.monotonic() < deadline, [Path(f"/proc/{x}/status").read_text() for x in running]
         time.sleep(0.05)
     [partial] = target.iterdir()
     finished = len(list(partial.glob("*.json")))
