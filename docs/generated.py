@@ -48,11 +48,21 @@ MODELS = (
         "Data",
         "Target",
     ),
-    *("Recipe", "Schedule", "Stage", "Stop", "FineTune", "Search", "Space", "Resources"),
+    *(
+        "Recipe",
+        "Schedule",
+        "Stage",
+        "Stop",
+        "Classifier",
+        "FineTune",
+        "Search",
+        "Space",
+        "Resources",
+    ),
 )
 
 # Modules whose type aliases are documented.
-SOURCES = ("trainers.config", "trainers.recipe", "orchestrator.sweep.")
+SOURCES = ("trainers.config", "trainers.recipe", "trainers.classifier", "orchestrator.sweep.")
 
 # Values that a key takes in a file and that its type does not show.
 FORMS = {

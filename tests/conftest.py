@@ -16,6 +16,7 @@ from orchestrator import cli
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.sweep.load import load_sweep
+from tests.processes import AWAKE
 
 if TYPE_CHECKING:
     from tests.s3_server import S3Server
@@ -43,6 +44,8 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("LAYERWISE_DATA", str(folder / "data"))
+        for name, value in AWAKE.items():
+            patch.setenv(name, value)
         yield folder
 
 

@@ -36,6 +36,7 @@ SIZES = {
     "cifar100": 296,
 }
 FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two draws, not five
+OTHERS = ("unequal", "extraction_vs_finetuning")
 
 
 def planned(name: str) -> Plan:
@@ -90,7 +91,7 @@ def test_steps_of_unequal_follow_the_images() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SIZES, *FEWER, "unequal"])
+@pytest.mark.parametrize("name", [*SIZES, *FEWER, *OTHERS])
 def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
     """One network of each kind is trained: the others differ in split, seed or layer alone."""
@@ -98,6 +99,7 @@ def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     chosen: dict[tuple[object, ...], str] = {}
     for trial in plan.members:
         kind = trial.training.treatment.n > 1, trial.images_per_class, trial.target
+        kind = *kind, trial.training.recipe.classifier
         chosen.setdefault((trial.division, trial.treatment_name, *kind), trial.id)
     run_inline(Run.open(plan, store, RunProgress(Console(quiet=True)), only=chosen.values()))
     rows = store.table("trials").to_pylist()

@@ -13,8 +13,9 @@ from trainers.canonical import freeze_options
 from trainers.config import DatasetInfo, DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.datasets import DataError, Dataset, Subset
 from trainers.datasets.digits import DIGITS_HASH
-from trainers.loop import Evaluation, Failure, Result, Runtime, Snapshot, train
+from trainers.loop import train
 from trainers.recipe import Recipe, Schedule
+from trainers.results import Evaluation, Failure, Result, Runtime, Snapshot
 
 SIZES = {"train": 8, "renderings": 2, "validation": 6, "test": 10}
 DIGITS = DatasetRef(name="digits", options=freeze_options(SIZES), fingerprint=DIGITS_HASH)

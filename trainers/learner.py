@@ -40,6 +40,12 @@ class Learner:
     `close` ends the threads that read images.
     """
 
+    choice: float | None = None
+    """Setting of a classifier on features that validation images chose; of no other training."""
+
+    feature_values: int | None = None
+    """Numbers per image that a classifier on features sees; of no other training."""
+
     def __init__(
         self,
         training: Training,

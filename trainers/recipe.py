@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from trainers.canonical import MOST, STRICT, require
+from trainers.classifier import Classifier
 
 Optimiser = Literal["sgd", "caffe_sgd", "adam", "adamw"]
 """Rule that updates the weights.
@@ -237,7 +238,8 @@ class Recipe:
     """Settings that a network is trained with. Losses are means over a batch.
 
     `copied_rate`, `layer_decay`, `l2_sp` and `feature_l2` apply where copied layers learn;
-    `fresh_first` and `stages` to fine-tuned trials; `freeze` and `learn` to frozen ones.
+    `fresh_first` and `stages` to fine-tuned trials; `freeze`, `learn` and `classifier` to frozen
+    ones.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -310,6 +312,9 @@ class Recipe:
     """Weight of the penalty on the outputs of layer n, the mean of their squares; 0 by default."""
     stop: Stop | None = None
     """Early stopping by the validation score; none by default."""
+    classifier: Classifier | None = None
+    """Classifier that is fitted to the outputs of frozen layers, in place of the layers above them;
+    none by default."""
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"
@@ -341,6 +346,9 @@ class Recipe:
         for field in ("l2_sp", "feature_l2"):
             require(0 <= getattr(self, field) <= MOST, field, "expected a weight, x ≥ 0")
         _settle_names(self, "learn")
+        contradicts = self.classifier is not None and (self.freeze or self.learn)
+        expected = "it is fitted to n frozen layers: leave out freeze and learn"
+        require(not contradicts, "classifier", expected)
 
     @property
     def all_stages(self) -> tuple[Stage, ...]:

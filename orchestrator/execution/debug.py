@@ -20,8 +20,8 @@ from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from trainers.checkpoint import CheckpointError
 from trainers.frames import lines_below, raised
-from trainers.loop import Evaluation
 from trainers.recipe import Recipe
+from trainers.results import Evaluation
 
 Echo = Callable[[str], Any]
 

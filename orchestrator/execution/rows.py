@@ -22,7 +22,7 @@ from trainers.frames import raised, traceback_text
 from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
-    from trainers.loop import Failure, Result, Runtime, Seconds
+    from trainers.results import Failure, Result, Runtime, Seconds
 
 EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
 
@@ -87,6 +87,8 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
         "frozen_hash_end": result.frozen_hash_end or None,
         "frozen_proven": _proven(training, result),
         "kept_step": result.kept_step,
+        "classifier_choice": result.choice,
+        "feature_values": result.feature_values,
         "checkpoint": result.checkpoint_sha256,
         "resumes": result.resumes,
         "exact": result.exact,

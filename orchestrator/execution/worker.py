@@ -35,7 +35,7 @@ from trainers.checkpoint import CheckpointError
 from trainers.frames import is_ours
 
 if TYPE_CHECKING:
-    from trainers.loop import Failure, Result, Runtime
+    from trainers.results import Failure, Result, Runtime
 
 Watcher = Callable[[Any], None]
 Stop = Callable[[], bool]
@@ -107,7 +107,7 @@ class _Work:
     """One attempt at an assignment, with its row so far."""
 
     def __init__(self, assignment: Assignment, record: bool):
-        from trainers.loop import Runtime
+        from trainers.results import Runtime
 
         self.assignment, self.record = assignment, record
         self.store = Store(assignment.store)
@@ -142,7 +142,7 @@ class _Work:
 
     def train(self, parent: bytes | None, watch: Watcher, stop: Stop) -> Report:
         """Train from the newest snapshot to a result, a failure or a stop."""
-        from trainers.loop import Failure, Result, Snapshot
+        from trainers.results import Failure, Result, Snapshot
 
         before = self._completed_row()  # a trial whose checkpoint was lost has a row already
         for row in self._rows(parent, stop):

@@ -85,6 +85,8 @@ def _settings(grid: Grid) -> Settings:
 def _flat(prefix: str, recipe: Recipe, unused: Collection[str]) -> Settings:
     values = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in unused}
     schedule = {f"schedule.{k}": v for k, v in values.pop("schedule").items()}
+    if "classifier" in values:
+        values["classifier"] = recipe.classifier.label if recipe.classifier else "none"
     return {f"{prefix}.{key}": value for key, value in (values | schedule).items()}
 
 
@@ -98,13 +100,24 @@ def _conditions(used: Settings, beside: Sequence[Settings]) -> list[Settings]:
     }
     reduced = [{k: v for k, v in settings.items() if k in differing} for settings in beside]
     own = {k: v for k, v in used.items() if k in differing}
-    agreeing = [x for x in reduced if all(x.get(k, v) == v for k, v in own.items())]
+    agreeing = [x for x in reduced if _agree(x, own) and _may_join(own, x, reduced)]
     most = max(map(len, agreeing))
     conditions: list[Settings] = []
     for settings in agreeing:
         if len(settings) == most and settings not in conditions:
             conditions.append(settings)
     return conditions
+
+
+def _agree(one: Settings, other: Settings) -> bool:
+    return all(other.get(key, value) == value for key, value in one.items())
+
+
+def _may_join(own: Settings, condition: Settings, grids: Sequence[Settings]) -> bool:
+    """Return whether a grid is pooled under a condition with none that it contradicts."""
+    if own.items() <= condition.items():
+        return True
+    return all(_agree(grid, own) for grid in grids if _agree(grid, condition))
 
 
 def _under(trial: Trial, settings: Settings) -> Trial:

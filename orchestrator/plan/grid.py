@@ -19,7 +19,9 @@ from trainers.tasks import training_images
 # Fields of a recipe by the trials that use them.
 OF_FINE_TUNED = ("fresh_first", "stages")
 OF_LEARNING_COPIES = ("copied_rate", "layer_decay", "l2_sp", "feature_l2")
-OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn")
+OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn", "classifier")
+# Fields that a classifier on features has beside its own: those of the images and first weights.
+OF_FEATURES = ("classifier", "pixels", "normalise", "crop", "precision", "init", "init_random")
 DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
@@ -222,6 +224,8 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
     if treatment.kind != "random" or recipe.init_random == recipe.init:
         recipe = dataclasses.replace(recipe, init_random=None)
     tuned = treatment.fine_tuned and treatment.has_parent
+    if treatment.frozen and recipe.classifier:
+        return Recipe(steps=1, batch=images, **{x: getattr(recipe, x) for x in OF_FEATURES})
     if treatment.frozen:
         m = min(treatment.n, recipe.freeze or treatment.n)
         learn = tuple(name for name in recipe.learn if layer_number(str(name)) <= m)

@@ -63,6 +63,7 @@ RESULTS: list[Column] = [
     ("dropout", REAL, "recipe: dropout; null for the network's own"),
     ("precision", TEXT, "recipe: number format"),
     ("normalise", TEXT, "recipe: images whose mean and deviation normalise the input"),
+    ("classifier", TEXT, "recipe: classifier on the outputs of layer n; null for networks"),
     ("recipe", TEXT, "recipe as JSON, fields at their default left out"),
     ("training", TEXT, "everything that the id hashes, as JSON"),
     ("study", TEXT, "id of the study that the schedule comes from"),
@@ -85,6 +86,12 @@ RESULTS: list[Column] = [
         INT,
         "step whose weights early stopping kept: all scores are theirs; null without it",
     ),
+    (
+        "classifier_choice",
+        REAL,
+        "C or k of a classifier on features, chosen by validation top-1; null for networks",
+    ),
+    ("feature_values", INT, "numbers per image that it sees; null for networks"),
     ("train_loss", REAL, "mean training loss between the last two evaluations"),
     ("train_top1", REAL, "top-1 on training images after the last step, without augmentation"),
     ("train_total", INT, "training images so scored: all, or a fixed sample as large as the test"),
@@ -240,8 +247,14 @@ def result_columns(table: str) -> list[str]:
 def recipe_columns(recipe: Recipe) -> dict[str, Any]:
     """Return the columns of `trials` that describe a recipe."""
     names = ("optimiser", "rate", "momentum", "weight_decay", "batch", "steps", "dropout")
-    return {name: getattr(recipe, name) for name in (*names, "precision", "normalise")} | {
-        "schedule": recipe.schedule.family,
+    columns: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+    columns["schedule"] = recipe.schedule.family
+    if recipe.classifier:  # it is fitted, not trained in steps
+        columns = dict.fromkeys(columns)
+    return columns | {
+        "precision": recipe.precision,
+        "normalise": recipe.normalise,
+        "classifier": recipe.classifier and recipe.classifier.kind,
         "recipe": json.dumps(to_json(recipe), sort_keys=True),
     }
 

@@ -39,6 +39,16 @@ SHARED = f"""{HEAD}grids:
 FAST, SLOW = ('{"recipe.rate": 0.05}', '{"recipe.rate": 0.0005}')
 
 
+COMPARED = {
+    "across_stacked": ["fine_tune.feature_l2=0.0", "fine_tune.feature_l2=0.01"],
+    "extraction_vs_finetuning": [
+        "fine_tune.fresh_first=0.0, classifier=none",
+        "fine_tune.fresh_first=0.5, classifier=none",
+        *(f"classifier={kind} (none)" for kind in ("knn", "logistic", "svm")),
+    ],
+}
+
+
 def test_grids_of_two_rates_have_a_condition_each(plan_of: PlanOf) -> None:
     members = plan_of(RATES).members
     assert Counter(trial.condition for trial in members) == {FAST: 8, SLOW: 8}
@@ -66,6 +76,27 @@ def test_a_training_that_conditions_share_is_a_member_of_each(
     assert counts == {"base": 4, "transfer+": 8}  # a training counts once
 
 
+def test_grids_that_contradict_each_other_are_not_pooled_under_a_third(plan_of: PlanOf) -> None:
+    """Both leave fine-tuning open, and the third grid leaves the classifier open."""
+    members = plan_of(f"""{HEAD}grids:
+  one: {{treatments: [base, transfer], recipe: {{classifier: {{kind: knn, choices: [1]}}}}}}
+  two: {{treatments: [base, transfer], recipe: {{classifier: {{kind: svm}}}}}}
+  tuned: {{treatments: [base, transfer+], fine_tune: {{recipe: {{fresh_first: 0.5}}}}}}
+  plain: {{treatments: [base, transfer, transfer+]}}
+""").members
+    cells = Counter((x.condition, x.name, x.treatment_name) for x in members)
+    assert set(cells.values()) == {1}
+    frozen = Counter(readable(x.condition) for x in members if x.treatment_name == "transfer")
+    assert frozen == dict.fromkeys(
+        [
+            "classifier=knn (average, 1)",
+            "classifier=svm (average)",
+            "fine_tune.fresh_first=0.0, classifier=none",
+        ],
+        4,
+    )
+
+
 def test_grids_without_a_common_place_have_no_condition(plan_of: PlanOf) -> None:
     """Networks of other numbers of images are never compared, so their recipes may differ."""
     apart = RATES.replace("slow: {", "slow: {images_per_class: 4, ").replace(", transfer", "")
@@ -75,12 +106,11 @@ def test_grids_without_a_common_place_have_no_condition(plan_of: PlanOf) -> None
 
 
 @pytest.mark.parametrize("path", sorted(Path("sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_bundled_sweeps_have_no_condition_but_that_of_an_axis(path: Path) -> None:
+def test_bundled_sweeps_have_the_conditions_that_they_compare(path: Path) -> None:
     form = ":tiny_base" * (path.stem == "which_layers")  # the sweep itself needs images of yours
     planned = make_plan(resolve(*load_sweep(f"{path.stem}{form}")))
-    penalties = {f'{{"fine_tune.recipe.feature_l2": {weight}}}' for weight in (0.0, 0.01)}
-    expected = penalties if path.stem == "across_stacked" else {None}
-    assert {trial.condition for trial in planned.members} == expected
+    conditions = {readable(trial.condition) for trial in planned.members}
+    assert conditions == set(COMPARED.get(path.stem, [""]))
 
 
 def test_a_condition_reads_short() -> None:

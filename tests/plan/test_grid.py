@@ -13,6 +13,8 @@ from orchestrator.execution.run import Run
 from orchestrator.plan.plan import Plan
 from orchestrator.report.progress import RunProgress
 from orchestrator.store.store import Store
+from trainers.classifier import Classifier
+from trainers.recipe import Recipe
 
 PlanOf = Callable[..., Plan]
 
@@ -111,6 +113,31 @@ def test_settings_that_do_not_apply_change_no_id(plan_of: PlanOf) -> None:
     everything = {name.split()[0] for name in plain}
     for of_all in ("loss=squared_error", "label_smoothing=0.1", "stop={patience: 2}"):
         assert changed(of_all) == everything
+
+
+def test_a_classifier_on_features_has_no_settings_of_steps(plan_of: PlanOf) -> None:
+    """Bases and fine-tuned networks stay as they are, and of the rest of the recipe, nothing."""
+    classifier = "recipe.classifier={kind: logistic, choices: [1]}"
+    plain, features, others = (
+        {trial.name.partition(" recipe")[0]: trial for trial in plan_of(COPIES, *changes).members}
+        for changes in (
+            (),
+            (classifier,),
+            (classifier, "recipe.rate=0.2", "recipe.steps=9", "recipe.loss=squared_error"),
+        )
+    )
+    frozen = {name for name, trial in plain.items() if trial.training.treatment.frozen}
+    assert {name for name in plain if features[name].id != plain[name].id} == frozen
+    for name in frozen:
+        recipe = features[name].training.recipe
+        assert recipe == Recipe(
+            steps=1, batch=50, classifier=Classifier(kind="logistic", choices=(1,))
+        )
+        is_random = name.startswith("R")
+        assert (features[name].id == others[name].id) == is_random  # others have another base
+    assert features["A3B s0"].images == 50
+    again = plan_of(COPIES, classifier.replace("[1]", "[1.0]"))
+    assert again.trials.keys() == {trial.id for trial in features.values()}
 
 
 def test_short_and_long_forms_of_stages_are_one_training(plan_of: PlanOf) -> None:

@@ -43,8 +43,9 @@ from trainers.config import NetworkRef, Training
 from trainers.datasets import DataError
 from trainers.evaluation import Score, evaluate
 from trainers.learner import Learner
-from trainers.loop import Failure, Result, Runtime, Snapshot, train
+from trainers.loop import train
 from trainers.recipe import Schedule
+from trainers.results import Failure, Result, Runtime, Snapshot
 from trainers.task_data import CHUNK, task_data
 from trainers.transfer import starting_network
 

@@ -13,8 +13,9 @@ from trainers import checkpoint
 from trainers.batches import BatchOrder, first_of_each
 from trainers.config import Training
 from trainers.learner import Learner
-from trainers.loop import Result, Snapshot, train
+from trainers.loop import train
 from trainers.recipe import Stage, Stop
+from trainers.results import Result, Snapshot
 from trainers.task_data import task_data
 
 CPU = torch.device("cpu")

@@ -1,0 +1,139 @@
+"""What a training is given by its machine, and what it yields: evaluations, snapshots, a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainers.evaluation import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Machine settings of a training: recorded with its results, never part of its id."""
+
+    device: str = "cpu"
+    """torch's name of the device."""
+    threads: int = 1
+    """Threads that compute on the CPU."""
+    checkpoint_seconds: float = 60.0
+    """Time between two snapshots."""
+    feature_bytes: int = 2**28
+    """Largest size of the frozen layers' outputs for all images that is kept (see `Learner`)."""
+    whole_bytes: int | None = None
+    """Largest size of byte images that are copied to the device; larger sets are streamed. By
+    default as much as fits the device."""
+    readers: int | None = None
+    """Threads that read streamed images; by default `threads`, and at least four."""
+    data_root: str | None = None
+    """Folder of the dataset, if it is not the usual one."""
+    source_root: str | None = None
+    """Folder of the source's dataset, if it is not the usual one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One point of a learning curve."""
+
+    step: int
+    """Steps done."""
+    images: int
+    """Training images seen, repeats counted."""
+    rate: float
+    """Learning rate of the last step."""
+    train_loss: float
+    """Mean loss per image since the point before."""
+    val_loss: float
+    val_top1: float
+    val_top5: float | None
+    seconds: float
+    """Wall time of training steps until now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All that a training needs to go on after `step` steps."""
+
+    step: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A completed training."""
+
+    steps: int
+    """Steps done; fewer than the recipe's if it stopped early."""
+    kept_step: int | None
+    """Step whose weights early stopping kept: all scores are theirs. None for other trainings."""
+    choice: float | None
+    """Setting of a classifier on features that the validation images chose; None for others."""
+    feature_values: int | None
+    """Numbers per image that a classifier on features sees; None for other trainings."""
+    images: int
+    """Training images seen, repeats counted."""
+    test: Score | None
+    """Score after the last step; None for a training that is not tested."""
+    validation: Score
+    """Score after the last step."""
+    training: Score
+    """Score after the last step on training images, at most as many as there are test images."""
+    test_correct_best: int
+    """Correct test images at `val_best_step`; 0 for a training that is not tested."""
+    val_best: float
+    """Best validation top-1 of all evaluations."""
+    val_best_step: int
+    """Step of that evaluation, the first if there are several."""
+    val_mean10: float
+    """Mean of the ten best validation top-1, the paper's metric."""
+    train_loss: float
+    """Mean training loss between the last two evaluations."""
+    at_chance: bool
+    """True if neither the training loss nor the accuracy shows that anything was learned.
+
+    See `trainers.chance`. The accuracy is that of the test, or of the validation without a test.
+    """
+    frozen_hash_start: str
+    """SHA-256 of all that is frozen, before the first step; empty if nothing is."""
+    frozen_hash_end: str
+    """The same after the last step."""
+    stages_proven: bool
+    """True if in every stage what it froze stayed as it was."""
+    curve: tuple[Evaluation, ...]
+    checkpoint: bytes
+    checkpoint_sha256: str
+    exact: bool
+    """True if every resume was under equal settings, so that the numbers are exact."""
+    resumes: int
+    """Times that the training went on from a snapshot."""
+    seconds: Seconds
+    peak_memory_bytes: int
+    """Peak of the GPU's memory, or of the process on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A training whose loss is not finite. The same training would end the same again."""
+
+    step: int
+    """Steps done before the one that failed."""
+    error_type: str
+    message: str
+    curve: tuple[Evaluation, ...]
+    seconds: Seconds
+
+
+@dataclass(kw_only=True)
+class Seconds:
+    """Wall time by phase, over all attempts."""
+
+    data: float = 0.0
+    """Loading data."""
+    wait: float = 0.0
+    """Training steps that waited for images."""
+    train: float = 0.0
+    """Training steps, without `wait`."""
+    evaluate: float = 0.0
+    """Evaluations."""
+
+
+Row = Evaluation | Snapshot | Result | Failure
