@@ -155,24 +155,7 @@ class Batches:
         if images > most:
             generator = torch.Generator().manual_seed(key("training sample", self._task))
             rows = torch.randperm(images, generator=generator)[:most].sort().values
-        chosen = rows.to(part.labels.device)
-        return part.labels[chosen], self._chunks_of(part, rows, chosen)
-
-    def _chunks_of(
-        self, part: Whole | Streamed, rows: torch.Tensor, chosen: torch.Tensor
-    ) -> Iterator[torch.Tensor]:
-        if isinstance(part, Whole):
-            for some in torch.split(chosen, part.chunk):
-                yield part.view.centre(part.images[some])
-            return
-        stream = chunk_stream(
-            part.pixels, part.members[rows.numpy()], part.chunk, chosen.device, self._pool
-        )
-        try:
-            for number in range(stream.stop):
-                yield stream.take(number, part.view.centre)
-        finally:
-            stream.close()
+        return part.labels[rows.to(part.labels.device)], chunks_at(part, rows, self._pool)
 
     def waited(self) -> float:
         """Return the seconds that training steps waited for images since the last call."""
@@ -183,3 +166,21 @@ class Batches:
         for stream in self._streams.values():
             stream.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def chunks_at(
+    part: Whole | Streamed, rows: torch.Tensor, readers: ThreadPoolExecutor
+) -> Iterator[torch.Tensor]:
+    """Yield the images of a set at `rows` (N,), on the CPU, as evaluations see them, in chunks."""
+    device = part.labels.device
+    if isinstance(part, Whole):
+        for some in torch.split(rows.to(device), part.chunk):
+            yield part.view.centre(part.images[some])
+        return
+    chosen = part.members[rows.numpy()]
+    stream = chunk_stream(part.pixels, chosen, part.chunk, device, readers)
+    try:
+        for number in range(stream.stop):
+            yield stream.take(number, part.view.centre)
+    finally:
+        stream.close()

@@ -81,6 +81,10 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "layerwise pack imagenet --root /data/ilsvrc --verify",
     ),
     (
+        data.features,
+        "Example: layerwise features digits 'A s2' --layer 3 --layer 5 --to features",
+    ),
+    (
         results.clean,
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),

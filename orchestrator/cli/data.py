@@ -1,11 +1,20 @@
-"""Commands on data: pack a dataset."""
+"""Commands on data: pack a dataset, write features."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.cli.arguments import (
+    RESULTS,
+    SetOption,
+    StoreOption,
+    SweepArgument,
+    open_store,
+    plan_of,
+)
 from orchestrator.cli.surroundings import echo
 
 
@@ -53,3 +62,34 @@ def pack(
     except KeyboardInterrupt:
         echo("stopped; the same command continues after the finished shards", err=True)
         raise
+
+
+def features(
+    sweep: SweepArgument,
+    trial: Annotated[
+        str, typer.Argument(help="A base, such as 'A s2', or the beginning of an id.")
+    ],
+    layer: Annotated[
+        list[int], typer.Option(help="Number of a layer; may be given several times.")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder of the Parquet files.")] = Path("features"),
+    pool: Annotated[
+        Literal["average", "maximum", "none"],
+        typer.Option(help="Mean or maximum of each channel, or all values."),
+    ] = "average",
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+) -> None:
+    """Write the outputs of layers of a trained network, for all images of its task, as Parquet.
+
+    After a stop, the same command continues after the finished files.
+    """
+    from orchestrator.execution.extraction import extract
+    from orchestrator.report.progress import pack_progress
+    from orchestrator.report.wording import count
+
+    opened = open_store(store, must_exist=True)
+    planned = plan_of(sweep, changes, opened)
+    with pack_progress("features", "images") as progress:
+        images = extract(planned, trial, opened, layer, pool, to, progress)
+    echo(f"wrote the features of {count(images, 'image')} to {to}")

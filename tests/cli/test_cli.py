@@ -28,6 +28,7 @@ COMMANDS = (
     "export",
     "debug",
     "pack",
+    "features",
     "clean",
 )
 

@@ -1,0 +1,147 @@
+"""The command `features`: outputs of layers as Parquet, by whole parts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from orchestrator.store.store import Store
+from tests.small import files, small
+from trainers import checkpoint, features
+from trainers.datasets import load
+from trainers.networks import build, load_tensors
+from trainers.task_data import task_data
+
+Layerwise = Callable[..., tuple[int, str, str]]
+LINE = ("features", "small.yaml", "A s0", "--layer", "1", "--layer", "3", "--pool", "none")
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PART_BYTES", 4 * (2 * 6 * 6 + 4) * 20)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_they_are_the_outputs_of_the_layers_for_the_images_of_the_task(
+    full: Path, layerwise: Layerwise
+) -> None:
+    code, out, _ = layerwise(*LINE)
+    assert (code, out) == (0, "wrote the features of 75 images to features\n")
+    rows = pq.read_table("features").sort_by([("subset", "ascending"), ("image", "ascending")])
+    trial = next(x for x in small(full).members if x.name == "A s0")
+    store = Store(full / "results")
+    row = store.row(trial.id)
+    assert row is not None
+    data = task_data(trial.training, torch.device("cpu"))
+    network = build(trial.training.network, 5, (1, 12, 12)).eval()
+    weights = store.get_checkpoint(trial.id, row["checkpoint"])
+    load_tensors(network, checkpoint.unpack(weights)[0])
+    stored = load(trial.training.target.dataset)
+    for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        found = rows.filter(pc.equal(rows["subset"], name))
+        assert found["label"].to_pylist() == part.labels.tolist()
+        images = found["image"].to_numpy()
+        assert (stored.subset(name).labels[images] == found["class_index"].to_numpy()).all()
+        for layer in (1, 3):
+            with torch.no_grad():
+                expected = network[:layer](part.images).flatten(1).numpy()  # type: ignore[union-attr]
+            column = found[f"layer{layer}"].combine_chunks()
+            vectors = column.values.to_numpy().reshape(len(found), -1)
+            np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("full")
+def test_every_reader_reads_them(layerwise: Layerwise) -> None:
+    assert layerwise(*LINE)[0] == 0
+    table = pq.read_table("features")
+    assert str(table.schema.field("layer3").type) == "fixed_size_list<element: float>[4]"
+    [(images, size)] = duckdb.sql(
+        "SELECT count(*), any_value(len(layer1)) FROM 'features/*.parquet' WHERE subset = 'train'"
+    ).fetchall()
+    assert (images, size) == (50, table.schema.field("layer1").type.list_size)
+    assert pl.read_parquet("features/*.parquet").height == table.num_rows == 75
+    assert len(pd.read_parquet("features")) == 75
+
+
+@pytest.mark.usefixtures("small_parts", "full")
+def test_a_stopped_extraction_goes_on_after_its_whole_files(
+    layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, made = features.Extractor.part, []
+
+    def stopping(self: Any, subset: str, first: int) -> Any:
+        made.append((subset, first))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return compute(self, subset, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features.Extractor, "part", stopping)
+        assert layerwise(*LINE)[0] == 130
+        assert files(Path("features")) == ["train-000000000.parquet", "train-000000020.parquet"]
+        assert layerwise(*LINE)[0] == 0
+    assert made == [
+        ("train", 0),
+        ("train", 20),
+        ("train", 40),
+        ("train", 40),
+        ("validation", 0),
+        ("test", 0),
+    ]
+    assert layerwise(*LINE, "--to", "other")[0] == 0
+    assert files(Path("features")) == files(Path("other"))
+    for name in files(Path("other")):
+        assert Path("features", name).read_bytes() == Path("other", name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--layer", "9"], "A s0: the network has no layer 9: expected 1..4"),
+        (["--layer", "0"], "A s0: the network has no layer 0: expected 1..4"),
+        (["--pool", "maximum"], "features holds other features (test-000000000.parquet); give"),
+    ],
+)
+@pytest.mark.usefixtures("full")
+def test_mistakes_are_one_line(more: list[str], line: str, layerwise: Layerwise) -> None:
+    assert layerwise(*LINE)[0] == 0
+    before = files(Path("features"))
+    code, _, err = layerwise(*LINE, *more)
+    assert code == 2
+    assert err.startswith(f"layerwise: {line}")
+    assert err.count("\n") == 1
+    assert files(Path("features")) == before
+
+
+@pytest.mark.usefixtures("full")
+def test_a_trial_without_weights_or_a_row(layerwise: Layerwise) -> None:
+    code, _, err = layerwise("features", "small.yaml", "A1B s0", "--layer", "1")
+    assert code == 2
+    assert "`keep: all` keeps the weights of every trial" in err
+    changed = layerwise("features", "small.yaml", "A s0", "--layer", "1", "--set", "seeds=[3]")
+    assert changed[0] == 2
+    assert "is not complete in" in changed[2]
+    classifier = "recipe.classifier={kind: knn, choices: [1]}"
+    named = layerwise("features", "small.yaml", "A1B s0", "--layer", "1", "--set", classifier)
+    assert "A1B s0 is a classifier on the features of its base: name the base" in named[2]
+    assert not Path("features").exists()
+
+
+@pytest.mark.usefixtures("full")
+def test_a_full_disk(layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    code, _, err = layerwise(*LINE)
+    assert code == 2
+    assert "the features need 0.0 GB" in err
+    assert not Path("features").exists()

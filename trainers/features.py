@@ -1,0 +1,108 @@
+"""Outputs of the layers of a trained network, as vectors, for the images of its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from trainers import checkpoint, streams
+from trainers.batches import chunks_at
+from trainers.classifier import Pool
+from trainers.config import Training
+from trainers.datasets import SUBSETS, DataError, load
+from trainers.feature_classifier import pool
+from trainers.networks import build, load_tensors
+from trainers.results import Runtime
+from trainers.task_data import READERS, task_data
+from trainers.tasks import members
+
+PART_BYTES = 2**26  # of a part's features, about
+
+
+class Part(NamedTuple):
+    """Features of successive images of one set."""
+
+    subset: str
+    first: int
+    """Number of the first image among those of the task in this set."""
+    images: np.ndarray
+    """(B,): indices into the dataset's set."""
+    labels: np.ndarray
+    """(B,): indices into the classes of the task."""
+    features: dict[int, np.ndarray]
+    """(B, F), float32, by the number of the layer."""
+
+
+class Extractor:
+    """A trained network and the images of its task.
+
+    `weights` is the checkpoint of the training's last step. Memory does not grow with the images:
+    a part has at most `PART_BYTES` of features. Raises `DataError` for a layer that the network
+    lacks, `NetworkError`, `CheckpointError`.
+    """
+
+    def __init__(
+        self, training: Training, weights: bytes, layers: Sequence[int], rule: Pool, on: Runtime
+    ):
+        torch.set_num_threads(on.threads)
+        device = torch.device(on.device)
+        data = task_data(
+            training,
+            device,
+            whole_bytes=on.whole_bytes,
+            data_root=on.data_root,
+            source_root=on.source_root,
+        )
+        self.sets = dict(zip(SUBSETS, data.parts, strict=True))
+        stored = load(training.target.dataset, on.data_root)
+        self.images = {
+            name: members(training.target, name, stored.subset(name).labels)[0] for name in SUBSETS
+        }
+        c, h, w = data.view.seen
+        network = build(training.network, len(training.target.labels), (c, h, w))
+        network.to(data.view.dtype)
+        load_tensors(network, checkpoint.unpack(weights)[0])
+        if beyond := [n for n in layers if not 1 <= n <= len(network)]:
+            raise DataError(f"the network has no layer {beyond[0]}: expected 1..{len(network)}")
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.layers, self.rule = sorted(set(layers)), rule
+        blank = torch.zeros((1, c, h, w), dtype=data.view.dtype, device=device)
+        self.sizes = {n: vectors.shape[1] for n, vectors in self._outputs(blank).items()}
+        """Numbers per image, by layer."""
+        self.at_once = max(1, PART_BYTES // (4 * sum(self.sizes.values())))
+        """Images of a part."""
+
+    def places(self) -> list[tuple[str, int]]:
+        """Return set and first image of every part."""
+        return [
+            (name, first)
+            for name, images in self.images.items()
+            for first in range(0, len(images), self.at_once)
+        ]
+
+    def part(self, subset: str, first: int) -> Part:
+        """Compute the part that begins with an image. Raises `DataError`."""
+        of_set, stop = self.sets[subset], first + self.at_once
+        rows = torch.arange(first, min(stop, len(self.images[subset])))
+        with ThreadPoolExecutor(READERS, streams.READERS) as readers:
+            found = list(map(self._outputs, chunks_at(of_set, rows, readers)))
+        return Part(
+            subset,
+            first,
+            self.images[subset][first:stop],
+            of_set.labels[first:stop].cpu().numpy(),
+            {n: np.concatenate([one[n].numpy() for one in found]) for n in self.layers},
+        )
+
+    @torch.no_grad()
+    def _outputs(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        outputs = {}
+        for number, layer in enumerate(self.network[: self.layers[-1]], start=1):
+            images = layer(images)
+            if number in self.layers:
+                outputs[number] = pool(images, self.rule).float().cpu()
+        return outputs
