@@ -57,6 +57,7 @@ PNG = {  # kind of figure: (panels per row, pixels per panel)
     "figure2": (1, 620),
     "images": (1, 620),
     "effects_by_images": (3, 320),
+    "cost": (1, 620),
     "figure3": (1, 620),
     "decomposition": (2, 420),
     "speed": (2, 420),

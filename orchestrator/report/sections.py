@@ -16,7 +16,7 @@ from orchestrator.plan.conditions import readable
 from orchestrator.reference import recomputed
 from orchestrator.reference.published import ALL_IMAGES
 from orchestrator.reference.published import SWEEP as PAPER
-from orchestrator.report import by_images, figures
+from orchestrator.report import by_cost, by_images, figures
 from orchestrator.report.charts import Panel
 from orchestrator.report.wording import capital, population
 from orchestrator.stats.effects import group_of
@@ -93,6 +93,7 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
     _draw_figure3(sections, others[1])
     _draw_effects_by_images(sections)
+    _draw_costs(sections, networks, statistics.trials)
     _draw_images(sections, sizes, by_level, others)
     return [part for part in sections if part.figures]
 
@@ -179,6 +180,20 @@ def _draw_effects_by_images(parts: Sequence[Section]) -> None:
         rows = [row for part in some for row in part.included]
         if panels := by_images.effects_by_images(rows):
             some[0].figures["effects_by_images"] = panels
+
+
+def _draw_costs(parts: Sequence[Section], networks: Sequence[Network], trials: pa.Table) -> None:
+    """Draw accuracy by cost in the first section of those with one division and metric."""
+    ids, seconds = (trials[name].to_pylist() for name in ("id", "seconds_total"))
+    times = {id: time for id, time in zip(ids, seconds, strict=True) if time}
+    alike: dict[Group, list[Section]] = {}
+    for part in parts:
+        alike.setdefault(_all_images(part.group._replace(condition=None)), []).append(part)
+    for group, some in alike.items():
+        place = group.division, group.metric
+        chosen = [x for x in networks if (x.division, x.metric) == place]
+        if panels := by_cost.accuracy_by_cost(chosen, times):
+            some[0].figures["cost"] = panels
 
 
 def _draw_images(

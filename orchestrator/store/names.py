@@ -18,6 +18,7 @@ FIGURES = (  # PNG files of a report; the suffix of a group may follow
     "figure2",
     "images",
     "effects_by_images",
+    "cost",
     "figure3",
     "decomposition",
     "speed",

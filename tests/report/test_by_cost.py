@@ -1,0 +1,105 @@
+"""The figure of accuracy against the time of one network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.report.by_cost import accuracy_by_cost
+from orchestrator.report.charts import Panel
+from orchestrator.stats.measurements import Network
+
+PLAIN, STAGED, FITTED = (
+    json.dumps({"fine_tune.recipe.fresh_first": first, "recipe.classifier": "none"})
+    if first is not None
+    else json.dumps({"recipe.classifier": "knn (none)"})
+    for first in (0.0, 0.5, None)
+)
+
+
+def network(
+    id: str, arm: str, condition: str | None, n: int, value: float, images: int | None = None
+) -> Network:
+    return Network(
+        sweep="x",
+        id=id,
+        name=id,
+        condition=condition,
+        division="random",
+        images_per_class=images,
+        split="s0",
+        target="A",
+        seed=0,
+        arm=arm,
+        n=n,
+        classes=5,
+        metric="top1",
+        value=value,
+        val_top1=value,
+        at_chance=False,
+    )
+
+
+NETWORKS = [
+    *(network("base", "base", condition, 0, 0.5) for condition in (PLAIN, STAGED, FITTED)),
+    *(network("new", "AnB", condition, 1, 0.25) for condition in (PLAIN, STAGED)),
+    network("tuned", "AnB+", PLAIN, 1, 0.75),
+    network("staged", "AnB+", STAGED, 1, 0.625),
+    network("knn 1", "AnB", FITTED, 1, 0.125),
+    network("knn 3a", "AnB", FITTED, 3, 0.25),
+    network("knn 3b", "AnB", FITTED, 3, 0.5),
+]
+SECONDS = dict.fromkeys((x.id for x in NETWORKS), 2.0) | {"knn 3a": 1.0, "knn 1": 0.5}
+
+
+def marks(panel: Panel) -> list[tuple[Any, ...]]:
+    drawn = panel.chart.to_dict()
+    data = drawn["layer"][1]["data"]
+    rows = data.get("values") or drawn["datasets"][data["name"]]
+    return [(x["label"], x["n"], x["y"], x["seconds"], x["networks"]) for x in rows]
+
+
+def test_a_line_per_way_to_use_layers() -> None:
+    """What conditions share is one line; settings that are off are not named."""
+    (panel,) = accuracy_by_cost(NETWORKS, SECONDS)
+    assert panel.title == "Accuracy, %, by seconds of one network, all images"
+    assert sorted(marks(panel)) == [
+        ("AnB", 1, 25.0, 2.0, 1),
+        ("AnB+", 1, 75.0, 2.0, 1),
+        ("AnB+, fresh_first=0.5", 1, 62.5, 2.0, 1),
+        ("AnB, knn (none)", 1, 12.5, 0.5, 1),
+        ("AnB, knn (none)", 3, 37.5, 1.5, 2),
+        ("base", 0, 50.0, 2.0, 1),
+    ]
+    across = panel.chart.to_dict()["layer"][1]["encoding"]["x"]
+    assert across["scale"]["type"] == "log"
+    assert across["axis"]["values"] == [0.5, 1.0, 2.0]
+
+
+def test_a_panel_per_number_of_images() -> None:
+    few = [network(f"few {x.id}", x.arm, x.condition, x.n, x.value, 10) for x in NETWORKS]
+    panels = accuracy_by_cost(NETWORKS + few, dict.fromkeys((x.id for x in NETWORKS + few), 1.0))
+    assert [panel.title.rpartition(", ")[2] for panel in panels] == [
+        "10 images of each class",
+        "all images",
+    ]
+
+
+def test_settings_that_are_all_off_are_named_where_they_differ() -> None:
+    rates = [json.dumps({"recipe.rate": rate}) for rate in (0.0, 0.5)]
+    plain = [network(rate, "AnB", rate, 1, 0.5) for rate in rates]
+    other = network("off", "AnB", json.dumps({"recipe.momentum": 0.0}), 1, 0.5)
+    (panel,) = accuracy_by_cost([*plain, other], dict.fromkeys((*rates, "off"), 1.0))
+    assert {mark[0] for mark in marks(panel)} == {
+        "AnB, rate=0.0",
+        "AnB, rate=0.5",
+        "AnB, momentum=0.0",
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_single_way_has_no_figure(count: int) -> None:
+    ways = [network("new", "AnB", None, n, 0.5) for n in range(1, 3)] * count
+    assert accuracy_by_cost([network("base", "base", None, 0, 0.5), *ways], {"base": 1.0}) == []
