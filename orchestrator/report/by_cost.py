@@ -107,7 +107,8 @@ def _chart(rows: list[Row]) -> Any:
     )
     hover = {"label": "way", "n": "n", "y": "accuracy, %", "seconds": "seconds"}
     return stack(
-        charts.curves(rows, frame, x="seconds"),
+        charts.curves(rows, frame, x="seconds", along="n"),
+        charts.texts([row for row in rows if row["n"]], frame, "n", x="seconds"),
         charts.points(rows, frame, hover | {"networks": "networks"}, x="seconds"),
         charts.labels(rows, frame, x="seconds"),
     )

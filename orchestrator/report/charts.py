@@ -141,8 +141,11 @@ def points(
     )
 
 
-def curves(rows: Rows, frame: Frame, *, x: str = "n") -> alt.Chart:
-    """Draw one line per series, from row to row; a row with `gap` interrupts it."""
+def curves(rows: Rows, frame: Frame, *, x: str = "n", along: str = "") -> alt.Chart:
+    """Draw one line per series from row to row, in the order of x, or of the column `along`.
+
+    A row with `gap` interrupts it.
+    """
     runs: dict[str, int] = Counter()
     joined = []
     for row in rows:
@@ -157,8 +160,15 @@ def curves(rows: Rows, frame: Frame, *, x: str = "n") -> alt.Chart:
             color=_literal(alt.Color, "colour"),
             strokeDash=_literal(alt.StrokeDash, "dash"),
             detail="run:N",
+            order=f"{along or x}:Q",
         )
     )
+
+
+def texts(rows: Rows, frame: Frame, column: str, *, x: str = "n") -> alt.Chart:
+    """Draw the value of a column above each row."""
+    mark = _chart(rows).mark_text(dy=-8, fontSize=10)
+    return mark.encode(**frame.xy(x, "y"), text=f"{column}:N", color=_literal(alt.Color, "ink"))
 
 
 def overlay(rows: Rows, frame: Frame) -> list[alt.Chart]:

@@ -56,7 +56,7 @@ SECONDS = dict.fromkeys((x.id for x in NETWORKS), 2.0) | {"knn 3a": 1.0, "knn 1"
 
 def marks(panel: Panel) -> list[tuple[Any, ...]]:
     drawn = panel.chart.to_dict()
-    data = drawn["layer"][1]["data"]
+    data = drawn["layer"][2]["data"]
     rows = data.get("values") or drawn["datasets"][data["name"]]
     return [(x["label"], x["n"], x["y"], x["seconds"], x["networks"]) for x in rows]
 
@@ -73,7 +73,7 @@ def test_a_line_per_way_to_use_layers() -> None:
         ("AnB, knn (none)", 3, 37.5, 1.5, 2),
         ("base", 0, 50.0, 2.0, 1),
     ]
-    across = panel.chart.to_dict()["layer"][1]["encoding"]["x"]
+    across = panel.chart.to_dict()["layer"][2]["encoding"]["x"]
     assert across["scale"]["type"] == "log"
     assert across["axis"]["values"] == [0.5, 1.0, 2.0]
 
