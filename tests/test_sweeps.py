@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import shlex
@@ -39,6 +40,7 @@ FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two 
 OTHERS = ("unequal", "extraction_vs_finetuning")
 
 
+@functools.cache
 def planned(name: str) -> Plan:
     return make_plan(resolve(*load_sweep(name)))
 

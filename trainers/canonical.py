@@ -46,6 +46,9 @@ def freeze_options(options: Mapping[str, Any]) -> Options:
     return tuple(sorted((key, frozen(key, value)) for key, value in options.items()))
 
 
+SCALARS = {bool, int, float, str, type(None)}
+
+
 def to_json(value: Any) -> Any:
     """Return a configuration as JSON values, without the fields at their default.
 
@@ -58,7 +61,7 @@ def to_json(value: Any) -> Any:
             if getattr(value, field.name) != field.default
         }
     if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
+        return [x if type(x) in SCALARS else to_json(x) for x in value]
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Split:
         """Halves that have classes, by letter."""
         return {letter: half for letter in "AB" if (half := self.half(letter))}
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """Hash of the halves, without the name."""
         return digest([self.a, self.b], 16)
