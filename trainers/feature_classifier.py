@@ -60,9 +60,10 @@ class FeatureClassifier(Learner):
         labels = self.batches.data.train.labels
         head = _Head(self.features("train"))
         best = -1
-        for value in self.classifier.values:
-            if self.classifier.kind == "knn" and value > len(labels):
-                continue
+        values = list(self.classifier.values)
+        if self.classifier.kind == "knn":
+            values = [x for x in values if x <= len(labels)] or [float(len(labels))]
+        for value in values:
             head.classify = self._fitted(head.standard, labels, value)
             if (correct := self._scored(head, "validation").correct) > best:
                 best, self.choice, chosen = correct, float(value), head.classify

@@ -133,6 +133,11 @@ def test_the_same_again_is_the_same(parent: bytes) -> None:
         assert first.test == second.test
 
 
+def test_there_are_no_more_neighbours_than_images(parent: bytes) -> None:
+    last = result(fitted("knn", choices=(10**6,)), parent)
+    assert last.choice == last.images
+
+
 def test_random_filters_need_no_base() -> None:
     last = result(fitted("logistic", origin="random"))
     assert last.frozen_hash_start == last.frozen_hash_end != ""
