@@ -32,6 +32,9 @@ EXPECTED = (
 )
 
 
+RateKey = tuple[str, int, bool, str | None]
+
+
 @dataclass(frozen=True)
 class Cost:
     """Work, time and storage of a set of trials."""
@@ -42,7 +45,7 @@ class Cost:
     checkpoint_bytes: int
 
 
-def cost(plan: Plan, ids: Iterable[str], rates: Mapping[tuple[str, int, bool], float]) -> Cost:
+def cost(plan: Plan, ids: Iterable[str], rates: Mapping[RateKey, float]) -> Cost:
     """Return the cost of training `ids`. `rates` are images per second, by `rate_key`.
 
     The rate of a trial that was never measured is scaled by FLOPs from the measured rates.
@@ -71,10 +74,10 @@ def cost(plan: Plan, ids: Iterable[str], rates: Mapping[tuple[str, int, bool], f
     )
 
 
-def rate_key(trial: Trial) -> tuple[str, int, bool]:
-    """Return (treatment, n, frozen): trials with the same key take the same time per image."""
-    treatment = trial.training.treatment
-    return treatment.kind, treatment.n, treatment.frozen
+def rate_key(trial: Trial) -> RateKey:
+    """Return (treatment, n, frozen, classifier): such trials take the same time per image."""
+    treatment, classifier = trial.training.treatment, trial.training.recipe.classifier
+    return treatment.kind, treatment.n, treatment.frozen, classifier.kind if classifier else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from statistics import median
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.plan.cost import Device, budget, cost
+from orchestrator.plan.cost import Device, RateKey, budget, cost
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from orchestrator.reference.power import (
@@ -292,21 +292,22 @@ def print_status(summary: dict[str, Any], console: Console) -> None:
             console.print(indent(text, "    "), soft_wrap=True)
 
 
-def rates(plan: Plan, store: Store) -> dict[tuple[str, int, bool], float]:
-    """Return images per second by (treatment, n, frozen).
+def rates(plan: Plan, store: Store) -> dict[RateKey, float]:
+    """Return images per second by `rate_key`.
 
     These are medians over complete trials in the store with the network, dataset and batch of the
-    plan.
+    plan. A classifier on features has no batch.
     """
-    alike, kind = ("network", "dataset", "batch"), ("treatment", "n", "frozen")
+    alike, kind = ("network", "dataset"), ("treatment", "n", "frozen", "classifier")
     first = plan.members[0].training
-    equal = (first.network.name, first.target.dataset.name, first.recipe.batch)
-    columns = ["outcome", *alike, *kind, "images", "seconds_total"]
-    measured: dict[tuple[str, int, bool], list[float]] = {}
+    equal = (first.network.name, first.target.dataset.name)
+    columns = ["outcome", *alike, "batch", *kind, "images", "seconds_total"]
+    measured: dict[RateKey, list[float]] = {}
     for row in store.table("trials", columns).to_pylist():
-        if row["outcome"] == State.COMPLETE and equal == tuple(row[name] for name in alike):
-            treatment, n, frozen = (row[name] for name in kind)
-            if row["images"] and row["seconds_total"]:
-                rate = row["images"] / row["seconds_total"]
-                measured.setdefault((treatment, n, frozen), []).append(rate)
+        is_alike = equal == tuple(row[name] for name in alike)
+        is_alike &= row["batch"] in (first.recipe.batch, None)
+        if row["outcome"] == State.COMPLETE and is_alike and row["images"] and row["seconds_total"]:
+            treatment, n, frozen, classifier = (row[name] for name in kind)
+            rate = row["images"] / row["seconds_total"]
+            measured.setdefault((treatment, n, frozen, classifier), []).append(rate)
     return {key: median(values) for key, values in measured.items()}
