@@ -50,7 +50,7 @@ class FeatureClassifier(Learner):
         self.seed = training.seed
         self.head: nn.Module | None = None
         self.images = sum(len(part.labels) for part in data.parts)
-        self._kept: dict[str, torch.Tensor] = {}
+        self._features: dict[str, torch.Tensor] = {}
 
     def step(self, step: int, rate: float) -> torch.Tensor:  # noqa: ARG002
         """Fit the classifier, and return its mean loss on the training images.
@@ -79,13 +79,13 @@ class FeatureClassifier(Learner):
 
     def features(self, subset: str) -> torch.Tensor:
         """Return the pooled outputs (N, F) of layer n for all images of a set, as float64."""
-        if subset not in self._kept:
+        if subset not in self._features:
             if subset == "train":
                 _, chunks = self.batches.training_sample(self.images)
             else:
                 chunks = self.batches.chunks(subset)
-            self._kept[subset] = self._outputs(chunks)
-        return self._kept[subset].double()
+            self._features[subset] = self._outputs(chunks)
+        return self._features[subset].double()
 
     @torch.no_grad()
     def _outputs(self, chunks: Iterable[torch.Tensor]) -> torch.Tensor:

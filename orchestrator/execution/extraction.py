@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainers.classifier import Pool
     from trainers.features import Extractor, Part
 
-KEY = b"layerwise_features"  # metadata: hash of weights, task, layers and pooling
+KEY = b"layerwise_features"  # metadata: hash of weights, task, layers, pooling, images of a part
 
 
 def extract(
@@ -59,7 +59,8 @@ def extract(
     )
     try:
         extractor = Extractor(trial.training, weights, layers, rule, runtime)
-        key = digest([sha256, digest(trial.training.target), extractor.layers, rule], 16)
+        content = sha256, digest(trial.training.target), extractor.layers, rule
+        key = digest([*content, extractor.at_once], 16)
         _require_place(to, key, extractor)
         return _write(trial, extractor, to, key, advance)
     except (ConfigError, DataError, NetworkError, CheckpointError) as error:
@@ -92,7 +93,11 @@ def _require_place(to: Path, key: str, extractor: Extractor) -> None:
     """Raise `LayerwiseError` for a folder of other features, or a disk that is too small."""
     written = sorted(to.glob("*.parquet"))
     for path in written:
-        if (pq.read_schema(path).metadata or {}).get(KEY) != key.encode():
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except pa.ArrowInvalid as error:
+            raise LayerwiseError(f"{path} is no Parquet file; give another --to") from error
+        if metadata.get(KEY) != key.encode():
             raise LayerwiseError(f"{to} holds other features ({path.name}); give another --to")
     missing = len(extractor.places()) - len(written)
     each = 4 * sum(extractor.sizes.values())

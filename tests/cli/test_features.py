@@ -125,6 +125,29 @@ def test_mistakes_are_one_line(more: list[str], line: str, layerwise: Layerwise)
 
 
 @pytest.mark.usefixtures("full")
+def test_a_folder_of_something_else_stays(layerwise: Layerwise) -> None:
+    Path("features").mkdir()
+    Path("features/mine.parquet").write_text("no table")
+    line = "layerwise: features/mine.parquet is no Parquet file; give another --to\n"
+    assert layerwise(*LINE)[2].endswith(line)
+    assert files(Path("features")) == ["mine.parquet"]
+    code, _, err = layerwise(*LINE, "--to", "features/mine.parquet")
+    assert (code, err.count("\n")) == (2, 1)
+    assert Path("features/mine.parquet").read_text() == "no table"
+
+
+@pytest.mark.usefixtures("full")
+def test_parts_of_another_size_are_not_joined(
+    layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert layerwise(*LINE)[0] == 0
+    monkeypatch.setattr(features, "PART_BYTES", 1000)
+    code, _, err = layerwise(*LINE)
+    assert code == 2
+    assert "features holds other features" in err
+
+
+@pytest.mark.usefixtures("full")
 def test_a_trial_without_weights_or_a_row(layerwise: Layerwise) -> None:
     code, _, err = layerwise("features", "small.yaml", "A1B s0", "--layer", "1")
     assert code == 2
