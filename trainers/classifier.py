@@ -1,4 +1,7 @@
-"""Classifier on the outputs of frozen layers, as a recipe names it. Standard library only."""
+"""Classifier on the outputs of frozen layers or on pixels, as a recipe names it.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ CHOICES: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Classifier on the outputs of layers 1..n, in place of the layers above them.
+    """Classifier on the outputs of layers 1..n, in place of the layers above them, or on pixels.
 
     Every value is first reduced to mean 0 and deviation 1 over the training images.
     """
@@ -42,7 +45,7 @@ class Classifier:
     kind: ClassifierKind
     """Classifier that is fitted."""
     pool: Pool = "average"
-    """Rule that makes a vector of a layer's output; `average` by default."""
+    """Rule that makes a vector of a layer's output; `average` by default. Pixels are not pooled."""
     choices: tuple[float, ...] = ()
     """Values to choose from by validation top-1, the first of the best: the inverse strength C of
     the penalty, or the number k of neighbours. Default: powers of ten from 10⁻⁴ to 100 for

@@ -19,7 +19,7 @@ from trainers.recipe import Recipe, Stage, covered, layer_names, layer_number
 TORCHVISION = "torchvision:"
 """Prefix of the names of torchvision's networks."""
 
-Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
+Kind = Literal["base", "base_long", "selffer", "transfer", "random", "pixels"]
 """Origin of a network's first n layers (paper, section 3).
 
 - `base`: no layer is copied; all start fresh and learn the target.
@@ -27,6 +27,7 @@ Kind = Literal["base", "base_long", "selffer", "transfer", "random"]
 - `selffer`: layers 1..n come from a base of the same target (the paper's BnB).
 - `transfer`: layers 1..n come from a base of another task (the paper's AnB).
 - `random`: layers 1..n are random filters.
+- `pixels`: there is no network; a classifier is fitted to the pixels.
 """
 
 Fit = Literal["squash", "cover", "crop", "pad"]

@@ -238,8 +238,8 @@ class Recipe:
     """Settings that a network is trained with. Losses are means over a batch.
 
     `copied_rate`, `layer_decay`, `l2_sp` and `feature_l2` apply where copied layers learn;
-    `fresh_first` and `stages` to fine-tuned trials; `freeze`, `learn` and `classifier` to frozen
-    ones.
+    `fresh_first` and `stages` to fine-tuned trials; `freeze` and `learn` to frozen ones;
+    `classifier` to frozen ones and to `pixels`.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -313,8 +313,8 @@ class Recipe:
     stop: Stop | None = None
     """Early stopping by the validation score; none by default."""
     classifier: Classifier | None = None
-    """Classifier that is fitted to the outputs of frozen layers, in place of the layers above them;
-    none by default."""
+    """Classifier that is fitted to the outputs of frozen layers, in place of the layers above them,
+    or to the pixels (treatment `pixels`); none by default."""
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"

@@ -54,7 +54,7 @@ def cost(plan: Plan, ids: Iterable[str], rates: Mapping[RateKey, float]) -> Cost
     measured = [
         plan.flops(t) / (t.images / rate)
         for t in plan.trials.values()
-        if (rate := rates.get(rate_key(t)))
+        if plan.macs(t) and (rate := rates.get(rate_key(t)))
     ]
     speed = sum(measured) / len(measured) if measured else None
     seconds = 0.0
@@ -206,15 +206,15 @@ def budget(
     """
     rates, measured = {}, {}
     for trial in plan.trials.values():
-        frozen = trial.training.frozen_layers
-        macs = plan.layers(trial).macs
-        rates[rate_key(trial)], measured[trial.id] = device.rate(macs, frozen)
+        if macs := plan.macs(trial):  # a classifier on pixels runs no layer
+            rate = device.rate(macs, trial.training.frozen_layers)
+            rates[rate_key(trial)], measured[trial.id] = rate
 
     def hours(ids: Sequence[str]) -> float:
         evaluation = 0.0
         for trial in (plan.trials[id] for id in ids):
-            rate = device.evaluation_rate(plan.layers(trial).macs)
-            evaluation += evaluated_images(plan, trial) / rate
+            if macs := plan.macs(trial):
+                evaluation += evaluated_images(plan, trial) / device.evaluation_rate(macs)
         return ((cost(plan, ids, rates).seconds or 0.0) + evaluation) / 3600
 
     return {
@@ -223,5 +223,9 @@ def budget(
         "hours": hours([id for ids in treatments.values() for id in ids]),
         "hours_open": hours(list(open_ids)),
         "treatments": {name: hours(ids) for name, ids in treatments.items()},
-        "scaled": [name for name, ids in treatments.items() if not all(measured[id] for id in ids)],
+        "scaled": [
+            name
+            for name, ids in treatments.items()
+            if not all(measured.get(id, True) for id in ids)
+        ],
     }

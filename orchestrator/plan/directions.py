@@ -98,8 +98,8 @@ class _Direction:
         layers = self.grid.layers or range(1, self.resolved.layers.depth)
         for name in self.grid.treatments:
             kind = name.removesuffix("+")
-            if kind == "base_long":
-                yield self._trial(Treatment(kind="base_long"))
+            if kind in ("base_long", "pixels"):
+                yield self._trial(Treatment(kind=kind))  # type: ignore[arg-type]
             elif kind != "base" and not (kind == "selffer" and self.is_weights):
                 for n in layers:
                     treatment = Treatment(kind=kind, n=n, fine_tuned=name.endswith("+"))  # type: ignore[arg-type]

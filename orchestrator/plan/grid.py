@@ -20,8 +20,9 @@ from trainers.tasks import training_images
 OF_FINE_TUNED = ("fresh_first", "stages")
 OF_LEARNING_COPIES = ("copied_rate", "layer_decay", "l2_sp", "feature_l2")
 OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn", "classifier")
-# Fields that a classifier on features has beside its own: those of the images and first weights.
-OF_FEATURES = ("classifier", "pixels", "normalise", "crop", "precision", "init", "init_random")
+# Fields that a classifier has beside its own: those of the images and, on features, first weights.
+OF_PIXELS = ("pixels", "normalise", "crop", "precision")
+OF_FEATURES = (*OF_PIXELS, "init", "init_random")
 DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
@@ -68,8 +69,8 @@ class _Pair:
         for target in self.targets:
             for name in self.grid.treatments:
                 kind, fine_tuned = name.removesuffix("+"), name.endswith("+")
-                if kind == "base_long":
-                    trials.append(self._trial(target, Treatment(kind="base_long")))
+                if kind in ("base_long", "pixels"):
+                    trials.append(self._trial(target, Treatment(kind=kind)))  # type: ignore[arg-type]
                 elif kind != "base":
                     parent = self._parent(kind, target)
                     for n in layers:
@@ -182,6 +183,8 @@ def name_of(treatment: Treatment, source: str | None, target: str, between: str 
             return target
         case "base_long":
             return f"{target}-long"
+        case "pixels":
+            return f"{target} pixels"
     parts = between.join((source or "R", str(treatment.n), target))
     return f"{parts}{'+' * treatment.fine_tuned}"
 
@@ -224,8 +227,13 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
     if treatment.kind != "random" or recipe.init_random == recipe.init:
         recipe = dataclasses.replace(recipe, init_random=None)
     tuned = treatment.fine_tuned and treatment.has_parent
-    if treatment.frozen and recipe.classifier:
-        return Recipe(steps=1, batch=images, **{x: getattr(recipe, x) for x in OF_FEATURES})
+    if recipe.classifier and treatment.kind == "pixels":
+        unpooled = dataclasses.replace(recipe.classifier, pool="none")
+        fields = {x: getattr(recipe, x) for x in OF_PIXELS}
+        return Recipe(steps=1, batch=images, classifier=unpooled, **fields)
+    if recipe.classifier and treatment.frozen:
+        fields = {x: getattr(recipe, x) for x in ("classifier", *OF_FEATURES)}
+        return Recipe(steps=1, batch=images, **fields)
     if treatment.frozen:
         m = min(treatment.n, recipe.freeze or treatment.n)
         learn = tuple(name for name in recipe.learn if layer_number(str(name)) <= m)

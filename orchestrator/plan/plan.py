@@ -61,12 +61,20 @@ class Plan:
         """Return the layers of a trial's network."""
         return self.networks[trial.training.network]
 
+    def macs(self, trial: Trial) -> tuple[int, ...]:
+        """Return the multiply-adds of one image forward, for each layer that a trial runs.
+
+        A classifier runs the layers below it, on pixels none.
+        """
+        macs, training = self.layers(trial).macs, trial.training
+        return macs[: training.treatment.n] if training.recipe.classifier else macs
+
     def flops(self, trial: Trial) -> float:
         """Return the floating-point operations of a training, two per multiply-add.
 
-        Frozen layers cost no backward pass.
+        Frozen layers cost no backward pass. The fit of a classifier is not counted.
         """
-        macs = training_macs(self.layers(trial).macs, trial.training.frozen_layers)
+        macs = training_macs(self.macs(trial), trial.training.frozen_layers)
         return 2.0 * macs * trial.images
 
 

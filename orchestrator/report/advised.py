@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAMES = {
     "base": "from scratch",
     "base_long": "from scratch, for longer",
+    "pixels": "classifier on pixels",
     "AnB": "frozen",
     "AnB+": "fine-tuned",
 }

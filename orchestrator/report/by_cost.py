@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.plan.conditions import readable
 from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
-from orchestrator.stats.measurements import ARMS, BASES, Network
+from orchestrator.stats.measurements import ARMS, WITHOUT_LAYERS, Network
 
 COLOURS = ("#08519c", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3")
 
@@ -28,7 +28,7 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
         if network.id in seconds:
             found[network.images_per_class].append(network)
     names = _names(networks)
-    if sum(arm not in BASES for arm, _ in names) < 2:
+    if sum(arm not in WITHOUT_LAYERS for arm, _ in names) < 2:
         return []
     inks = dict(zip(dict.fromkeys(names.values()), COLOURS * len(names), strict=False))
     panels = []

@@ -43,7 +43,7 @@ def _mark(row: Any, every: int, looks: dict[int, str]) -> Row:
     place = {"n": every if limit is None else limit, "y": 100 * row["estimate"]}
     bounds = {key: 100 * row[key] if has_band(row) else None for key in ("low", "high")}
     texts = {
-        "label": f"n = {row['n']}" if row["n"] else "base_long",
+        "label": f"n = {row['n']}" if row["n"] else DIFFERENCES[row["effect"]][0],
         "images": "all" if limit is None else str(limit),
         "splits": row["n_splits"],
     }

@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from orchestrator.stats.measurements import BASES
+from orchestrator.stats.measurements import WITHOUT_LAYERS
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -22,6 +22,7 @@ Rows = Sequence[Mapping[str, Any]]
 COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fine-tuned
     "base": "#222222",
     "base_long": "#7b4fa3",
+    "pixels": "#7a5c3e",
     "BnB": "#08519c",
     "BnB+": "#4a98d3",
     "AnB": "#b2400b",
@@ -114,8 +115,8 @@ def style(arm: str, label: str = "") -> Row:
         "label": label or arm,
         "colour": COLOURS[arm],
         "ink": INK.get(COLOURS[arm], COLOURS[arm]),
-        "shape": "square" if arm in BASES else "cross" if tuned else "circle",
-        "dash": DOTS if arm in BASES else [5, 2] if tuned else [1, 0],
+        "shape": "square" if arm in WITHOUT_LAYERS else "cross" if tuned else "circle",
+        "dash": DOTS if arm in WITHOUT_LAYERS else [5, 2] if tuned else [1, 0],
     }
 
 

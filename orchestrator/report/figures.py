@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from orchestrator.report import charts, wording
 from orchestrator.report.charts import Frame, Panel, Row, Rows, layer_frame, span, stack, style
-from orchestrator.stats.measurements import ARMS, BASES, METRICS, Network
+from orchestrator.stats.measurements import ARMS, METRICS, WITHOUT_LAYERS, Network
 
 # The series of each panel, as effect: (label, arm that lends its colour).
 AGAINST_BASE = {
@@ -26,6 +26,7 @@ AGAINST_BASE = {
     "transfer": ("AnB", "AnB"),
     "gain": ("AnB+", "AnB+"),
     "longer_training": ("base_long", "base_long"),
+    "pixels": ("pixels", "pixels"),
 }
 DROP = {
     "co_adaptation": ("co-adaptation", "BnB"),
@@ -83,7 +84,7 @@ def figure2(
     }
     upper = stack(
         *charts.overlay(others, frame),
-        charts.rules([row for row in means if row["label"] in BASES], frame),
+        charts.rules([row for row in means if row["label"] in WITHOUT_LAYERS], frame),
         charts.points(rows, frame, hover, x="x"),
         charts.labels(means, frame),
     )
@@ -227,7 +228,7 @@ def images_figure(levels: Rows, published: Rows = ()) -> list[Panel]:
             | _bounds(row)
             | {"images": "all" if row["images_per_class"] is None else str(row["images_per_class"])}
             for row in rows
-            if row["arm"] in BASES
+            if row["arm"] in WITHOUT_LAYERS
         ]
         return sorted(placed, key=lambda row: row["n"])
 
@@ -396,7 +397,10 @@ def _ticks(most: float) -> list[int]:
 def _aside(arms: Iterable[str]) -> dict[str, float]:
     """Return the distance of each arm's markers from its n, so that they do not hide each other."""
     drawn = set(arms)
-    groups = [[arm for arm in ARMS if arm in drawn and (arm in BASES) == bases] for bases in (0, 1)]
+    groups = [
+        [arm for arm in ARMS if arm in drawn and (arm in WITHOUT_LAYERS) == bases]
+        for bases in (0, 1)
+    ]
     return {
         arm: ASIDE * (place - (len(group) - 1) / 2)
         for group in groups

@@ -180,7 +180,7 @@ def _bands(rows: Rows) -> str:
     """Say what the bands of a figure are, or why it has none."""
     drawn = [row for row in rows if has_band(row)]
     if drawn:
-        return f"Bands and the bar of base_long are pointwise 95 %: {interval_note(drawn)}."
+        return f"Bands and bars are pointwise 95 %: {interval_note(drawn)}."
     if bounded := [row for row in rows if row["low"] is not None]:
         return (
             f"No bands are drawn: the {interval_note(bounded)} would hide the lines. The tables "

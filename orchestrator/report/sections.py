@@ -21,9 +21,9 @@ from orchestrator.report.charts import Panel
 from orchestrator.report.wording import capital, population
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import (
-    BASES,
     METRICS,
     ONE_CLASS,
+    WITHOUT_LAYERS,
     Group,
     Network,
     division_of,
@@ -88,7 +88,7 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             table1=[row for row in statistics.table1.to_pylist() if group_of(row) == group],
         )
         sections.append(part)
-        if group not in sizes or any(x.arm not in BASES for x in chosen):
+        if group not in sizes or any(x.arm not in WITHOUT_LAYERS for x in chosen):
             beside = _beside(others, group, sizes)
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
     _draw_figure3(sections, others[1])

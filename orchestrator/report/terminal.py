@@ -48,6 +48,10 @@ OVER_LONGER = {  # row: the effect that compares it with longer training
     "BnB+ − long": "selffer_gain_over_longer",
     "AnB+ − long": "gain_over_longer",
 }
+CONTROLS = {  # effect of networks without n: their name
+    "longer_training": "base_long (long), trained longer",
+    "pixels": "pixels, without a network",
+}
 MOST_ROWS = 200
 MOST_CLASSES = 10  # of a half, in a table
 DIGITS = 4  # significant digits of a number in the answer to a query
@@ -248,9 +252,9 @@ def _notes(levels: Rows, effects: Rows) -> list[str]:
     if base is None:
         return ["no base is complete yet"]
     text = f"base {percent(base['value'])} %{mark(base)} ({count(base['n_networks'], 'network')})"
-    for row in effects:  # the control that tells transfer from mere extra training
-        if row["effect"] == "longer_training":
-            text += f"; base_long (long), trained longer: {_estimate(row, ' ')} points"
+    for row in effects:  # controls that tell transfer from mere extra training, and from pixels
+        if row["effect"] in CONTROLS:
+            text += f"; {CONTROLS[row['effect']]}: {_estimate(row, ' ')} points"
     shown = [base, *effects]
     bounded = any(row["low"] is not None for row in effects or [base])
     interval = f"± pointwise 95 % {interval_note(effects or [base])}" if bounded else ""

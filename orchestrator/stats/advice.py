@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from orchestrator.stats.intervals import CLASS_AND_SEED, SPLIT, interval
 from orchestrator.stats.measurements import (
-    BASES,
+    WITHOUT_LAYERS,
     Cell,
     Cells,
     Group,
@@ -32,7 +32,7 @@ from orchestrator.stats.measurements import (
 LEVEL, POWER = 0.05, 0.8
 MARGIN = 0.01  # fraction of the test images
 MOST_UNITS = 1000
-CANDIDATES = (*BASES, "AnB", "AnB+")  # options of whoever has one source and one target
+CANDIDATES = (*WITHOUT_LAYERS, "AnB", "AnB+")  # options of whoever has one source and one target
 
 Verdict = Literal["keeps", "loses", "open"]
 Arm = tuple[str, int]  # arm and n

@@ -20,8 +20,8 @@ import pyarrow as pa
 from orchestrator.stats.completeness import COMPLETENESS, Planned
 from orchestrator.stats.intervals import INTERVAL, interval
 from orchestrator.stats.measurements import (
-    BASES,
     DIFFERENCES,
+    WITHOUT_LAYERS,
     Group,
     Measured,
     Network,
@@ -52,8 +52,12 @@ METRIC: Column = (
     "top1; for one class against the rest balanced_accuracy and auroc",
 )
 GROUP: list[Column] = [SWEEP, *POPULATION, METRIC]
-ARM: Column = ("arm", TEXT, "base, base_long, BnB, BnB+, AnB, AnB+, random or random+")
-LAYERS: Column = ("n", INT, "number of first layers that are copied or random; 0 for bases")
+ARM: Column = ("arm", TEXT, "base, base_long, pixels, BnB, BnB+, AnB, AnB+, random or random+")
+LAYERS: Column = (
+    "n",
+    INT,
+    "number of first layers that are copied or random; 0 for bases and pixels",
+)
 
 EFFECTS = table_schema(
     SWEEP,
@@ -111,7 +115,7 @@ def effects(measured: Sequence[Measured], planned: Planned = UNKNOWN) -> pa.Tabl
             layers = Counter(group for group, _ in values_by_place)
             for (group, n), values in values_by_place.items():
                 mean, bounds = interval(values, layers[group])
-                arms = [(x, 0 if x in BASES else n) for x in (minuend, subtrahend)]
+                arms = [(x, 0 if x in WITHOUT_LAYERS else n) for x in (minuend, subtrahend)]
                 rows.append(
                     group._asdict()
                     | {"effect": effect, "n": n, "estimate": mean}

@@ -21,9 +21,11 @@ import pyarrow as pa
 
 from orchestrator.states import State
 
-BASES = ("base", "base_long")
+WITHOUT_LAYERS = ("base", "base_long", "pixels")  # nothing is copied or random in them: n = 0
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+")
-ARMS = BASES + COPIES  # an arm is a treatment together with whether its first layers are frozen
+ARMS = (
+    WITHOUT_LAYERS + COPIES
+)  # an arm is a treatment together with whether its first layers are frozen
 
 DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
     "selffer": ("BnB", "base"),
@@ -32,6 +34,7 @@ DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
     "gain": ("AnB+", "base"),
     "random": ("random", "base"),
     "longer_training": ("base_long", "base"),
+    "pixels": ("pixels", "base"),
     "co_adaptation": ("base", "BnB"),
     "specificity": ("BnB", "AnB"),
     "recovery": ("AnB+", "AnB"),
@@ -140,7 +143,7 @@ Cells = Mapping[Cell, Mapping[tuple[str, int], list[Value]]]
 
 def arm(treatment: str, frozen: bool) -> str:
     """Return the paper's name of a treatment, with a plus sign if all layers learn."""
-    if treatment in BASES:
+    if treatment in WITHOUT_LAYERS:
         return treatment
     name = {"selffer": "BnB", "transfer": "AnB", "random": "random"}[treatment]
     return name if frozen else f"{name}+"
@@ -242,7 +245,8 @@ def differences(
         layers = sorted({n for name, n in arms if name in (minuend, subtrahend) and n > 0}) or [0]
         for n in layers:
             first, second = (
-                arms.get((name, 0 if name in BASES else n)) for name in (minuend, subtrahend)
+                arms.get((name, 0 if name in WITHOUT_LAYERS else n))
+                for name in (minuend, subtrahend)
             )
             if first and second:
                 trials = frozenset().union(*(x.trials for x in first + second))

@@ -106,6 +106,9 @@ def _in_treatments(grid: Grid) -> list[Problem]:
         if treatment.startswith("transfer") and grid.splits.whole:
             message = f"{treatment} copies from another half, and whole has one: use grids"
             problems.append((("treatments", index), message))
+        if treatment == "pixels" and grid.recipe.classifier is None:
+            message = "pixels fits recipe.classifier to the pixels: add it to the recipe"
+            problems.append((("treatments", index), message))
     return problems
 
 

@@ -31,8 +31,10 @@ TreatmentName = Literal[
     "transfer",  # AnB: the first n layers from the base of the other half, frozen
     "transfer+",  # AnB+: the same, fine-tuned
     "random",  # the first n layers as they were initialised, frozen
+    "pixels",  # no network: recipe.classifier on the pixels
 ]
 ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
+NETWORKS = tuple(name for name in ALL_TREATMENTS if name != "pixels")
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
 MOST_LAYERS = 10_000  # in a range such as 1..7
@@ -190,8 +192,8 @@ class Grid(StrictModel):
     """Form in which networks see the images of all tasks of a transfer. Default: as they are
     stored."""
 
-    treatments: tuple[TreatmentName, ...] = ALL_TREATMENTS
-    """Treatments to train. Default: all.
+    treatments: tuple[TreatmentName, ...] = NETWORKS
+    """Treatments to train. Default: all but `pixels`.
 
     - `base`: trained from scratch.
     - `base_long`: a base with as many steps as a base and a fine-tuning together. It shows how much
@@ -201,6 +203,8 @@ class Grid(StrictModel):
     - `transfer` (AnB): the first n layers come from the base of the other half and are frozen.
     - `transfer+` (AnB+): the same, fine-tuned.
     - `random`: the first n layers keep their initial random weights.
+    - `pixels`: `recipe.classifier` is fitted to the pixels, without a network: the floor for what
+      features are worth.
     """
 
     layers: Annotated[tuple[int, ...], BeforeValidator(_parse_layers)] = ()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
+from orchestrator.plan.cost import cost, rate_key
 from orchestrator.plan.plan import Plan
 from orchestrator.report.progress import RunProgress
 from orchestrator.store.store import Store
@@ -113,6 +114,38 @@ def test_settings_that_do_not_apply_change_no_id(plan_of: PlanOf) -> None:
     everything = {name.split()[0] for name in plain}
     for of_all in ("loss=squared_error", "label_smoothing=0.1", "stop={patience: 2}"):
         assert changed(of_all) == everything
+
+
+def test_pixels_are_planned_once_per_target_and_number_of_images(plan_of: PlanOf) -> None:
+    """Neither the network's first weights nor pooling belong to a classifier on pixels."""
+    wanted = ("treatments=[base, transfer, pixels]", "images_per_class=[5, all]")
+    classifier = "recipe.classifier={kind: svm, pool: maximum}"
+    members = plan_of(COPIES, *wanted, classifier).members
+    pixels = {trial.name: trial for trial in members if trial.treatment_name == "pixels"}
+    assert list(pixels) == ["A pixels s0 k5", "B pixels s0 k5", "A pixels s0", "B pixels s0"]
+    trial = pixels["B pixels s0 k5"]
+    svm = Classifier(kind="svm", pool="none")
+    assert trial.training.recipe == Recipe(steps=1, batch=25, classifier=svm)
+    assert (trial.parent, trial.source, trial.training.treatment.n) == (None, None, 0)
+    assert (trial.labels()["frozen"], trial.keep_checkpoint) == (False, False)
+    for change in ("recipe.init=torch", "recipe.rate=1", "recipe.classifier.pool=none"):
+        other = plan_of(COPIES, *wanted, classifier, change)
+        assert {x.id for x in pixels.values()} <= other.trials.keys()
+
+
+def test_pixels_run_no_network(plan_of: PlanOf) -> None:
+    wanted = ("treatments=[base, transfer, pixels]", "recipe.classifier={kind: knn}")
+    planned = plan_of(COPIES, *wanted)
+    by_name = {trial.name: trial for trial in planned.members}
+    macs = planned.layers(by_name["A s0"]).macs
+    assert planned.flops(by_name["B pixels s0"]) == 0
+    assert planned.flops(by_name["A3B s0"]) == 2 * sum(macs[:3]) * 50
+    rates = {rate_key(by_name["B pixels s0"]): 10.0, rate_key(by_name["A3B s0"]): 25.0}
+    ids = [by_name[name].id for name in ("B pixels s0", "A3B s0")]
+    assert cost(planned, ids, rates).seconds == 5 + 2
+    base = by_name["A s0"]
+    alone = {rate_key(base): 4.0}
+    assert cost(planned, [base.id, ids[0]], alone).seconds == 8 * 6 / 4
 
 
 def test_a_classifier_on_features_has_no_settings_of_steps(plan_of: PlanOf) -> None:

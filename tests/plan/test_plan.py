@@ -127,8 +127,11 @@ def test_golden_ids(digits: Plan) -> None:
     """The file may only grow: an id that changes orphans every result that is stored under it."""
     golden = json.loads(IDS.read_text())
     ids = {trial.name: trial.id for trial in digits.members}
+    changes = ["treatments=[base, transfer, pixels]", "recipe.classifier={kind: logistic}"]
+    fitted = make_plan(resolve(*load_sweep("digits", changes)))
+    ids |= {f"logistic {trial.name}": trial.id for trial in fitted.members}
     assert {name: ids[name] for name in golden} == golden
-    assert len(golden) >= 13
+    assert len(golden) >= 15
 
 
 def test_an_id_does_not_depend_on_names_or_resources(plan_of: PlanOf) -> None:

@@ -47,6 +47,7 @@ NETWORKS = [
     *(network("new", "AnB", condition, 1, 0.25) for condition in (PLAIN, STAGED)),
     network("tuned", "AnB+", PLAIN, 1, 0.75),
     network("staged", "AnB+", STAGED, 1, 0.625),
+    network("pixels", "pixels", FITTED, 0, 0.375),
     network("knn 1", "AnB", FITTED, 1, 0.125),
     network("knn 3a", "AnB", FITTED, 3, 0.25),
     network("knn 3b", "AnB", FITTED, 3, 0.5),
@@ -72,6 +73,7 @@ def test_a_line_per_way_to_use_layers() -> None:
         ("AnB, knn (none)", 1, 12.5, 0.5, 1),
         ("AnB, knn (none)", 3, 37.5, 1.5, 2),
         ("base", 0, 50.0, 2.0, 1),
+        ("pixels, knn (none)", 0, 37.5, 2.0, 1),
     ]
     across = panel.chart.to_dict()["layer"][2]["encoding"]["x"]
     assert across["scale"]["type"] == "log"

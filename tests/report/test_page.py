@@ -74,6 +74,23 @@ def test_whole_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("light")
+def test_pixels_are_a_level_beside_the_bases(tmp_path: Path) -> None:
+    sweep = digits(splits=("s0", "s1"), layers=(1, 2))
+    for split in ("s0", "s1"):
+        for target in "AB":
+            sweep.add(Label(split=split, target=target, treatment="pixels"), 0.5)
+    page = write(sweep, tmp_path)
+    upper, lower = (panel["spec"]["layer"] for panel in figures_of(page)["figure2"])
+    rules = [mark["data"]["values"] for mark in upper if mark["mark"]["type"] == "rule"]
+    (levels,) = filter(None, rules)
+    assert [row["label"] for row in levels] == ["base", "base_long", "pixels"]
+    assert levels[2]["y"] == 50.0
+    assert "pixels" in json.dumps(lower)
+    assert "pixels 50.0" in prose(page)
+    assert "pixels pixels − base" in prose(page)
+
+
+@pytest.mark.usefixtures("light")
 def test_strings_of_users_are_escaped(tmp_path: Path) -> None:
     sweep = digits(splits=("s0", "s1"), layers=(1,))
     failed = sweep.trials[-1]

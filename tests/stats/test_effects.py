@@ -90,12 +90,13 @@ def test_one_split_has_no_interval() -> None:
 def test_every_effect_is_the_difference_that_it_says() -> None:
     sweep = Synthetic()
     reached = {"base": 0.5, "base_long": 0.625, "BnB": 0.4375, "BnB+": 0.75, "AnB": 0.25}
-    reached |= {"AnB+": 0.875, "random": 0.125}
+    reached |= {"AnB+": 0.875, "random": 0.125, "pixels": 0.1875}
     for name, treatment in (("BnB", "selffer"), ("AnB", "transfer")):
         sweep.add(label("s0", "A", treatment, 2, frozen=True), reached[name])
         sweep.add(label("s0", "A", treatment, 2), reached[f"{name}+"])
     sweep.add(label("s0", "A"), reached["base"])
     sweep.add(label("s0", "A", "base_long"), reached["base_long"])
+    sweep.add(label("s0", "A", "pixels"), reached["pixels"])
     sweep.add(label("s0", "A", "random", 2, frozen=True), reached["random"])
     by_effect = {
         row["effect"]: row for row in rows(sweep.statistics().effects, at_chance="included")
@@ -107,6 +108,7 @@ def test_every_effect_is_the_difference_that_it_says() -> None:
         "gain": 0.375,
         "random": -0.375,
         "longer_training": 0.125,
+        "pixels": -0.3125,
         "co_adaptation": 0.0625,
         "specificity": 0.1875,
         "recovery": 0.625,
@@ -115,7 +117,8 @@ def test_every_effect_is_the_difference_that_it_says() -> None:
         "selffer_gain_over_longer": 0.125,
     }
     assert {name: row["n"] for name, row in by_effect.items() if row["n"] != 2} == {
-        "longer_training": 0
+        "longer_training": 0,
+        "pixels": 0,
     }
     assert set(by_effect) == set(DIFFERENCES)
 

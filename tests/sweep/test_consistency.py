@@ -59,6 +59,13 @@ def test_every_treatment_that_lacks_its_base_is_named() -> None:
     ]
 
 
+def test_pixels_need_a_classifier() -> None:
+    message = "pixels fits recipe.classifier to the pixels: add it to the recipe"
+    assert mistakes(valid_but("treatments: [base, pixels]")) == [
+        f"bad.yaml:5: treatments[1]: {message}"
+    ]
+
+
 def test_an_inherited_mistake_is_reported_once() -> None:
     text = VALID + "seeds: [1, 1]\ngrids: {one: {layers: 1}, two: {layers: 2}}\n"
     assert mistakes(text) == ["bad.yaml:8: seeds: 1 is given twice"]

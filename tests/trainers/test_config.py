@@ -56,6 +56,7 @@ def test_treatments_freeze_their_first_layers() -> None:
             Treatment(kind="selffer", n=3),
             Treatment(kind="transfer", n=3, fine_tuned=True),
             Treatment(kind="random", n=2),
+            Treatment(kind="pixels"),
         )
     ] == [
         (False, False),
@@ -63,6 +64,7 @@ def test_treatments_freeze_their_first_layers() -> None:
         (True, True),
         (False, True),
         (True, False),
+        (False, False),
     ]
 
 

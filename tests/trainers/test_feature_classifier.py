@@ -138,6 +138,26 @@ def test_there_are_no_more_neighbours_than_images(parent: bytes) -> None:
     assert last.choice == last.images
 
 
+@pytest.mark.parametrize("kind", ["logistic", "knn"])
+def test_pixels_are_classified_without_a_network(kind: str) -> None:
+    one = fitted(kind, 0, origin="pixels", pool="none", choices=(1.0,))
+    data = task_data(one, CPU)
+    train, test = (
+        Set(part.images.flatten(1).double().numpy(), part.labels.numpy())  # type: ignore[union-attr]
+        for part in (data.train, data.test)
+    )
+    last = result(one)
+    expected = make_pipeline(StandardScaler(), estimator(kind, 1)).fit(*train)
+    assert last.test is not None
+    assert last.test.correct == correct(expected, test)
+    assert last.training.correct == correct(expected, train)
+    assert last.feature_values == data.view.shape[1] * data.view.shape[2]
+    assert (last.frozen_hash_start, last.frozen_hash_end) == ("", "")
+    stored = set(checkpoint.unpack(last.checkpoint)[0])
+    names = ("mean", "deviation", "classify.weight", "classify.bias")
+    assert stored == ({f"layer1.0.{name}" for name in names} if kind == "logistic" else set())
+
+
 def test_random_filters_need_no_base() -> None:
     last = result(fitted("logistic", origin="random"))
     assert last.frozen_hash_start == last.frozen_hash_end != ""
