@@ -1,4 +1,4 @@
-"""Outputs of the layers of a trained network, as vectors, for the images of its task."""
+"""Outputs of the layers of a trained network, as vectors, for the images of a task."""
 
 from __future__ import annotations
 
@@ -12,15 +12,26 @@ import torch
 from trainers import checkpoint, streams
 from trainers.batches import chunks_at
 from trainers.classifier import Pool
-from trainers.config import Training
+from trainers.config import NetworkRef, Training
 from trainers.datasets import SUBSETS, DataError, load
 from trainers.feature_classifier import pool
 from trainers.networks import build, load_tensors
+from trainers.recipe import layer_number
 from trainers.results import Runtime
 from trainers.task_data import READERS, task_data
 from trainers.tasks import members
 
 PART_BYTES = 2**26  # of a part's features, about
+
+
+class Trained(NamedTuple):
+    """A network and its weights."""
+
+    network: NetworkRef
+    classes: int
+    """Outputs of the network."""
+    weights: bytes
+    """Checkpoint; that of a file of weights lacks the last layer."""
 
 
 class Part(NamedTuple):
@@ -38,15 +49,14 @@ class Part(NamedTuple):
 
 
 class Extractor:
-    """A trained network and the images of its task.
+    """A trained network, and the images of the target of a training as this training sees them.
 
-    `weights` is the checkpoint of the training's last step. Memory does not grow with the images:
-    a part has at most `PART_BYTES` of features. Raises `DataError` for a layer that the network
-    lacks, `NetworkError`, `CheckpointError`.
+    Memory does not grow with the images: a part has at most `PART_BYTES` of features. Raises
+    `DataError` for a layer that the network lacks, `NetworkError`, `CheckpointError`.
     """
 
     def __init__(
-        self, training: Training, weights: bytes, layers: Sequence[int], rule: Pool, on: Runtime
+        self, trained: Trained, training: Training, layers: Sequence[int], rule: Pool, on: Runtime
     ):
         torch.set_num_threads(on.threads)
         device = torch.device(on.device)
@@ -63,13 +73,16 @@ class Extractor:
             name: members(training.target, name, stored.subset(name).labels)[0] for name in SUBSETS
         }
         c, h, w = data.view.seen
-        network = build(training.network, len(training.target.labels), (c, h, w))
-        network.to(data.view.dtype)
-        load_tensors(network, checkpoint.unpack(weights)[0])
-        if beyond := [n for n in layers if not 1 <= n <= len(network)]:
-            raise DataError(f"the network has no layer {beyond[0]}: expected 1..{len(network)}")
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         self.layers, self.rule = sorted(set(layers)), rule
+        last = self.layers[-1]
+        whole = build(trained.network, trained.classes, (c, h, w))
+        tensors = checkpoint.unpack(trained.weights)[0]
+        known = min(len(whole), max(map(layer_number, tensors)))
+        if beyond := [n for n in layers if not 1 <= n <= known]:
+            raise DataError(f"there are no weights of layer {beyond[0]}: expected 1..{known}")
+        network = whole[:last].to(data.view.dtype)
+        load_tensors(network, {k: t for k, t in tensors.items() if layer_number(k) <= last})
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
         blank = torch.zeros((1, c, h, w), dtype=data.view.dtype, device=device)
         self.sizes = {n: vectors.shape[1] for n, vectors in self._outputs(blank).items()}
         """Numbers per image, by layer."""

@@ -66,12 +66,20 @@ def pack(
 
 def features(
     sweep: SweepArgument,
-    trial: Annotated[
-        str, typer.Argument(help="A base, such as 'A s2', or the beginning of an id.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A base such as 'A s2', another trial, the beginning of an id, or a name under "
+            "weights."
+        ),
     ],
     layer: Annotated[
         list[int], typer.Option(help="Number of a layer; may be given several times.")
     ],
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task of the images, such as 'B s2' or mnist. Default: the trial's."),
+    ] = None,
     to: Annotated[Path, typer.Option(help="Folder of the Parquet files.")] = Path("features"),
     pool: Annotated[
         Literal["average", "maximum", "none"],
@@ -80,16 +88,18 @@ def features(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
 ) -> None:
-    """Write the outputs of layers of a trained network, for all images of its task, as Parquet.
+    """Write the outputs of layers of a trained network, for all images of a task, as Parquet.
 
     After a stop, the same command continues after the finished files.
     """
     from orchestrator.execution.extraction import extract
+    from orchestrator.execution.origin import origin
     from orchestrator.report.progress import pack_progress
     from orchestrator.report.wording import count
 
-    opened = open_store(store, must_exist=True)
+    opened = open_store(store)
     planned = plan_of(sweep, changes, opened)
+    of = origin(planned, source, task, opened)
     with pack_progress("features", "images") as progress:
-        images = extract(planned, trial, opened, layer, pool, to, progress)
+        images = extract(of, layer, pool, to, progress)
     echo(f"wrote the features of {count(images, 'image')} to {to}")

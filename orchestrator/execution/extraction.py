@@ -12,11 +12,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.inline import require_gpu
-from orchestrator.plan.filter import find
-from orchestrator.plan.plan import Plan
-from orchestrator.plan.trial import Trial
-from orchestrator.states import State
-from orchestrator.store.store import Store
+from orchestrator.execution.origin import Origin
 from trainers import whole_file
 from trainers.canonical import ConfigError, digest
 from trainers.checkpoint import CheckpointError
@@ -25,68 +21,52 @@ if TYPE_CHECKING:
     from trainers.classifier import Pool
     from trainers.features import Extractor, Part
 
-KEY = b"layerwise_features"  # metadata: hash of weights, task, layers, pooling, images of a part
+KEY = b"layerwise_features"  # metadata: hash of weights, images, layers, pooling, size of a part
+IMAGES = ("normalise", "pixels", "crop", "precision")  # keys of a recipe that the images depend on
 
 
 def extract(
-    plan: Plan,
-    name: str,
-    store: Store,
-    layers: Sequence[int],
-    rule: Pool,
-    to: Path,
-    advance: Callable[[int, int], Any],
+    of: Origin, layers: Sequence[int], rule: Pool, to: Path, advance: Callable[[int, int], Any]
 ) -> int:
-    """Write the outputs of layers of a complete trial, for the images of its task, into a folder.
+    """Write the outputs of layers of a network, for the images of a task, into a folder.
 
     Parts that are there already stay; a part is whole or absent. `advance` takes the images done
-    and all images. Return the number of images. Raises `LayerwiseError` for a trial without
-    weights, a layer that does not exist, a folder of other features, and a disk that is too small.
+    and all images. Return the number of images. Raises `LayerwiseError` for a layer without
+    weights, a folder of other features, and a disk that is too small.
     """
     from trainers.datasets import DataError
-    from trainers.features import Extractor
+    from trainers.features import Extractor, Trained
     from trainers.networks import NetworkError
     from trainers.results import Runtime
 
-    trial = find(plan, name)
-    require_gpu([(trial.name, trial.request)])
-    sha256, weights = _weights(trial, store)
+    request = of.trial.request
+    require_gpu([(of.name, request)])
     runtime = Runtime(
-        device="cuda" if trial.request.gpu else "cpu",
-        threads=max(1, int(trial.request.cpu)),
-        data_root=trial.data_root,
-        source_root=trial.source_root,
+        device="cuda" if request.gpu else "cpu",
+        threads=max(1, int(request.cpu)),
+        data_root=of.data_root,
+        source_root=of.source_root,
     )
     try:
-        extractor = Extractor(trial.training, weights, layers, rule, runtime)
-        content = sha256, digest(trial.training.target), extractor.layers, rule
-        key = digest([*content, extractor.at_once], 16)
+        trained = Trained(of.network, of.classes, of.weights)
+        extractor = Extractor(trained, of.training, layers, rule, runtime)
+        key = _key(of, extractor)
         _require_place(to, key, extractor)
-        return _write(trial, extractor, to, key, advance)
+        return _write(of, extractor, to, key, advance)
     except (ConfigError, DataError, NetworkError, CheckpointError) as error:
-        raise LayerwiseError(f"{trial.name}: {error}") from error
+        raise LayerwiseError(f"{of.name}: {error}") from error
     except OSError as error:
         raise LayerwiseError(f"cannot write {to}: {error.strerror}") from error
 
 
-def _weights(trial: Trial, store: Store) -> tuple[str, bytes]:
-    """Return SHA-256 and content of a trial's checkpoint. Raises `LayerwiseError`."""
-    if trial.training.recipe.classifier:
-        raise LayerwiseError(
-            f"{trial.name} is a classifier on the features of its base: name the base"
-        )
-    row = store.row(trial.id, (State.COMPLETE,))
-    if row is None:
-        raise LayerwiseError(
-            f"{trial.name} is not complete in {store.root}; train it with: layerwise run "
-            f"{trial.argument} --only \"id = '{trial.id}'\""
-        )
-    try:
-        return row["checkpoint"], store.get_checkpoint(trial.id, row["checkpoint"])
-    except CheckpointError as error:
-        raise LayerwiseError(
-            f"{trial.name}: {error}; `keep: all` keeps the weights of every trial"
-        ) from error
+def _key(of: Origin, extractor: Extractor) -> str:
+    """Return the hash of all that the vectors depend on, and of the images of a part."""
+    training = of.training
+    images = [getattr(training.recipe, name) for name in IMAGES]
+    if training.recipe.normalise == "source":
+        images.append(digest(training.source or training.target))
+    content = of.sha256, digest(training.target), images, extractor.layers, extractor.rule
+    return digest([*content, extractor.at_once], 16)
 
 
 def _require_place(to: Path, key: str, extractor: Extractor) -> None:
@@ -113,13 +93,13 @@ def _require_place(to: Path, key: str, extractor: Extractor) -> None:
 
 
 def _write(
-    trial: Trial, extractor: Extractor, to: Path, key: str, advance: Callable[[int, int], Any]
+    of: Origin, extractor: Extractor, to: Path, key: str, advance: Callable[[int, int], Any]
 ) -> int:
     total, done = sum(map(len, extractor.images.values())), 0
     for subset, first in extractor.places():
         path = to / f"{subset}-{first:09d}.parquet"
         if not path.exists():
-            table = _table(trial, extractor.part(subset, first), key)
+            table = _table(of, extractor.part(subset, first), key)
             with whole_file.replacing(path) as file:
                 pq.write_table(table, file)
         done += min(extractor.at_once, len(extractor.images[subset]) - first)
@@ -127,9 +107,9 @@ def _write(
     return total
 
 
-def _table(trial: Trial, part: Part, key: str) -> pa.Table:
+def _table(of: Origin, part: Part, key: str) -> pa.Table:
     """Return a part as a table; features are fixed-size lists, which numpy reads without a copy."""
-    classes = trial.training.target.labels
+    classes = of.training.target.labels
     columns: dict[str, Any] = {
         "image": pa.array(part.images, pa.int64()),
         "subset": pa.array([part.subset] * len(part.images)),
@@ -139,4 +119,4 @@ def _table(trial: Trial, part: Part, key: str) -> pa.Table:
     for layer, values in part.features.items():
         flat = pa.array(values.reshape(-1))
         columns[f"layer{layer}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    return pa.table(columns).replace_schema_metadata({KEY: key, "trial": trial.id})
+    return pa.table(columns).replace_schema_metadata({KEY: key, "network": of.id})

@@ -34,6 +34,8 @@ class WeightsParent:
     """Name of the source in the sweep."""
     data: bytes = field(repr=False)
     """Checkpoint without the last layer."""
+    network: NetworkRef
+    """Network that the weights fit."""
 
     @property
     def sha256(self) -> str:
@@ -99,7 +101,7 @@ def read_weights(
         except weights.WeightsError as error:
             path = source.nearest(("weights", name, "file"))
             raise SweepError([source.mistake(path, str(error))]) from error
-        parents[name] = WeightsParent(name, weights.packed(fitted))
+        parents[name] = WeightsParent(name, weights.packed(fitted), network)
     return parents
 
 

@@ -70,8 +70,44 @@ def test_every_reader_reads_them(layerwise: Layerwise) -> None:
         "SELECT count(*), any_value(len(layer1)) FROM 'features/*.parquet' WHERE subset = 'train'"
     ).fetchall()
     assert (images, size) == (50, table.schema.field("layer1").type.list_size)
-    assert pl.read_parquet("features/*.parquet").height == table.num_rows == 75
-    assert len(pd.read_parquet("features")) == 75
+    assert table.num_rows == 75
+    expected = np.concatenate([chunk.flatten().to_numpy() for chunk in table["layer3"].chunks])
+    for chunk in table["layer3"].chunks:  # one per file
+        values = chunk.flatten().to_numpy(zero_copy_only=True)
+        address = chunk.values.buffers()[1].address
+        assert values.ctypes.data == address + chunk.offset * 4 * values.itemsize
+    for path in sorted(Path("features").iterdir()):
+        column = pl.read_parquet(path)["layer3"]
+        assert column.to_numpy(allow_copy=False).shape == (len(column), 4)
+    read = pl.read_parquet("features/*.parquet")["layer3"].to_numpy()
+    assert np.array_equal(np.sort(read, axis=None), np.sort(expected))
+    frame = pd.read_parquet("features", dtype_backend="pyarrow")
+    assert len(frame) == 75
+    assert str(frame["layer3"].dtype) == "fixed_size_list<element: float>[4][pyarrow]"
+
+
+@pytest.mark.usefixtures("full")
+def test_the_images_may_be_those_of_another_task(full: Path, layerwise: Layerwise) -> None:
+    """The images of B are seen by the network of A as transfers see them."""
+    assert layerwise(*LINE, "--task", "B s0", "--to", "b")[0] == 0
+    assert layerwise(*LINE, "--task", "B", "--to", "b")[0] == 0  # B of the same split: a cached one
+    plan = small(full)
+    base, other = (next(x for x in plan.members if x.name == f"{half} s0") for half in "AB")
+    rows = pq.read_table("b").filter(pc.field("subset") == "test").sort_by("image")
+    assert set(rows["class_index"].to_pylist()) == set(other.training.target.classes)
+    store = Store(full / "results")
+    row = store.row(base.id)
+    assert row is not None
+    network = build(base.training.network, 5, (1, 12, 12)).eval()
+    load_tensors(network, checkpoint.unpack(store.get_checkpoint(base.id, row["checkpoint"]))[0])
+    images = task_data(other.training, torch.device("cpu")).test.images  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = network[:3](images).flatten(1).numpy()
+    found = np.stack(rows["layer3"].to_numpy(zero_copy_only=False))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert layerwise(*LINE, "--to", "b")[0] == 2  # never mixed with the images of A
+    own = layerwise(*LINE, "--task", "A", "--to", "a")
+    assert own[0] == layerwise(*LINE, "--to", "a")[0] == 0
 
 
 @pytest.mark.usefixtures("small_parts", "full")
@@ -108,8 +144,9 @@ def test_a_stopped_extraction_goes_on_after_its_whole_files(
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (["--layer", "9"], "A s0: the network has no layer 9: expected 1..4"),
-        (["--layer", "0"], "A s0: the network has no layer 0: expected 1..4"),
+        (["--layer", "9"], "A s0: there are no weights of layer 9: expected 1..4"),
+        (["--layer", "0"], "A s0: there are no weights of layer 0: expected 1..4"),
+        (["--task", "C"], "no task 'C' in sweep small; expected one of A s0, B s0"),
         (["--pool", "maximum"], "features holds other features (test-000000000.parquet); give"),
     ],
 )
@@ -158,6 +195,9 @@ def test_a_trial_without_weights_or_a_row(layerwise: Layerwise) -> None:
     classifier = "recipe.classifier={kind: knn, choices: [1]}"
     named = layerwise("features", "small.yaml", "A1B s0", "--layer", "1", "--set", classifier)
     assert "A1B s0 is a classifier on the features of its base: name the base" in named[2]
+    changes = ("--set", classifier, "--set", "treatments=[base, pixels]")
+    pixels = layerwise("features", "small.yaml", "A pixels s0", "--layer", "1", *changes)
+    assert "A pixels s0 is a classifier on pixels, without a network" in pixels[2]
     assert not Path("features").exists()
 
 
