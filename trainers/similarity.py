@@ -31,7 +31,7 @@ def debiased_cka(x: torch.Tensor, y: torch.Tensor) -> float:
     """Return the linear CKA of features (N, F1) and (N, F2), with unbiased estimates of HSIC.
 
     About 0 for unrelated features, and at times below 0, whatever F/N (Nguyen et al. 2021,
-    equations 2 and 3, with one batch of all images; Song et al. 2012, equation 5). The ratio of
+    equations 2 and 3, with one batch of all images; Song et al. 2012). The ratio of
     unbiased estimates still has a bias, of order 1/N.
 
     0 where a layer's estimate with itself is 0: its features are the same for all images, or for

@@ -63,7 +63,7 @@ def barrier(losses: Sequence[float]) -> float:
     """Return the height of the losses at equally spaced alpha above the line between their ends.
 
     max over alpha of L(alpha) − ((1 − alpha) L(0) + alpha L(1)), which is at least 0 (Entezari et
-    al. 2022, definition 1). Where both ends have the same loss it is the instability of Frankle et
+    al. 2022, equation 1). Where both ends have the same loss it is the instability of Frankle et
     al. 2020, section 2. A loss between the ends that is not finite is an infinite barrier. Raises
     `NetworkError` for an end whose loss is not finite.
     """

@@ -41,7 +41,7 @@ def test_by_hand() -> None:
     y = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     # ‖Xᵀ Y‖² = 4, ‖Xᵀ X‖ = 2, ‖Yᵀ Y‖ = √8
     assert cka(x, y) == pytest.approx(4 / (2 * 8**0.5), abs=1e-15)
-    # all Σ K L without diagonals: K has −1 at (1, 2), L also at (3, 4); Song et al., equation 5:
+    # all Σ K L without diagonals: K has −1 at (1, 2), L also at (3, 4); Song et al.:
     # tr K L + 1ᵀ K 1 1ᵀ L 1 / 6 − 1ᵀ K L 1 = 2 + 8/6 − 2, 2 + 4/6 − 2, 4 + 16/6 − 4
     assert debiased_cka(x, y) == pytest.approx((8 / 6) / ((4 / 6) * (16 / 6)) ** 0.5, abs=1e-14)
 
