@@ -29,9 +29,9 @@ from trainers.batches import Batches
 from trainers.canonical import freeze_options
 from trainers.config import DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.datasets import load
+from trainers.datasets.pack_writer import pack
 from trainers.datasets.sets import Stored
 from trainers.learner import Learner
-from trainers.packing import pack
 from trainers.recipe import Recipe
 from trainers.task_data import TaskData, task_data
 

@@ -393,11 +393,11 @@ def columns(schema: Any) -> str:
 
 
 def directions() -> str:
-    """Return the layers of the import contract, the uppermost first."""
+    """Return the layers of the import contract, the uppermost first, and `trainers` below them."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = config["tool"]["importlinter"]["contracts"]
     layers = next(c["layers"] for c in contracts if c["type"] == "layers")
-    return "```text\n" + "\n".join(re.sub(r"orchestrator\.", "", row) for row in layers) + "\n```"
+    return "```text\n" + "\n".join([*layers, "trainers"]) + "\n```"
 
 
 def files(folder: str) -> str:

@@ -12,8 +12,9 @@ from orchestrator.errors import LayerwiseError
 from orchestrator.report.progress import pack_progress
 from orchestrator.sweep.components import Data
 from orchestrator.sweep.load import load_sweep
-from trainers import datasets, packing, packs
+from trainers import datasets
 from trainers.canonical import ConfigError, freeze_options
+from trainers.datasets import pack_writer, packs
 from trainers.datasets.images import DataError
 from trainers.datasets.places import expand, place
 from trainers.datasets.sets import Stored
@@ -50,7 +51,7 @@ def write(data: Data, *, workers: int | None, to: str | None, allow_corrupt: boo
     """
     with _one_line_errors(data), pack_progress("packing", "images") as progress:
         images = _stored(data, ())
-        return packing.pack(
+        return pack_writer.pack(
             images,
             (expand(to) if to else images.folder) / "packs",
             workers=workers or os.cpu_count() or 1,

@@ -102,7 +102,7 @@ def test_ctrl_c(layerwise: Layerwise, folder: Path, monkeypatch: pytest.MonkeyPa
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainers.packing.pack", stopped)
+    monkeypatch.setattr("trainers.datasets.pack_writer.pack", stopped)
     ended = layerwise("pack", "image_folder", "--root", str(folder), "--size", "8")
     assert ended.code == 130
     assert "the same command continues after the finished shards" in ended.err

@@ -18,7 +18,7 @@ from trainers.batches import Batches, BatchOrder
 from trainers.canonical import freeze_options
 from trainers.config import DatasetRef, Task, Training
 from trainers.datasets import describe, load, task_arrays
-from trainers.packing import pack
+from trainers.datasets.pack_writer import pack
 from trainers.task_data import Streamed, Whole, task_data
 from trainers.views import Augmentation, View
 

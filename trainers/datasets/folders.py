@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trainers import packs
+from trainers.datasets import packs
 from trainers.datasets.images import DataError, Files, Form, first_few
 from trainers.datasets.listings import Tree, list_images
 from trainers.datasets.places import Place

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tests.pictures import SETS, picture, pixels_of, read_again, write_folder
-from trainers import datasets, packing
+from trainers import datasets
 from trainers.canonical import ConfigError, freeze_options
 from trainers.config import DatasetInfo
-from trainers.datasets import listings
+from trainers.datasets import listings, pack_writer
 from trainers.datasets.images import DataError
 
 SMALL = {"size": 8, "held_out": 2}
@@ -144,7 +144,7 @@ def described_of_pack(folder: Path, **options: Any) -> DatasetInfo:
     """Describe a folder after it was packed."""
     stored = loaded(folder, **options).stored
     assert stored is not None
-    packing.pack(stored, folder / "packs", workers=1)
+    pack_writer.pack(stored, folder / "packs", workers=1)
     info = described(folder, **options)
     packed = loaded(folder, **options).stored
     assert packed is not None

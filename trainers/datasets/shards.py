@@ -13,7 +13,7 @@ import numpy as np
 
 from trainers import whole_file
 from trainers.datasets.images import HASH_BYTES, DataError, Files
-from trainers.packs import Shard
+from trainers.datasets.packs import Shard
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.pictures import write_folder
-from trainers import packing, shards
-from trainers.datasets import folders
+from trainers.datasets import folders, pack_writer, shards
 from trainers.datasets.images import DataError, Form
+from trainers.datasets.pack_writer import CorruptError, pack
 from trainers.datasets.places import place
 from trainers.datasets.sets import Stored
-from trainers.packing import CorruptError, pack
 
 
 class Setting(NamedTuple):
@@ -38,7 +37,7 @@ def setting(
     own_cache: Path,  # noqa: ARG001
 ) -> Setting:
     """11 training images in shards of 4, 5 test images in shards of 4."""
-    monkeypatch.setattr(packing, "SHARD_BYTES", 4 * 3 * 8 * 8)
+    monkeypatch.setattr(pack_writer, "SHARD_BYTES", 4 * 3 * 8 * 8)
     folder = write_folder(tmp_path / "pets")
     return Setting(folder, scanned(folder), tmp_path / "packs")
 
@@ -115,7 +114,7 @@ def test_finished_shards_survive_a_kill(setting: Setting, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(shards, "_put_batch", counting)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_clear", lambda _: None)  # a killed process removes ignore
+        patch.setattr(pack_writer, "_clear", lambda _: None)  # a killed process removes ignore
         with pytest.raises(KilledError):
             run(setting)
     [partial] = setting.target.iterdir()
@@ -133,16 +132,15 @@ def test_finished_shards_survive_a_kill(setting: Setting, monkeypatch: pytest.Mo
 KILLED = """
 import sys
 from pathlib import Path
-from trainers import packing
-from trainers.datasets import folders
+from trainers.datasets import folders, pack_writer
 from trainers.datasets.images import Form
 from trainers.datasets.places import place
 
 if __name__ == "__main__":
-    packing.SHARD_BYTES = 1
+    pack_writer.SHARD_BYTES = 1
     images = folders.read_files(place("image_folder", sys.argv[1]), Form(size=8))
     progress = lambda *counts: print(*counts, flush=True)
-    packing.pack(images, Path(sys.argv[2]), workers=2, progress=progress)
+    pack_writer.pack(images, Path(sys.argv[2]), workers=2, progress=progress)
 """
 
 
@@ -152,7 +150,7 @@ def test_workers_end_with_a_killed_process(tmp_path: Path, monkeypatch: pytest.M
     script, target = tmp_path / "killed.py", tmp_path / "packs"
     script.write_text(KILLED)
     command = [sys.executable, str(script), str(folder), str(target)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(packing.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(pack_writer.__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         lines = (process.stdout.readline() for _ in range(4))
@@ -167,7 +165,7 @@ def test_workers_end_with_a_killed_process(tmp_path: Path, monkeypatch: pytest.M
     [partial] = target.iterdir()
     finished = len(list(partial.glob("*.json")))
     assert 3 <= finished < 151
-    monkeypatch.setattr(packing, "SHARD_BYTES", 1)
+    monkeypatch.setattr(pack_writer, "SHARD_BYTES", 1)
     images, calls = scanned(folder), []
     done = pack(images, target, workers=1, progress=lambda *counts: calls.append(counts))
     assert calls[0] == (finished, 151)
@@ -186,7 +184,7 @@ def test_a_shard_without_its_record_is_made_again(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_manifest", lambda *_: pytest.fail("stopped"))
+        patch.setattr(pack_writer, "_manifest", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception):
             run(setting)
     [partial] = setting.target.iterdir()
@@ -230,7 +228,7 @@ def test_corrupt_files_are_all_listed_and_stop_the_packing(setting: Setting) -> 
 def test_no_folder_is_left_without_a_finished_shard(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "SHARD_BYTES", 2**20)
+    monkeypatch.setattr(pack_writer, "SHARD_BYTES", 2**20)
     for name in ("train/cat/cat_0.JPEG", "val/dog/dog_0.JPEG"):
         (setting.folder / name).write_bytes(b"<html>")
     with pytest.raises(CorruptError):
@@ -247,7 +245,7 @@ def test_a_disk_that_is_full_before_or_during_packing(
 ) -> None:
     usage = shutil.disk_usage(setting.folder)._replace(free=2000)
     with monkeypatch.context() as patch:
-        patch.setattr(packing.shutil, "disk_usage", lambda _: usage)
+        patch.setattr(pack_writer.shutil, "disk_usage", lambda _: usage)
         with pytest.raises(DataError, match=r"the pack needs 0.0 GB more, and .* choose another"):
             run(setting)
         assert list(setting.target.iterdir()) == []
@@ -295,7 +293,7 @@ def test_one_packing_at_a_time(setting: Setting) -> None:
 
 
 def test_a_worker_that_dies(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_worker", dying)
+    monkeypatch.setattr(pack_writer, "_worker", dying)
     with pytest.raises(DataError, match="a worker of the packing died, perhaps for lack of memo"):
         run(setting, workers=2)
 

@@ -23,9 +23,9 @@ import filelock
 from trainers import whole_file
 from trainers.canonical import canonical, digest
 from trainers.datasets.images import DataError, Files
+from trainers.datasets.packs import FORMAT, MANIFEST, Progress, folder_name, no_progress
 from trainers.datasets.sets import Labelled, Stored
-from trainers.packs import FORMAT, MANIFEST, Progress, folder_name, no_progress
-from trainers.shards import Part, Written, find_written, write_shard
+from trainers.datasets.shards import Part, Written, find_written, write_shard
 
 LOCK = ".lock"  # a file in the partial folder
 SHARD_BYTES = 2**28  # bytes of pixels per shard, which a process holds in memory

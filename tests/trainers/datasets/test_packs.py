@@ -15,10 +15,11 @@ import pyarrow as pa
 import pytest
 
 from tests.pictures import pixels_of, read_again, write_folder
-from trainers import datasets, packing, packs
+from trainers import datasets
 from trainers.canonical import digest
+from trainers.datasets import pack_writer, packs
 from trainers.datasets.images import DataError
-from trainers.packs import Packed
+from trainers.datasets.packs import Packed
 
 OPTIONS = {"size": 8, "held_out": 2}
 PER_SHARD = 4
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("fresh_data", "own_cache")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images, and shards of four of them."""
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(packing, "SHARD_BYTES", PER_SHARD * 3 * 8 * 8)
+    monkeypatch.setattr(pack_writer, "SHARD_BYTES", PER_SHARD * 3 * 8 * 8)
     return write_folder(tmp_path / "pets")
 
 
@@ -42,7 +43,7 @@ def loaded(folder: Path, fingerprint: str = "", **options: Any) -> datasets.Data
 def packed(folder: Path, target: Path | None = None, **options: Any) -> Path:
     images = loaded(folder, **options).stored
     assert images is not None
-    return packing.pack(images, target or folder / "packs", workers=1)
+    return pack_writer.pack(images, target or folder / "packs", workers=1)
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
@@ -146,7 +147,7 @@ def test_a_folder_that_serves_two_datasets(folder: Path) -> None:
     images = loaded(folder).stored
     assert images is not None
     known = dataclasses.replace(images, fingerprint="feed")
-    packing.pack(known, folder / "packs", workers=1)
+    pack_writer.pack(known, folder / "packs", workers=1)
     stored = loaded(folder).stored
     assert stored is not None
     assert (stored.pack, stored.fingerprint) == ("", images.fingerprint)

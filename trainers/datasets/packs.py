@@ -5,7 +5,7 @@ A pack is a folder. Its shards, `train-00000.arrow` and so on, are Arrow IPC fil
 columns `image` (a fixed-shape tensor (3, size, size), uint8), `label` (int32), `name` (of the
 image file) and `hash` (of its content; absent in packs of old versions). Images are in the order of
 the dataset. `manifest.json` describes the source of the images and holds a checksum of each shard.
-`packing.py` writes packs.
+`pack_writer.py` writes packs.
 """
 
 from __future__ import annotations
