@@ -23,6 +23,7 @@ READING = re.compile(r"open|memmap|glob|iterdir|listdir|scandir|walk|\w*(load|re
 LISTING = ("iterdir", "listdir", "scandir", "walk", "glob", "rglob")
 TEXTS = (".md", ".rst", ".ipynb", ".log")  # no data of a program
 MOST_NAME = 255  # characters of a string that may name a file
+STORE = Path("trials", "complete")  # a folder that has it is a store of results, and no data
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _named(folder: Path, text: str, stem: str) -> Iterator[Path]:
 def _shipped(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder: but code, texts, hidden files and stores."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__pycache__")) or (path / "trials" / "complete").is_dir():
+        if path.name.startswith((".", "__pycache__")) or (path / STORE).is_dir():
             continue
         if path.is_dir():
             yield from _shipped(path)

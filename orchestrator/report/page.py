@@ -36,6 +36,7 @@ from orchestrator.states import BAD_OUTCOMES, State
 from orchestrator.stats.intervals import CLASS_AND_SEED
 from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, is_direction
 from orchestrator.stats.statistics import Statistics
+from orchestrator.store.names import PAGE, FigureFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import reference_of
 from trainers import whole_file
@@ -53,12 +54,8 @@ PUBLISHED_BY = {  # metric: what it is of a published network
     "top1_at_best": "the best test of each network",
     "val_mean10": "the mean of the ten best tests of each network, as in the paper",
 }
-PNG = {  # kind of figure: (panels per row, pixels per panel)
-    "figure2": (1, 620),
-    "images": (1, 620),
+PNG = {  # kind of figure: (panels per row, pixels per panel), where they are not (1, 620)
     "effects_by_images": (3, 320),
-    "cost": (1, 620),
-    "figure3": (1, 620),
     "decomposition": (2, 420),
     "speed": (2, 420),
     "overfitting": (2, 420),
@@ -96,29 +93,29 @@ def write_report(
     page["figures"] = {
         name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
         for name, panels in figures.items()
-        if _kind(name) != "curves"
+        if not ((file := _png(name)) and file.kind == "curves")
     }
-    path = folder / "index.html"
+    path = folder / PAGE
     _write_pngs(folder, figures)
     whole_file.write(path, _render(page).encode())
     return path
 
 
 def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
-    """Write the figures that `PNG` lists. Remove those of an earlier report."""
+    """Write the figures that have a PNG file. Remove those of an earlier report."""
     for path in folder.glob("*.png"):
-        if _kind(path.stem) in PNG:
+        if FigureFile.parse(path.name):
             path.unlink()
     for name, panels in figures.items():
-        if _kind(name) in PNG and panels:
-            columns, width = PNG[_kind(name)]
+        if panels and (file := _png(name)):
+            columns, width = PNG.get(file.kind, (1, 620))
             image = charts.png(panels, columns=columns, width=width)
-            whole_file.write(folder / f"{name}.png", image)
+            whole_file.write(folder / file.name, image)
 
 
-def _kind(name: str) -> str:
-    """Return the key of a figure in `PNG`: its name without the suffix of its group."""
-    return name.partition("-")[0]
+def _png(name: str) -> FigureFile | None:
+    """Return the PNG file of a figure; None for one that only the page has."""
+    return FigureFile.parse(f"{name}.png")
 
 
 def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ removed where the rows cannot be read: without them every file looks like an orp
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.states import State
 from orchestrator.store.leases import CLOCKS
-from orchestrator.store.names import AttemptFile, RowFile, StudyFile, WeightsFile, is_half
+from orchestrator.store.names import AttemptFile, RowFile, StudyFile, WeightsFile, ids, is_half
 from orchestrator.store.ownership import require_own
 from orchestrator.store.store import Store
 from orchestrator.store.survey import Rows, Survey
@@ -30,6 +29,8 @@ class Waste:
 
     path: str
     reason: str
+    is_report: bool = False
+    """True for a file of a sweep's report. Its folder is removed with the last of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class Cleaner:
                 if item.path in now:
                     self.store.delete(item.path)
                     self.removed.add(item.path)
-        for folder in sorted({Path(item.path).parent for item in waste if _is_report(item)})[::-1]:
+        for folder in sorted({Path(item.path).parent for item in waste if item.is_report})[::-1]:
             with contextlib.suppress(OSError):  # something else is there
                 folder.rmdir()
         return len(self.removed)
@@ -143,7 +144,7 @@ def orphans(survey: Survey) -> list[Waste]:
 
 def _clear(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
     """Return the waste without files of trials whose rows cannot be read."""
-    return [item for item in waste if not survey.unclear & set(re.split(r"[/.-]", item.path))]
+    return [item for item in waste if not survey.unclear & ids(item.path)]
 
 
 def _weights_files(survey: Survey) -> set[str]:
@@ -172,8 +173,8 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
 
 def failed(survey: Survey) -> list[Waste]:
     """Return the files of trials that failed, were lost or skipped."""
-    ids = [row["id"] for row in survey.rows if row["outcome"] != State.COMPLETE]
-    return of_trials(survey, ids, "failed, lost or skipped")
+    trials = [row["id"] for row in survey.rows if row["outcome"] != State.COMPLETE]
+    return of_trials(survey, trials, "failed, lost or skipped")
 
 
 def of_sweep(survey: Survey, name: str) -> list[Waste]:
@@ -251,7 +252,7 @@ def reports(survey: Survey, sweeps: Iterable[str] | None = None) -> list[Waste]:
         return []
     names = set(survey.store.sweep_names())
     return [
-        Waste(survey.path("reports", sweep, *rest), f"report of sweep {sweep}")
+        Waste(survey.path("reports", sweep, *rest), f"report of sweep {sweep}", is_report=True)
         for sweep, *rest in survey.below("reports")
         if (sweep not in names if sweeps is None else sweep in sweeps)
     ]
@@ -279,10 +280,6 @@ def _of_searches(survey: Survey, series: Collection[str], members: Collection[st
     return cells | bases | twins
 
 
-def _is_report(item: Waste) -> bool:
-    return item.reason.startswith("report of ")
-
-
 def spare(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
     """Return the waste that the runs which use the store cannot need.
 
@@ -290,14 +287,14 @@ def spare(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
     """
     if not survey.used:
         return list(waste)
-    ids: set[str] = set()
+    needed: set[str] = set()
     for lease in survey.used:
         with contextlib.suppress(StoreError):  # not recorded yet
-            ids |= set(survey.store.members(lease.sweep)["id"].to_pylist())
+            needed |= set(survey.store.members(lease.sweep)["id"].to_pylist())
     began = min(lease.began for lease in survey.used) - CLOCKS
     written = {entry.path: entry.written for entry in survey.files.values()}
     return [
         item
         for item in waste
-        if written.get(item.path, began) < began and not ids & set(re.split(r"[/.-]", item.path))
+        if written.get(item.path, began) < began and not needed & ids(item.path)
     ]

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from orchestrator.errors import StoreError
 from orchestrator.store.files import Files
+from orchestrator.store.names import RowFile
 from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS
 
 FOLDER = "damaged"  # below the root of a store; readers do not look there
@@ -129,4 +130,4 @@ def belongs(table: str, paths: Sequence[str], arrow: pa.Table) -> bool:
     if not {"id", "outcome"} <= set(arrow.column_names):
         return True
     rows = zip(arrow["outcome"].to_pylist(), arrow["id"].to_pylist(), paths, strict=True)
-    return all(path.endswith(f"/{outcome}/{id}.parquet") for outcome, id, path in rows)
+    return all(path.endswith(f"/{outcome}/{RowFile(id).name}") for outcome, id, path in rows)

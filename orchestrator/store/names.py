@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Self
 
+from orchestrator.states import OUTCOMES
+
 HASH = 16  # hexadecimal digits of a SHA-256 in a file's name
 ID = r"[0-9a-f]{16}"  # of a trial, a search or a hash
 ATTEMPT = r"[0-9a-f]{8}"
 SWEEP = r"[A-Za-z0-9][A-Za-z0-9_.,+=-]*"
+SAFE = re.compile(SWEEP)  # a name that leads to no other folder
 MARKER = "layerwise-store.json"  # written when a store is made
-FIGURES = (  # PNG files of a report; the suffix of a group may follow
+PAGE = "index.html"  # of a report
+FIGURES = (  # kinds of figures that a report has as PNG files
     "figure2",
     "images",
     "effects_by_images",
@@ -139,8 +143,25 @@ class StudyFile(NamedTuple):
         return cls(match[1], int(match[2])) if match else None
 
 
+class FigureFile(NamedTuple):
+    """`<kind>.png` or `<kind>-<group>.png`: a figure of a report."""
+
+    kind: str
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.group}.png" if self.group else f"{self.kind}.png"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_FIGURE, name)
+        return cls(match[1], match[2] or "") if match else None
+
+
+_FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.png"
 _TABLES = (
-    rf"trials/(complete|failed|lost|skipped)/{ID}\.parquet",
+    rf"trials/({'|'.join(OUTCOMES)})/{ID}\.parquet",
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
     rf"sweeps/{SWEEP}\.parquet",
     rf"studies/{ID}-\d+\.parquet",
@@ -152,7 +173,7 @@ _GRAMMAR = re.compile(
             rf"checkpoints/{ID}/{ID}\.safetensors",
             rf"progress/{ID}/\d{{10,}}-{ATTEMPT}-{ID}\.safetensors",
             rf"leases/{SWEEP}-{ID}\.json",
-            rf"reports/{SWEEP}(/[a-z0-9_]+)?/(index\.html|({'|'.join(FIGURES)})(-[\w.=-]+)?\.png)",
+            rf"reports/{SWEEP}(/[a-z0-9_]+)?/({re.escape(PAGE)}|{_FIGURE})",
             re.escape(MARKER),
         )
     )
@@ -163,6 +184,11 @@ _HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as `trainers.whole_file` name
 def is_half(path: str) -> bool:
     """Return whether a path names a file that is not finished."""
     return bool(_HALF.fullmatch(path.rpartition("/")[2]))
+
+
+def ids(path: str) -> set[str]:
+    """Return the ids of trials and searches, and the hashes, in a path."""
+    return set(re.findall(rf"(?<![0-9a-f]){ID}(?![0-9a-f])", path))
 
 
 def stored(path: str) -> bool:

@@ -19,7 +19,6 @@ last and says which of the trial's files count.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from orchestrator.states import OUTCOMES, State
 from orchestrator.store.damage import Damage, DamagedError, belongs, refuse_newer, schema_version
 from orchestrator.store.files import LocalFiles, open_files
 from orchestrator.store.names import (
+    SAFE,
     AttemptFile,
     RowFile,
     SnapshotFile,
@@ -55,7 +55,6 @@ FILES: dict[str, type[AttemptFile | SweepFile | StudyFile]] = {  # the files of 
     "sweeps": SweepFile,
     "studies": StudyFile,
 }
-SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,+=-]*")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 
+from orchestrator.report.page import PNG
 from orchestrator.store.names import (
+    FIGURES,
     AttemptFile,
+    FigureFile,
     RowFile,
     SnapshotFile,
     StudyFile,
     SweepFile,
     WeightsFile,
+    ids,
 )
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
+from trainers import own_files
 
 ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
@@ -27,6 +32,8 @@ NAMES = {
     f"{SHA[:16]}.safetensors": WeightsFile(SHA[:16]),
     "my-sweep.v2.parquet": SweepFile("my-sweep.v2"),
     f"{ID}-12.parquet": StudyFile(ID, 12),
+    "figure2.png": FigureFile("figure2"),
+    "cost-whole-250.png": FigureFile("cost", "whole-250"),
 }
 
 
@@ -42,10 +49,26 @@ def test_a_hash_is_shortened() -> None:
     assert SnapshotFile(5, ATTEMPT, SHA).name == f"0000000005-{ATTEMPT}-{SHA[:16]}.safetensors"
 
 
-@pytest.mark.parametrize("kind", [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile])
+@pytest.mark.parametrize(
+    "kind", [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile]
+)
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
     assert kind.parse(name) is None
+
+
+def test_the_ids_in_a_path() -> None:
+    path = f"{'f' * 17}/trials/complete/.{ID}.parquet.{ATTEMPT}.tmp"
+    assert ids(path) == {ID}
+    assert ids(f"progress/{ID}/0000000120-{ATTEMPT}-{SHA[:16]}.safetensors") == {ID, SHA[:16]}
+
+
+def test_a_store_is_known_by_the_folder_that_own_code_passes_over(tmp_path: Path) -> None:
+    assert Path(Store(tmp_path).row_path("complete", ID)).parent == tmp_path / own_files.STORE
+
+
+def test_every_png_has_a_kind() -> None:
+    assert set(PNG) <= set(FIGURES)
 
 
 def test_files_that_are_no_rows_are_named_once(
