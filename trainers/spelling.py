@@ -1,4 +1,4 @@
-"""The known word that a misspelt one is nearest to."""
+"""`; did you mean …?`: the known word that a misspelt one is nearest to."""
 
 from __future__ import annotations
 
@@ -12,4 +12,9 @@ def hint(word: str, known: Iterable[str], prefix: str = "") -> str:
     The hint shows `prefix` before that word.
     """
     nearest = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {prefix + nearest[0]!r}?" if nearest else ""
+    return suggestion(prefix + nearest[0]) if nearest else ""
+
+
+def suggestion(word: str) -> str:
+    """Return `; did you mean 'schedule'?`, the end of an error message."""
+    return f"; did you mean {word!r}?"

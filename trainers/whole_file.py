@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,14 +26,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it is not a file", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path, lambda half: half.replace(path)) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _beside(path: Path, finish: Callable[[Path], object]) -> Iterator[BinaryIO]:
+    """Yield a new file beside `path`. `finish` receives its path when it is whole."""
     half = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with half.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        half.replace(path)
+        finish(half)
     except BaseException:
         with contextlib.suppress(OSError):
             half.unlink()
@@ -53,3 +60,26 @@ def write(path: Path, data: bytes | memoryview) -> None:
         except FileNotFoundError:
             if last:
                 raise
+
+
+def create(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that is new, in a folder that exists.
+
+    Raises `FileExistsError` if something has this name, and `OSError` for other failures.
+    """
+    with _beside(path, lambda half: _name_new(half, path)) as file:
+        file.write(data)
+
+
+def _name_new(half: Path, path: Path) -> None:
+    """Give a whole file its name, unless the name is taken."""
+    try:
+        path.hardlink_to(half)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as a mounted bucket
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        half.replace(path)
+    else:
+        half.unlink()

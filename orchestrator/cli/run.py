@@ -233,12 +233,12 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
 
 
 def _say_left(run: Run, out: Console) -> None:
-    if run.left:
+    if left := run.unusable.left:
         name = run.plan.sweep.name
-        say(out, f"{run.left} trials of earlier code or data leave the sweep {name}")
+        say(out, f"{left} trials of earlier code or data leave the sweep {name}")
     from orchestrator.report.wording import lacking_note
 
-    for note in lacking_note(run.lacking):
+    for note in lacking_note(run.unusable.lacking):
         say(out, note)
 
 
@@ -256,7 +256,7 @@ def _conclude(run: Run, store: Store, out: Console, report: bool, metric: str) -
     from orchestrator.report.terminal import summary_table
 
     tally = run.tally()
-    name, sweep = run.plan.sweep.name, run.plan.source.argument
+    name, sweep = run.plan.sweep.name, run.plan.source.command
     if tally[State.COMPLETE]:
         try:
             statistics = statistics_of(store, name, metric)

@@ -23,6 +23,7 @@ from orchestrator.cli.arguments import (
 from orchestrator.cli.surroundings import echo
 from orchestrator.errors import LayerwiseError
 from orchestrator.report.console import say, terminal
+from trainers import whole_file
 
 
 def init(
@@ -31,10 +32,9 @@ def init(
     """Write a sweep file with a comment for every key, to start from."""
     from importlib import resources
 
-    text = (resources.files("sweeps") / "template.yaml").read_text(encoding="utf-8")
+    template = resources.files("sweeps") / "template.yaml"
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        whole_file.create(path, template.read_bytes())
     except FileExistsError as error:
         raise LayerwiseError(f"{path} exists; give another name") from error
     except OSError as error:

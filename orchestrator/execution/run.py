@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.errors import StoreError
 from orchestrator.execution.assignment import Assignment, Report
@@ -25,6 +26,16 @@ from orchestrator.sweep.schema import Resources
 from trainers.checkpoint import CheckpointError
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """Results in the store that a run does not take over."""
+
+    left: int = 0
+    """Number of recorded trials of earlier code or data, which leave the sweep."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Missing files of complete trials, which are trained again, by the trial's name."""
+
+
 class Run:
     """The work items of a sweep that the store lacks, handed out until all of them have ended."""
 
@@ -36,6 +47,7 @@ class Run:
         frontier: Frontier,
         bench: Bench,
         progress: Progress,
+        unusable: Unusable | None = None,
     ):
         """Join the parts of a run. Writes nothing; `Run.open` makes a run from a plan."""
         self.plan, self.trials, self.items = plan, trials, items
@@ -44,9 +56,7 @@ class Run:
         self.already = self.tally()["complete"]
         self.store_failure = ""
         """Reason why the store cannot be used. The run then hands out nothing more."""
-        self.left = 0  # recorded trials of earlier code or data, which leave the sweep
-        self.lacking: dict[str, str] = {}
-        """Missing files of complete trials, which are trained again, by the trial's name."""
+        self.unusable = unusable or Unusable()
 
     @classmethod
     def open(
@@ -92,9 +102,9 @@ class Run:
         items = _items(plan, trials, searches, bench, bases)
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
-        run = cls(plan, trials, items, frontier, bench, progress)
-        run.left = left
-        run.lacking = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
+        missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
+        unusable = Unusable(left, missing)
+        run = cls(plan, trials, items, frontier, bench, progress, unusable)
         run._record_sweep()
         recorded = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
         run._give_up([g for g in frontier.take_given_up() if g.item not in recorded])

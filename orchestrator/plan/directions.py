@@ -155,7 +155,7 @@ class _Direction:
             training=training,
             name=" ".join(name),
             sweep=sweep.name,
-            argument=resolved.source.command if resolved.source.argument else sweep.name,
+            argument=resolved.source.command or sweep.name,
             split=split,
             split_hash=digest([task, None if is_source else self._origin()], 16),
             division=f"source {target}" if is_source else self.division,

@@ -130,7 +130,7 @@ class _Pair:
             training=training,
             name=" ".join(name),
             sweep=sweep.name,
-            argument=resolved.source.command if resolved.source.argument else sweep.name,
+            argument=resolved.source.command or sweep.name,
             split=split.name,
             split_hash=split.hash,
             division=division,

@@ -29,7 +29,7 @@ from orchestrator.sweep.tasks import NamedTask, Weights
 from trainers.canonical import ConfigError
 from trainers.config import TaskForm
 from trainers.recipe import Recipe, Schedule, Stage, Stop
-from trainers.spelling import hint
+from trainers.spelling import hint, suggestion
 
 
 def load_sweep(
@@ -43,10 +43,8 @@ def load_sweep(
     """
     name, forms = _split_forms(argument)
     text, label = read_sweep(name, known)
-    sweep, source = _changed_sweep(text, label, forms, changes)
     options = [part for change in changes for part in ("--set", change)]
-    source.argument = shlex.join([argument, *options])
-    return sweep, source
+    return _changed_sweep(text, label, forms, changes, shlex.join([argument, *options]))
 
 
 def load_recorded(name: str, text: str, forms: Sequence[str] = ()) -> tuple[Sweep, Source]:
@@ -59,17 +57,19 @@ def load_recorded(name: str, text: str, forms: Sequence[str] = ()) -> tuple[Swee
     while start and lines[start - 1].startswith(CHANGED):
         start -= 1
     changes = [line.removeprefix(CHANGED) for line in lines[start:]]
-    sweep, source = _changed_sweep("\n".join(lines[:start]) + "\n", name, forms, changes)
-    source.argument = name
+    loaded = _changed_sweep("\n".join(lines[:start]) + "\n", name, forms, changes, name)
     _import_from(Path.cwd())
-    return sweep, source
+    return loaded
 
 
 def _changed_sweep(
-    text: str, label: str, forms: Sequence[str], changes: Sequence[str]
+    text: str, label: str, forms: Sequence[str], changes: Sequence[str], command: str
 ) -> tuple[Sweep, Source]:
-    """Return the sweep of a text with these forms and changes, under a name that says them."""
-    sweep, source = _sweep_of(text, label, forms, changes)
+    """Return a sweep with these forms and changes, under a name that says them.
+
+    `text` is the content of its file, and `command` names the sweep in other commands.
+    """
+    sweep, source = _sweep_of(text, label, forms, changes, command)
     last = {inheritance.parse_change(change)[0]: change for change in changes}
     if not last or ("name",) in last:
         return sweep, source
@@ -97,10 +97,9 @@ def _settings_without(
 
 
 def _sweep_of(
-    text: str, label: str, forms: Sequence[str], changes: Sequence[str]
+    text: str, label: str, forms: Sequence[str], changes: Sequence[str], command: str = ""
 ) -> tuple[Sweep, Source]:
-    data, source = yaml_source.parse(text, label)
-    source.forms, source.changes = list(forms), list(changes)
+    data, source = yaml_source.parse(text, label, command, forms, changes)
     if not isinstance(data, dict):
         raise SweepError([source.mistake((), "expected a mapping with keys such as name, dataset")])
     for form in forms:
@@ -131,7 +130,7 @@ def is_file_or_bundled(argument: str) -> bool:
 
 
 def read_sweep(name: str, known: Sequence[str] = ()) -> tuple[str, str]:
-    """Return the text of a sweep and a name for messages. Raises `SweepError`.
+    """Return the content of a sweep file and a name for messages. Raises `SweepError`.
 
     `name` is a bundled sweep or a path. The folders from which a user's own dataset or network may
     be imported are added to `sys.path`.
@@ -150,7 +149,7 @@ def read_sweep(name: str, known: Sequence[str] = ()) -> tuple[str, str]:
             raise SweepError([f"no sweep {name!r}: {expected}{near}"])
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SweepError([f"{path}:1: this is not a text file (UTF-8)"]) from error
+        raise SweepError([f"{path}:1: the file is not UTF-8"]) from error
     except OSError as error:
         raise SweepError([f"{path}: cannot read the sweep file: {error.strerror}"]) from error
     _import_from(path.resolve().parent, Path.cwd())
@@ -249,11 +248,11 @@ def _bound(value: float) -> str:
 
 
 def _elsewhere(key: str) -> str:
-    """Return `; did you mean recipe.steps?` for the key of another mapping; else nothing."""
+    """Return `; did you mean 'recipe.steps'?` for the key of another mapping; else nothing."""
     paths: list[KeyPath] = [("recipe",), ("recipe", "schedule"), ("splits",), ("fine_tune",)]
     paths += [("fine_tune", "search"), ()]
     places = [yaml_source.dotted((*path, key)) for path in paths if key in _known_keys(path)]
-    return f"; did you mean {places[0]}?" if places else ""
+    return suggestion(places[0]) if places else ""
 
 
 def _known_keys(path: KeyPath) -> list[str]:

@@ -1,11 +1,11 @@
-"""A YAML text as plain data, with the line of every value. Hostile files are refused."""
+"""A YAML file as plain data, with the line of every value. Hostile files are refused."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -47,13 +47,14 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Source:
-    """The text of a sweep file and the places of its values."""
+    """The content of a sweep file and the places of its values."""
 
     name: str
     """File name, for messages."""
     text: str = ""
-    argument: str = ""
-    """Name of the sweep as the user typed it, with the `--set` options, for another command."""
+    """Content of the file."""
+    command: str = ""
+    """The sweep as other commands name it: the user's argument and the `--set` options, quoted."""
     forms: list[str] = field(default_factory=list)
     """Names of the forms that are laid over the sweep."""
     changes: list[str] = field(default_factory=list)
@@ -63,14 +64,8 @@ class Source:
     overrides: set[Path] = field(default_factory=set)
     """Paths whose value was given on the command line."""
 
-    @property
-    def command(self) -> str:
-        """The argument and the changes, as they are written after a command."""
-        changes = [f"--set {shlex.quote(change)}" for change in self.changes]
-        return " ".join([shlex.quote(self.argument), *changes])
-
     def record(self) -> str:
-        """Return the text, with the changes as comments below it."""
+        """Return the content of the file, with the changes as comments below it."""
         changed = [f"{CHANGED}{change}\n" for change in self.changes]
         return "".join([self.text.rstrip("\n") + "\n", *changed])
 
@@ -118,13 +113,20 @@ def dotted(path: Path) -> str:
     return text
 
 
-def parse(text: str, name: str) -> tuple[Any, Source]:
-    """Return the data of a YAML text and the line of each value.
+def parse(
+    text: str,
+    name: str,
+    command: str = "",
+    forms: Sequence[str] = (),
+    changes: Sequence[str] = (),
+) -> tuple[Any, Source]:
+    """Return the data of a YAML string and the line of each value.
 
-    Raises `SweepError` for a text that is not YAML, a key that is given twice, an alias that
-    contains itself, a tag, and for more than `MOST_VALUES` values.
+    The other arguments are fields of `Source`. Raises `SweepError` for a string that is not YAML, a
+    key that is given twice, an alias that contains itself, a tag, and for more than `MOST_VALUES`
+    values.
     """
-    source = Source(name, text)
+    source = Source(name, text, command, list(forms), list(changes))
     if len(text) > MOST_BYTES:
         message = f"expected a sweep file, found {len(text)} characters"
         raise SweepError([source.mistake((), message)])

@@ -349,7 +349,7 @@ def failure(plan: Plan, name: str) -> str:
     id = ids(plan)[name]
     return (
         f"trial {id} ({name}) failed: loss is nan at step 0; "
-        f"run it alone with: layerwise debug {plan.source.argument} {id[:8]}"
+        f"run it alone with: layerwise debug {plan.source.command} {id[:8]}"
     )
 
 

@@ -79,7 +79,7 @@ def test_a_form_is_laid_over_the_sweep(plan_of: PlanOf, tmp_path: Path) -> None:
     }
     assert sweep.grids["all"].recipe.steps == 5
     assert source.lines[("recipe", "rate")] == 25
-    assert source.argument == f"{tmp_path}/sweep.yaml:short"
+    assert source.command == f"{tmp_path}/sweep.yaml:short"
 
 
 NAMES = [
@@ -95,8 +95,8 @@ NAMES = [
     ),
     ("grids.all.recip.steps=3", "--set grids.all.recip.steps", "did you mean 'recipe'?"),
     ("recpe.steps=3", "--set recpe.steps", "did you mean 'recipe'?"),
-    ("steps=3", "--set steps", "did you mean recipe.steps?"),
-    ("random=[0]", "--set random", "did you mean splits.random?"),
+    ("steps=3", "--set steps", "did you mean 'recipe.steps'?"),
+    ("random=[0]", "--set random", "did you mean 'splits.random'?"),
     ("grids.all.recipe.stps=3", "--set grids.all.recipe.stps", "did you mean 'steps'?"),
     ("grids.all.splits={}", "--set grids.all.splits", "the grid is empty: expected seeds"),
     ("grids.all.targets=[B]", "--set grids.all.targets", "half B of whole has no classes"),

@@ -23,7 +23,7 @@ BUNDLED = (
     "natural_manmade, paper, reduced, template, unequal, which_layers"
 )
 A_SWEEP = "expected a YAML file or a bundled sweep"
-NO_TEXT = "bad.yaml:1: this is not a text file (UTF-8)"
+NO_TEXT = "bad.yaml:1: the file is not UTF-8"
 NO_MAPPING = "bad.yaml:1: expected a mapping with keys such as name, dataset"
 
 
@@ -210,3 +210,12 @@ def test_the_name_of_a_changed_sweep_says_what_was_changed(
         assert loaded[0] == name
     sweep, source = load_sweep("valid.yaml", changes)
     assert load_recorded("x", source.record())[0] == sweep
+
+
+def test_the_words_that_name_a_sweep_in_other_commands() -> None:
+    """They are part of messages that a user copies into a shell."""
+    changes = ["recipe.steps=4", "layers=[1, 2]"]
+    source = load_sweep("digits", changes)[1]
+    assert source.command == "digits --set recipe.steps=4 --set 'layers=[1, 2]'"
+    assert load_recorded("mine", source.record())[1].command == "mine"
+    assert load_sweep("digits")[1].command == "digits"

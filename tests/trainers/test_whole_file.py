@@ -132,6 +132,29 @@ def test_a_killed_process_leaves_only_a_hidden_file(tmp_path: Path) -> None:
     assert half.read_bytes() == b"half"
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_replaces_nothing(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`has_links`: the file system has hard links."""
+
+    def failing(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", failing)
+    path, dangling = tmp_path / "x.bin", tmp_path / "link"
+    whole_file.create(path, b"data")
+    dangling.symlink_to(tmp_path / "nowhere")
+    for taken in (path, dangling):
+        with pytest.raises(FileExistsError, match="File exists"):
+            whole_file.create(taken, b"other")
+    with pytest.raises(FileNotFoundError):
+        whole_file.create(tmp_path / "folder" / "x.bin", b"data")
+    assert path.read_bytes() == b"data"
+    assert names(tmp_path) == ["link", "x.bin"]
+
+
 def test_a_link_is_replaced_and_no_device_is(tmp_path: Path) -> None:
     other, link = tmp_path / "other", tmp_path / "link"
     other.write_bytes(b"of somebody else")
