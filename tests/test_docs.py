@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import typer
 import yaml
 
 from orchestrator import cli
@@ -45,12 +46,27 @@ ALONE = "which_layers"  # the sweep whose commands tests/test_sweeps.py runs, on
 ELSEWHERE = {
     "ray up": "tests/system/test_ways_in.py",
     "ray submit": "tests/system/test_ways_in.py",
-    "ray exec": "cluster.yaml",
+    "ray exec": "tests/cluster/test_cluster_files.py",
     "ray down": "tests/system/test_ways_in.py",
     ".venv/bin/python -m pytest": "Makefile",
     "python3.11 -m venv": "Makefile",
     ".venv/bin/pip install": "Makefile",
+    "python -m trainers.devices": "tests/trainers/test_devices.py",
 }
+
+# Commands within a sentence whose words stand for something, or whose data is not here. Their
+# options are parsed; the others are run.
+PLACEHOLDERS = (
+    "layerwise advise imagenet_and_digits",
+    "layerwise debug SWEEP TRIAL --pdb",
+    "layerwise pack --allow-corrupt",
+    "layerwise pack imagenet --root /data/ilsvrc",
+    "layerwise pack mine.yaml",
+    "layerwise report balanced --metric val_mean10",
+    "layerwise run imagenet_and_digits.yaml --inline",
+    "layerwise run mnist_and_digits.yaml --cpus 2",
+    "layerwise run sweep.yaml:short",
+)
 
 
 def blocks(language: str, path: Path) -> list[str]:
@@ -66,6 +82,22 @@ def commands() -> list[str]:
         header = read_sweep(name)[0]
         lines += re.findall(r"^#\s+(?:Run:\s+)?(layerwise .*?)(?:\s{2,}.*)?$", header, re.MULTILINE)
     return list(dict.fromkeys(lines))
+
+
+def spans() -> list[str]:
+    """Return the commands within the sentences of the pages, each once."""
+    lines = []
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+        lines += re.findall(r"`((?:layerwise|make|python) [^`]+)`", prose)
+    return list(dict.fromkeys(" ".join(line.split()) for line in lines))
+
+
+def runnable() -> list[str]:
+    """Return the commands of layerwise that can be run here. `layerwise run` is only a name."""
+    whole = [span for span in spans() if len(span.split()) > 2 and span not in PLACEHOLDERS]
+    lines = dict.fromkeys([*commands(), *whole])
+    return [line for line in lines if line.startswith("layerwise ") and ALONE not in line]
 
 
 def in_order(lines: list[str]) -> list[str]:
@@ -140,14 +172,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def calls(folder: Path) -> list[Call]:  # noqa: ARG001 - the commands run in it
     """Run every command, small and without Ray."""
-    lines = [line for line in commands() if line.startswith("layerwise ") and ALONE not in line]
-    words = [arguments(line) for line in in_order([*lines, "layerwise init sweep.yaml"])]
+    words = [arguments(line) for line in in_order([*runnable(), "layerwise init sweep.yaml"])]
     return [call(command) for n, command in enumerate(words) if command not in words[:n]]
 
 
 def test_every_command_is_known() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for line in commands():
+    for line in [*commands(), *spans()]:
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
         elif not line.startswith("layerwise "):
@@ -156,8 +187,22 @@ def test_every_command_is_known() -> None:
             assert start in text or start.split()[-1] in text, line
 
 
+def test_every_command_in_a_sentence_is_of_layerwise() -> None:
+    """Its name and its options are known, also where it is not run."""
+    group = typer.main.get_command(cli.app)
+    context = typer.Context(group)
+    lines = [line for line in spans() if line.startswith("layerwise ")]
+    assert len(lines) >= 20
+    assert set(PLACEHOLDERS) <= set(lines)
+    for line in lines:
+        _, name, *words = shlex.split(line)
+        command = group.get_command(context, name)  # type: ignore[attr-defined]
+        assert command, line
+        command.make_parser(typer.Context(command)).parse_args(words)
+
+
 def test_every_command_runs(calls: list[Call]) -> None:
-    assert len(calls) >= 40
+    assert len(calls) >= 45
     assert [one for one in calls if one.code != 0] == []
     silent = [one.words for one in calls if not one.out]
     assert all("--parquet" in words for words in silent)
@@ -298,7 +343,7 @@ def test_the_bundled_sweeps_have_as_many_networks() -> None:
 
 
 def test_the_cpu_build_is_the_locked_one() -> None:
-    locks = [*ROOT.glob("constraints.txt"), *ROOT.glob("requirements/*.lock")]
+    locks = ROOT.glob("requirements/*.lock")
     locked = "\n".join(path.read_text(encoding="utf-8") for path in locks)
     named = re.findall(r"\b(torch|torchvision)==([\d.]+)", TEXTS[ROOT / "docs/tutorial.md"])
     assert len(named) == 2

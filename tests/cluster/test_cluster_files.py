@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_the_project_is_shipped_and_installed() -> None:
         "--quiet --no-deps --no-build-isolation -e .",
     ]
     assert ".venv" in config["rsync_exclude"]
+
+
+def test_ray_knows_the_commands_on_top(aws: dict[str, Any]) -> None:
+    """Each takes its options, and the run is in the folder of the project."""
+    from ray.scripts import scripts
+
+    text = LAUNCHED["aws"].read_text()
+    lines = re.findall(r"^# {3}(ray (?:up|exec|attach|down) .+?)(?: {2,}#.*)?$", text, re.MULTILINE)
+    calls = {}
+    for line in lines:
+        _, name, *words = shlex.split(line)
+        calls[name] = scripts.cli.commands[name].make_context(name, words).params
+    assert {name: call["cluster_config_file"] for name, call in calls.items()} == dict.fromkeys(
+        ("up", "exec", "attach", "down"), "aws.yaml"
+    )
+    assert calls["exec"]["tmux"]
+    folder, run = re.fullmatch(r"cd (\w+) && (.+)", calls["exec"]["cmd"]).groups()  # type: ignore[union-attr]
+    assert aws["file_mounts"][f"/home/ray/{folder}"] == "."
+    assert run in (ROOT / "docs/cluster.md").read_text()
 
 
 def test_images_are_of_the_ray_that_is_tested(aws: dict[str, Any]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +43,13 @@ def test_reasons(
     assert reason in (devices.gpu_obstacle() or "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert devices.gpu_obstacle() is None
+
+
+def test_the_command_says_why_no_gpu_can_be_used() -> None:
+    """`python -m trainers.devices`."""
+    command = [sys.executable, "-m", "trainers.devices"]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=hidden)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"layerwise: no GPU can be used on {platform.node()}: ")
+    assert ended.stderr.count("\n") == 1
