@@ -34,7 +34,7 @@ class Drained(BaseException):
 
 
 class Lost(BaseException):
-    """What the run needs is gone, such as the head of its cluster. The message says what."""
+    """Loss of something that the run needs, such as the cluster's head. The message names it."""
 
 
 class Signals:
@@ -47,7 +47,7 @@ class Signals:
         self.terminals: list[int] = []
         self.is_taken = False
         self.farewells: list[Callable[[], object]] = []
-        """What is still done, the last one first, where a process hangs after a loss."""
+        """Actions before a hanging process is ended, newest first."""
 
     def take(self) -> None:
         """Handle the signals. One that was ignored from the start, as under nohup, stays so."""
@@ -94,14 +94,14 @@ class Signals:
 
     @contextlib.contextmanager
     def farewell(self, action: Callable[[], object]) -> Iterator[None]:
-        """While this holds, do this before a process that hangs after a loss is ended."""
+        """Context in which `action` is done before a process that hangs after a loss is ended."""
         self.farewells.append(action)
         yield
         self.farewells.remove(action)
 
     @contextlib.contextmanager
     def draining(self, ask: Callable[[], None]) -> Iterator[None]:
-        """While this holds, a request for snapshots calls `ask`, which may interrupt anything."""
+        """Context in which a request for snapshots calls `ask`, which may interrupt anything."""
         before = {number: signal.getsignal(number) for number in CODES}
         self.ask = ask
         self.take()

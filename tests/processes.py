@@ -37,7 +37,7 @@ def descendants(process: int) -> dict[int, str]:
 
 def listening(process: int) -> set[IPv4Address | IPv6Address]:
     """Return the addresses on which a process and all below it listen for TCP connections."""
-    sockets, found = set(), set()
+    sockets, addresses = set(), set()
     for pid in (process, *descendants(process)):
         with contextlib.suppress(OSError):  # it ended in between
             sockets |= {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
@@ -48,5 +48,5 @@ def listening(process: int) -> set[IPv4Address | IPv6Address]:
                 number = bytes.fromhex(local.partition(":")[0])  # words in the machine's order
                 words = struct.unpack(f"={len(number) // 4}I", number)
                 address = ip_address(struct.pack(f"!{len(words)}I", *words))
-                found.add(getattr(address, "ipv4_mapped", None) or address)
-    return found
+                addresses.add(getattr(address, "ipv4_mapped", None) or address)
+    return addresses

@@ -9,7 +9,7 @@ Z = 1.959964  # 97.5 % of the normal distribution lie below
 
 
 def at_chance(loss: float, chance: float, correct: int, total: int, guess: float) -> bool:
-    """Return whether a network learned nothing that shows.
+    """Return whether loss and accuracy are both at chance.
 
     `loss` is the lowest training loss, `chance` that of equal scores for all images, ln(classes)
     for cross-entropy. `correct` of `total` images were right. `guess` is the accuracy of naming the

@@ -72,5 +72,5 @@ class Classifier:
 
     @property
     def label(self) -> str:
-        """Short text that tells it from others: `logistic (average)`."""
+        """Short string that tells it from others: `logistic (average)`."""
         return f"{self.kind} ({', '.join([self.pool, *(f'{x:g}' for x in self.choices)])})"

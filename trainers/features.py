@@ -102,13 +102,13 @@ class Extractor:
         of_set, stop = self.sets[subset], first + self.at_once
         rows = torch.arange(first, min(stop, len(self.images[subset])))
         with ThreadPoolExecutor(READERS, streams.READERS) as readers:
-            found = list(map(self._outputs, chunks_at(of_set, rows, readers)))
+            outputs = list(map(self._outputs, chunks_at(of_set, rows, readers)))
         return Part(
             subset,
             first,
             self.images[subset][first:stop],
             of_set.labels[first:stop].cpu().numpy(),
-            {n: np.concatenate([one[n].numpy() for one in found]) for n in self.layers},
+            {n: np.concatenate([one[n].numpy() for one in outputs]) for n in self.layers},
         )
 
     @torch.no_grad()

@@ -32,11 +32,11 @@ def _weightless(layers: Sequence[nn.Module]) -> str:
 
 
 def _lazy(layers: Sequence[nn.Module]) -> str:
-    """Lazy modules have no weights before their first input: they cannot be given first weights."""
+    """Return the message for a lazy module, which has no weights before its first input."""
     for number, layer in enumerate(layers, 1):
         for path, module in layer.named_modules():
-            own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-            if any(map(is_lazy, own)):
+            tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+            if any(map(is_lazy, tensors)):
                 kind = type(module).__name__
                 return (
                     f"layer {number}: {_place(path, module)} is lazy, and has no weights yet; "
@@ -46,7 +46,7 @@ def _lazy(layers: Sequence[nn.Module]) -> str:
 
 
 def _shared(layers: Sequence[nn.Module]) -> str:
-    """Two layers with one tensor cannot be copied or frozen apart."""
+    """Return the message for a tensor that two layers share: neither is copied or frozen alone."""
     owners: dict[int, tuple[int, str]] = {}
     for number, layer in enumerate(layers, 1):
         parameters = layer.named_parameters(remove_duplicate=False)
@@ -65,7 +65,7 @@ def _shared(layers: Sequence[nn.Module]) -> str:
 
 
 def _outside(layers: Sequence[nn.Module]) -> str:
-    """Tensors and modules that torch does not know are neither saved, copied nor trained."""
+    """Return the message for a tensor or module unknown to torch, which is not saved or copied."""
     for number, layer in enumerate(layers, 1):
         known = {*map(id, layer.modules()), *map(id, layer.parameters())}
         for path, module in layer.named_modules():

@@ -72,7 +72,7 @@ class Learner:
         learns = {name: tuple(name not in x.frozen for x in self.stages) for name in learning}
         self.optimiser = optimiser(recipe, learning, self.copied, learns)
         training_mode(self.network, self.frozen)
-        self.kept: dict[str, torch.Tensor] = {}
+        self.best_weights: dict[str, torch.Tensor] = {}
         self.start = {}
         if recipe.l2_sp:
             self.start = {name: learning[name].detach().clone() for name in sorted(self.copied)}
@@ -175,16 +175,18 @@ class Learner:
 
     def keep(self) -> None:
         """Remember the weights as they are now, for `restore_kept`."""
-        self.kept = {name: t.detach().clone() for name, t in tensors_of(self.network).items()}
+        self.best_weights = {
+            name: t.detach().clone() for name, t in tensors_of(self.network).items()
+        }
 
     def restore_kept(self) -> None:
         """Go back to the weights of the last `keep`."""
-        load_tensors(self.network, self.kept)
+        load_tensors(self.network, self.best_weights)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors that the next step depends on."""
         state = {f"network/{name}": t for name, t in tensors_of(self.network).items()}
-        state |= {f"kept/{name}": t for name, t in self.kept.items()}
+        state |= {f"kept/{name}": t for name, t in self.best_weights.items()}
         named = optimiser_state(self.optimiser, self.network)
         return state | {f"optimiser/{name}": t for name, t in named.items()}
 
@@ -196,7 +198,7 @@ class Learner:
             parts[part][rest] = tensor
         load_tensors(self.network, parts["network"])
         device = self.batches.order.device
-        self.kept = {name: tensor.to(device) for name, tensor in parts["kept"].items()}
+        self.best_weights = {name: tensor.to(device) for name, tensor in parts["kept"].items()}
         load_optimiser_state(self.optimiser, self.network, parts["optimiser"])
 
     def close(self) -> None:

@@ -289,7 +289,7 @@ def _result(
 ) -> Result:
     """Return the row of a completed training; the scores are those after the last step."""
     run.prove_stage(learner)
-    if learner.kept:
+    if learner.best_weights:
         learner.restore_kept()
         validation = learner.score("validation")
         test = test and learner.score("test")
@@ -300,7 +300,7 @@ def _result(
     best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]
     return Result(
         steps=run.step,
-        kept_step=run.kept_step if learner.kept else None,
+        kept_step=run.kept_step if learner.best_weights else None,
         choice=learner.choice,
         feature_values=learner.feature_values,
         images=run.curve[-1].images,

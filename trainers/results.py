@@ -1,4 +1,4 @@
-"""What a training is given by its machine, and what it yields: evaluations, snapshots, a result."""
+"""Inputs from the machine and rows of a training: evaluations, snapshots, a result."""
 
 from __future__ import annotations
 

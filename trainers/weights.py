@@ -123,10 +123,10 @@ def native_names(network: Network, ref: NetworkRef, classes: int, shape: Shape) 
         return {name: name for name in tensors_of(network)}
     builder = find(ref.name)
     assert isinstance(builder, Builder)
-    whole = builder.construct(classes, shape, dict(ref.options))
-    layers: list[TorchvisionLayer] = builder.cut(whole)
+    uncut = builder.construct(classes, shape, dict(ref.options))
+    layers: list[TorchvisionLayer] = builder.cut(uncut)
     places = {id(tensor): name for name, tensor in _named(Network.of(layers)).items()}
-    return {name: places[id(t)] for name, t in _named(whole).items() if id(t) in places}
+    return {name: places[id(t)] for name, t in _named(uncut).items() if id(t) in places}
 
 
 def _named(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -38,7 +38,9 @@ SHOWN = ["directory", "name", "division", "val_mean10", "top1", "outcome"]
 def status(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="SWEEP", help="As for `run`; default: all that the store has."),
+        typer.Argument(
+            metavar="SWEEP", help="Sweep, as for `run`; by default every sweep of the store."
+        ),
     ] = None,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
@@ -186,7 +188,7 @@ def export(
     trial: Annotated[str, typer.Argument(help="Name or beginning of the id of a trial.")],
     path: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     sweep: Annotated[
-        str | None, typer.Option(help="The sweep that calls the trial so; by default any.")
+        str | None, typer.Option(help="Sweep in which the trial has this name; by default any.")
     ] = None,
     store: StoreOption = RESULTS,
 ) -> None:

@@ -109,7 +109,7 @@ def search(
     opened, out = open_store(store), terminal()
     planned = plan_of(sweep, changes, opened)
     if not planned.studies:
-        raise LayerwiseError(f"{sweep} searches nothing; fine_tune: {{search: {{}}}} would")
+        raise LayerwiseError(f"sweep {sweep} declares no search; add fine_tune: {{search: {{}}}}")
     if export is not None and export.exists():
         raise LayerwiseError(f"{export} exists; give another name")
     from orchestrator.execution.run import Run

@@ -10,8 +10,8 @@ import time
 from orchestrator.errors import LayerwiseError
 from orchestrator.store.reachable import obstacle
 
-SECONDS = 10.0  # within which a cluster answers, or is said not to
-LEAST = 1.0  # seconds for the head, where its name and the connection took long
+SECONDS = 10.0  # time limit for the cluster's answer, in seconds
+LEAST = 1.0  # seconds for the head, if its name and the connection took long
 LEAVE_OUT = "leave out --address and unset RAY_ADDRESS to use this machine alone"
 CLIENT_PORT = 10001
 
@@ -22,7 +22,7 @@ def reachable(address: str) -> str:
     Raises `LayerwiseError` within about ten seconds, mostly at once, if no cluster answers there.
     """
     begun = time.monotonic()
-    where = _found_here() if address == "auto" else address
+    where = _address_here() if address == "auto" else address
     tried = f"auto ({where})" if address == "auto" else where
     is_client = where.startswith("ray://")
     text = where.removeprefix("ray://")
@@ -47,12 +47,12 @@ def reachable(address: str) -> str:
     return where
 
 
-def _found_here() -> str:
+def _address_here() -> str:
     """Return host:port of the cluster that runs on this machine."""
     from orchestrator.cluster import internals
 
     try:
-        return internals.address_found_here()
+        return internals.address_here()
     except ConnectionError as error:
         raise LayerwiseError(
             "--address auto (RAY_ADDRESS): no Ray cluster runs on this machine; start one with "
@@ -61,7 +61,7 @@ def _found_here() -> str:
 
 
 def refusal(address: str, program: str, seconds: float) -> str | None:
-    """Return why the head at an address does not answer `program`; None if it does.
+    """Return the reason that the head at an address does not answer `program`; None if it does.
 
     Another process asks: Ray's client cannot be given a time limit, and it prints.
     """

@@ -52,7 +52,7 @@ class Capacity:
         return cls(nodes, startable(Path.home() / "ray_bootstrap_config.yaml", os.environ))
 
     def slots(self, requests: Mapping[str, Resources]) -> int:
-        """Return how many of the smallest requests (by name) it can hold at once; at least one.
+        """Return the number of smallest requests (by name) that the cluster can hold; at least one.
 
         Raises `LayerwiseError` if no node, existing or startable, can hold one of them when empty.
         """
@@ -72,7 +72,7 @@ class Capacity:
         return any(self._room(request))
 
     def _room(self, request: Resources) -> tuple[int, int]:
-        """Return how often a request fits on existing nodes, and on startable ones."""
+        """Return the numbers of such requests on existing nodes and on startable ones."""
         amounts = bundle(request)
         grown = UNKNOWN if self.growth is None else _room_to_grow(self.growth, amounts)
         return sum(_fits(node, amounts) for node in self.nodes), grown
@@ -90,12 +90,12 @@ class Capacity:
 
 
 def _fits(node: Bundle, amounts: Bundle) -> int:
-    """Return how often a request fits on an empty node."""
+    """Return the number of such requests that an empty node holds."""
     return int(min(node.get(name, 0) / amount for name, amount in amounts.items() if amount))
 
 
 def _room_to_grow(growth: Growth, amounts: Bundle) -> int:
-    """Return how often a request fits on startable nodes. Nodes that hold the most come first."""
+    """Return the number of such requests on startable nodes, filling the roomiest nodes first."""
     left, total = growth.nodes, 0
     kinds = [(_fits(kind, amounts), most) for kind, most in growth.kinds]
     for each, most in sorted(kinds, reverse=True):

@@ -82,7 +82,7 @@ def prepare(address: str | None) -> None:
 
 
 def _is_locked() -> bool:
-    """True if Ray was imported with a token."""
+    """Return whether Ray was imported with a token."""
     return "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") == "token"
 
 
@@ -145,7 +145,10 @@ def _start(cluster: Cluster, address: str | None, folder: Path, options: dict[st
 
 
 def local_folders(folder: Path, shared_memory: str = "/dev/shm") -> dict[str, str]:
-    """Return where a local cluster has its files. In some containers /dev/shm is read-only."""
+    """Return options of `ray.init` for the files of a local cluster.
+
+    In some containers /dev/shm is read-only.
+    """
     place = str(folder / "ray")
     needs = sys.platform == "linux" and not os.access(shared_memory, os.W_OK)
     return {"_temp_dir": place} | ({"_plasma_directory": str(folder)} if needs else {})

@@ -34,7 +34,7 @@ class Drain:
         self.asked = True
 
     def announce(self) -> None:
-        """In the driver, at every step: announce what is asked for."""
+        """Announce a requested stop. The driver calls it at every step."""
         if self.asked:
             self._announce(self.key)
         if self._is_time_to_look():
@@ -47,7 +47,7 @@ class Drain:
             self.announced.add(key)
 
     def __call__(self) -> bool:
-        """In a worker: return whether it must stop."""
+        """Return whether this worker must stop."""
         if not (self.asked or self.node_leaves) and self._is_time_to_look():
             self.asked = internals.is_raised(self.key)
             self.node_leaves = internals.is_raised(self.key + self.node)

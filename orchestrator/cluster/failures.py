@@ -12,7 +12,7 @@ from orchestrator.sweep.schema import Resources
 
 
 def classify(error: BaseException | None, request: Resources) -> tuple[Ending, str]:
-    """Return how an attempt ended and why, from the exception that Ray raised for its worker.
+    """Return the ending of an attempt and its reason, from the exception that Ray raised.
 
     A worker that Ray's memory monitor ended gets more memory if its request can be raised. If not,
     another worker may have used the memory, and it is repeated as any worker that died.

@@ -47,7 +47,7 @@ class_cache.ENV_VARS_TO_PROPAGATE = {RAY_CHDIR_TO_TRIAL_DIR}
 ray._private.utils.set_sigterm_handler = lambda _: None
 importlib.import_module("ray.tune.tune")._setup_signal_catching = threading.Event  # type: ignore[attr-defined]
 
-# Its address ------------------------------------------------------------------------------------
+# Addresses --------------------------------------------------------------------------------------
 
 # A program that ends well if a head answers at the address that is its argument.
 ASK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
@@ -58,7 +58,7 @@ def has_outside_address() -> bool:
     return bool(ray_constants.ENABLE_RAY_CLUSTER)
 
 
-def address_found_here() -> str:
+def address_here() -> str:
     """Return host:port of the cluster on this machine. Raises `ConnectionError` without one."""
     return str(services.canonicalize_bootstrap_address_or_die("auto"))
 
@@ -67,7 +67,7 @@ def address_found_here() -> str:
 
 
 def draining_nodes() -> dict[str, int]:
-    """Nodes that are about to be taken away: id → deadline in milliseconds since 1970."""
+    """Return the nodes that are about to be taken away: id → deadline in ms since 1970."""
     return dict(state.get_draining_nodes())
 
 
@@ -148,7 +148,7 @@ def is_lost_node(error: RayActorError) -> bool:
 
 
 def error_of(trial: Any) -> BaseException | None:
-    """The exception that Tune has just recorded for a trial.
+    """Return the exception that Tune has just recorded for a trial.
 
     Tune writes it on this machine first. `Trial.get_pickled_error` looks where it is copied later.
     """
@@ -160,7 +160,7 @@ def error_of(trial: Any) -> BaseException | None:
 
 
 class Silence(TrialProgressCallback):  # type: ignore[misc]
-    """Takes the place of Tune's own lines, which it prints of stopped trials even if silent."""
+    """Silent replacement of Tune's reporter, which prints stopped trials even when silent."""
 
     def _print(self, msg: str) -> None:
         """Print nothing."""
@@ -182,7 +182,7 @@ def keep_idle_workers(controller: Any, request: Any, change: int) -> None:
 
 
 def trials_for_idle_workers(controller: Any) -> Iterator[Any]:
-    """Pending trials that an idle worker could take.
+    """Yield the pending trials that an idle worker could take.
 
     Trials whose own worker is starting are left out: Tune would throw that worker away, and with
     trials shorter than the start of a worker it would never have more than one.
@@ -190,9 +190,9 @@ def trials_for_idle_workers(controller: Any) -> Iterator[Any]:
     idle, actors = controller._actor_cache, controller._actor_manager
     if not idle.num_cached_objects:
         return
-    own = controller._trial_to_actor
+    actor_of = controller._trial_to_actor
     for trial in controller.get_live_trials():
         if trial.status == trial.PENDING and idle.has_cached_object(trial.placement_group_factory):
-            if trial in own and actors.is_actor_started(own[trial]):
+            if trial in actor_of and actors.is_actor_started(actor_of[trial]):
                 continue
             yield trial

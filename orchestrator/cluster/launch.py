@@ -1,4 +1,4 @@
-"""Carry out a run on a cluster. Ray is imported when that begins."""
+"""Carry out a run on a cluster. Ray is imported when the run begins."""
 
 from __future__ import annotations
 

@@ -88,9 +88,9 @@ def shipment_of(sweep: Sweep) -> Shipment | None:
     files: dict[str, Path] = {}
     for component in (*sweep.datasets.values(), sweep.network, sweep.target_network):
         if component is not None and component.is_own:
-            own = files_of(component.name, component.frozen_options)
-            roots.append(str(own.root))
-            files |= {name: own.root / name for name in (*own.modules, *own.data)}
+            code = files_of(component.name, component.frozen_options)
+            roots.append(str(code.root))
+            files |= {name: code.root / name for name in (*code.modules, *code.data)}
     if not roots:
         return None
     opened, missing = _opened(sweep, roots)
@@ -106,8 +106,8 @@ def _opened(sweep: Sweep, roots: list[str]) -> tuple[dict[str, Path], tuple[str,
 
     files: dict[str, Path] = {}
     missing: list[str] = []
-    own = [dataset for dataset in sweep.datasets.values() if dataset.is_own]
-    names = (name for x in own for name in datasets.opened_files(x.name, x.frozen_options))
+    functions = [dataset for dataset in sweep.datasets.values() if dataset.is_own]
+    names = (name for x in functions for name in datasets.opened_files(x.name, x.frozen_options))
     for name in dict.fromkeys(names):
         path, is_shared = Path(name).resolve(), Path(name).is_absolute()
         folders = [Path(root).resolve() for root in (roots if is_shared else [Path.cwd()])]

@@ -76,7 +76,7 @@ def _placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
 
 
 class Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Chooses the trial of an idle worker, stops trials that are pruned, classifies errors."""
+    """Tune's scheduler: it fills idle workers, stops pruned trials and classifies errors."""
 
     def __init__(self, run: Run, drain: Drain, *, keeps_idle: bool):
         super().__init__()
@@ -106,7 +106,7 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
             internals.keep_idle_workers(tune_controller, self.requests[0], -len(self.run.items))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """For an idle worker, the pending trial with the most expensive path below it.
+        """Return the pending trial with the most expensive path below it, for an idle worker.
 
         New workers take trials in the order in which these were suggested.
         """
@@ -134,7 +134,7 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class FrontierSearcher(Searcher):  # type: ignore[misc]
-    """Gives Tune the attempts that are ready, and tells the run how they ended."""
+    """Tune's searcher: it hands out attempts that are ready and reports their ends to the run."""
 
     def __init__(self, run: Run, scheduler: Scheduler, capacity: Capacity):
         super().__init__()
@@ -190,7 +190,7 @@ class FrontierSearcher(Searcher):  # type: ignore[misc]
 
 
 class Search(SearchGenerator):  # type: ignore[misc]
-    """Tells Tune whether the searcher is finished, so that Tune keeps no idle worker for it.
+    """Generator that reports a finished searcher, so that Tune keeps no idle worker for it.
 
     Tune keeps one worker for the next trial, and with it a node that an autoscaler would release.
     A finished searcher can become unfinished, when a running trial has to be repeated.
@@ -201,7 +201,7 @@ class Search(SearchGenerator):  # type: ignore[misc]
 
 
 class Starts(tune.Callback):  # type: ignore[misc]
-    """Tells the run when a worker begins with an attempt, and the workers when to stop."""
+    """Callback that reports the begin of attempts to the run, and a stop to the workers."""
 
     def __init__(self, searcher: FrontierSearcher):
         self.searcher = searcher

@@ -19,7 +19,7 @@ GRACE = 3  # looks after a failure of the store, in which other trials may still
 
 @contextlib.contextmanager
 def watched(store_failure: Callable[[], str], is_ours: bool) -> Iterator[None]:
-    """While this holds, end the run with `Lost` once the cluster or the store is gone.
+    """Context in which the run ends with `Lost` once the cluster or the store is gone.
 
     `is_ours`: the cluster runs on this machine alone, and was started for this run.
     """
@@ -52,13 +52,16 @@ def watched(store_failure: Callable[[], str], is_ours: bool) -> Iterator[None]:
 
 
 def dead() -> str | None:
-    """Return which process of this machine's own cluster has died, in words."""
+    """Return a sentence on the process of this machine's own cluster that has died, or None."""
     name = internals.dead_process()
     return f"Ray's {name} on this machine has died" if name else None
 
 
 class Head:
-    """Whether the head answers. Looks are counted, so that a driver that slept blames nobody."""
+    """Counter of the head's answers.
+
+    Counts, not times, so that a suspended driver reports no failure.
+    """
 
     def __init__(self, ended: threading.Event):
         self.ended = ended
@@ -70,7 +73,7 @@ class Head:
             self.answers += internals.head_answers()
 
     def is_silent(self) -> bool:
-        """Return whether the head has not answered at the last looks. To be called at each look."""
+        """Return whether the head has not answered at the last looks. Call it at each look."""
         self.misses = self.misses + 1 if self.answers == self.seen else 0
         self.seen = self.answers
         return self.misses > SILENT

@@ -204,7 +204,7 @@ class Frontier:
             self._repeat(id)
             return
         what = "worker died" if ending is Ending.WORKER_DIED else "base was damaged"
-        self._lose(id, f"its {what} {self.deaths[id]} times; the last time: {reason}")
+        self._lose(id, f"the {what} {self.deaths[id]} times; last reason: {reason}")
 
     def _raise_request(self, id: str, reason: str, can_be_met: Callable[[Resources], bool]) -> None:
         request = self.requests[id]

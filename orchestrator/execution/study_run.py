@@ -220,7 +220,7 @@ class StudyRun:
         return schedule
 
     def reason(self) -> str:
-        """Why there is no choice."""
+        """Return the reason that no trial can be chosen."""
         first = self.rows[0]["error_message"]
         return f"all {self.study.trials} trials of the search failed; the first: {first}"
 

@@ -1,4 +1,4 @@
-"""A plan beside the recorded sweep of the same name: does it go on, or is it another sweep?"""
+"""Comparison of a plan with the recorded sweep of the same name."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def find(plan: Plan, text: str) -> Trial:
     if trials := named or begun:
         if len(trials) == 1:
             return trials[0]
-        raise LayerwiseError(f"{text!r} is the beginning of {len(trials)} ids; give more of it")
+        raise LayerwiseError(f"{text!r} matches {len(trials)} ids; give more digits")
     names = [trial.name for trial in plan.members]
     longer = [name for name in names if name.startswith(text)]
     some = ", ".join(map(repr, longer[:MOST] or names[:: max(1, len(names) // MOST)]))

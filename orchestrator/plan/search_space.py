@@ -34,7 +34,7 @@ class Parameter:
     high: float = 0.0
     log: bool = False
     """Draw on a log scale."""
-    whole: bool = False
+    integer: bool = False
     """Allow integers only."""
     choices: tuple[Value, ...] = ()
     below: tuple[tuple[Value, tuple[Parameter, ...]], ...] = ()
@@ -62,7 +62,7 @@ class Parameter:
         return next((below for known, below in self.below if known == value), ())
 
     def _number(self, value: float) -> float | int:
-        return int(value) if self.whole else value
+        return int(value) if self.integer else value
 
 
 Tree = tuple[Parameter, ...]
@@ -88,13 +88,13 @@ def conditions(tree: Tree) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def tree_of(space: Space, own: Recipe, *, copied: bool) -> Tree:
-    """Return the tree of a space around the recipe `own`.
+def tree_of(space: Space, recipe: Recipe, *, copied: bool) -> Tree:
+    """Return the tree of a space around a recipe.
 
     `copied` adds the parameters of copied layers.
     """
-    rate = space.rate or _around(own.rate, RATES)
-    decay = space.weight_decay or _around(own.weight_decay, DECAYS)
+    rate = space.rate or _around(recipe.rate, RATES)
+    decay = space.weight_decay or _around(recipe.weight_decay, DECAYS)
     for_copied = (
         _number("copied_rate", space.copied_rate, log=True),
         _number("layer_decay", space.layer_decay),
@@ -125,7 +125,7 @@ def _families(space: Space) -> dict[str, Tree]:
         name="multi_step.drops",
         low=low,
         high=high,
-        whole=True,
+        integer=True,
         below=tuple((count, tuple(milestones[:count])) for count in range(low, high + 1)),
     )
     low, high = (int(x) for x in space.restarts)
@@ -134,7 +134,7 @@ def _families(space: Space) -> dict[str, Tree]:
         name="cosine.restarts",
         low=low,
         high=high,
-        whole=True,
+        integer=True,
         below=tuple((count, growth) for count in range(max(1, low), high + 1)),
     )
     return {
@@ -150,8 +150,8 @@ def _families(space: Space) -> dict[str, Tree]:
     }
 
 
-def _around(own: float, factors: Bounds) -> Bounds:
-    return own * factors[0], own * factors[1]
+def _around(value: float, factors: Bounds) -> Bounds:
+    return value * factors[0], value * factors[1]
 
 
 def _number(name: str, bounds: Bounds, *, log: bool = False) -> Parameter:
@@ -164,28 +164,28 @@ def _switch(name: str, parameter: Parameter) -> Parameter:
     return Parameter(name=name, choices=choices, below=((True, (parameter,)),))
 
 
-def recipe_of(tree: Tree, parameters: Parameters, own: Recipe) -> Recipe:
-    """Return `own`, a recipe in steps, with the schedule of the parameters."""
+def recipe_of(tree: Tree, parameters: Parameters, recipe: Recipe) -> Recipe:
+    """Return a recipe, in steps, with the schedule of the parameters."""
     values: dict[str, Any] = {
         p.name: value for p, value in walk(tree, lambda p: parameters[p.name])
     }
     family = values["family"]
-    assert own.steps is not None
+    assert recipe.steps is not None
     fields: dict[str, Any] = {"family": family, "warmup": values.get("warmup", 0.0)}
     prefix = f"{family}."
     fields |= {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
     if family == "step":
-        fields["every"] = max(1, round(fields["every"] * own.steps))
+        fields["every"] = max(1, round(fields["every"] * recipe.steps))
     if family == "multi_step":
         del fields["drops"]
         parts = [fields.pop(name) for name in MILESTONES if name in fields]
         fields["milestones"] = _milestones(parts)
     return dataclasses.replace(
-        own,
+        recipe,
         rate=values["rate"],
         weight_decay=values["weight_decay"],
-        copied_rate=values.get("copied_rate", own.copied_rate),
-        layer_decay=values.get("layer_decay", own.layer_decay),
+        copied_rate=values.get("copied_rate", recipe.copied_rate),
+        layer_decay=values.get("layer_decay", recipe.layer_decay),
         fresh_first=values.get("fresh_first", 0.0),
         stages=(),
         schedule=Schedule(**fields),
@@ -231,8 +231,8 @@ def parameters_of(tree: Tree, recipe: Recipe) -> dict[str, Value] | None:
         return None
     parameters = {}
     for parameter, value in walk(tree, lambda p: known[p.name]):
-        own = known[parameter.name]
-        if parameter.single and not _equal(own, value):
+        setting = known[parameter.name]
+        if parameter.single and not _equal(setting, value):
             return None
         if not parameter.single:
             if not parameter.contains(value):

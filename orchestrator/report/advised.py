@@ -48,10 +48,10 @@ def _frozen(answer: Advice) -> str:
         if ends.verdict == "loses":
             start = f"Keep no layer of {copied} frozen"
     else:
-        kept = next(x for x in answer.losses if x.n == answer.frozen.n)
+        loss = next(x for x in answer.losses if x.n == answer.frozen.n)
         start = (
-            f"Layers 1 to {kept.n} of {copied} can be kept frozen: against the best option "
-            f"({best}) they lose {_loss(kept)} points, less than the margin of {margin} "
+            f"Layers 1 to {loss.n} of {copied} can be kept frozen: against the best option "
+            f"({best}) they lose {_loss(loss)} points, less than the margin of {margin} "
             f"({sure} sure)"
         )
     if ends.verdict == "keeps":

@@ -23,18 +23,18 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
     `networks` are of one division and of any condition, `seconds` the time of each by id. With
     fewer than two ways beside the bases there is no figure.
     """
-    found: dict[int | None, list[Network]] = defaultdict(list)
+    by_limit: dict[int | None, list[Network]] = defaultdict(list)
     for network in networks:
         if network.id in seconds:
-            found[network.images_per_class].append(network)
+            by_limit[network.images_per_class].append(network)
     names = _names(networks)
     if sum(arm not in WITHOUT_LAYERS for arm, _ in names) < 2:
         return []
     inks = dict(zip(dict.fromkeys(names.values()), COLOURS * len(names), strict=False))
     panels = []
-    for limit in sorted(found, key=lambda limit: math.inf if limit is None else limit):
+    for limit in sorted(by_limit, key=lambda limit: math.inf if limit is None else limit):
         images = "all images" if limit is None else f"{limit} images of each class"
-        rows = _rows(found[limit], seconds, names, inks)
+        rows = _rows(by_limit[limit], seconds, names, inks)
         panels.append(Panel(f"Accuracy, %, by seconds of one network, {images}", _chart(rows)))
     return panels
 

@@ -29,7 +29,7 @@ VISIBLE = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code i
 
 
 def shown(text: str) -> str:
-    """Return a text in which characters that steer a terminal are visible."""
+    """Return a string in which characters that steer a terminal are visible."""
     return text.translate(VISIBLE)
 
 

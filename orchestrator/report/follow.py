@@ -18,14 +18,14 @@ from orchestrator.store.store import Store
 
 EVERY = 5.0  # seconds between looks; a look is six listings, a file per run, and a search's listing
 PATIENCE = 3  # looks without a sign of a run after which there is none
-CHANGES = 20  # newest changes of a count that its rate is reckoned from
+CHANGES = 20  # latest changes of a count, from which the rate is computed
 
 
 class Follower:
     """Counts of a sweep's trials in a store, and the run that trains them."""
 
     def __init__(self, store: Store, sweep: str, clock: Callable[[], float] = time.monotonic):
-        """Raises `StoreError` if the store does not know the sweep: its run writes it first."""
+        """Follow a recorded sweep. Raises `StoreError` if the store does not know the sweep yet."""
         self.store, self.sweep, self.clock = store, sweep, clock
         self.ids = set(store.members(sweep)["id"].to_pylist())
         self.studies = {
@@ -47,7 +47,7 @@ class Follower:
         if not self.changes or self.changes[-1][1] != complete:
             self.changes.append((self.clock(), complete))
         seen, self.runs = self.runs, leases(self.store, self.sweep)
-        # A run writes what it did, then goes: after a sign of it, one look without is enough.
+        # A run writes its rows before its lease ends: one look without the lease suffices.
         self.idle = 0 if self.runs else PATIENCE if seen else self.idle + 1
 
     def _searched(self) -> int:

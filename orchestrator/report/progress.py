@@ -35,7 +35,7 @@ Advance = Callable[[int, int], None]  # takes units done, and units in all
 
 
 class StateColumn(ProgressColumn):
-    """A text on one line that changes with time."""
+    """A string on one line that changes with time."""
 
     def __init__(self, state: Callable[[], str]):
         super().__init__(Column(no_wrap=True))

@@ -196,13 +196,13 @@ def design_notes(plan: Plan) -> list[str]:
         "are random filters and training from scratch"
         for weights in plan.weights.values()
     ]
-    whole = {plan.layers(x).depth for x in plan.members} & {
+    depths = {plan.layers(x).depth for x in plan.members} & {
         x.training.treatment.n for x in plan.members
     }
     notes += [
         f"n = {n} copies the whole network, which names the classes of its source: frozen "
         "transfers are at chance unless source and target have the same classes"
-        for n in sorted(whole)
+        for n in sorted(depths)
     ]
     enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
     for (kind, splits), multiple in few_splits(labels).items():

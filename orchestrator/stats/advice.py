@@ -1,4 +1,4 @@
-"""Which layers to keep: the frozen and the fine-tuned n that a sweep recommends. Pure: no disk.
+"""Advice on the frozen and fine-tuned n. Pure: no disk.
 
 The loss of a frozen transfer is the accuracy of the best option less its own, within a cell. Layers
 1..n are kept if the loss is shown to be below a margin. The tests run in a fixed sequence from the
@@ -133,13 +133,13 @@ def _of_group(group: Group, cells: Cells, costs: Costs, margin: float) -> Advice
         return None
     best = max(options.values(), key=lambda option: (option.value, -option.n))
     losses: list[Comparison] = []
-    kept: Option | None = None
+    largest: Option | None = None
     for n in frozen:
         loss = _compared(cells, (best.arm, best.n), ("AnB", n), margin)
         losses.append(loss)
         if loss.verdict != "keeps":
             break
-        kept = options["AnB", n]
+        largest = options["AnB", n]
     scratch = options.get(("base", 0))
     tuned = max(
         (option for option in options.values() if option.arm == "AnB+"),
@@ -156,7 +156,7 @@ def _of_group(group: Group, cells: Cells, costs: Costs, margin: float) -> Advice
         best,
         scratch,
         tuple(losses),
-        kept,
+        largest,
         max(
             (option for option in options.values() if option.arm == "AnB"),
             key=lambda option: (option.value, -option.n),

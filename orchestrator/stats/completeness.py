@@ -60,8 +60,8 @@ class Planned:
         if group in self.scored:
             planned = {x for x in planned if x[1] in self.scored[group]}
         entered = {(x.cell.split, x.cell.target, x.cell.seed) for x in values}
-        wanted, found = _targets(planned), _targets(entered)
-        half = [split for split in found if len(found[split]) == 1 < len(wanted.get(split, ()))]
+        targets, with_value = _targets(planned), _targets(entered)
+        half = [s for s, some in with_value.items() if len(some) == 1 < len(targets.get(s, ()))]
         return {"n_half": len(half), "n_missing": len(planned - entered)}
 
 

@@ -53,9 +53,9 @@ class Cleaner:
         self.look()
 
     def look(self) -> list[Waste]:
-        """Return what may be removed now. Raises `LayerwiseError`.
+        """Return the files that may be removed now. Raises `LayerwiseError`.
 
-        No row at all means that the rows are not where they were, unless this has removed them.
+        A store without rows is refused: someone moved them, unless this cleanup removed them.
         """
         self.survey = survey = Survey.of(self.store, self.known)
         if self.choice.sweep in {lease.sweep for lease in survey.used}:
@@ -81,10 +81,10 @@ class Cleaner:
         return self.waste
 
     def remove(self, waste: Collection[Waste]) -> int:
-        """Remove these files, unless they are no longer waste. Return how many were removed.
+        """Remove these files, unless they are no longer waste. Return the number removed.
 
-        Rows are removed before what they name, so that a reader never sees a row without its
-        curve; what tells which files belong to a sweep is removed last.
+        Rows are removed before the files that they name, so that a reader never sees a row without
+        its curve. The records of sweeps are removed last.
         """
         ordered, rows = sorted(waste, key=self._turn), {row["id"] for row in self.survey.rows}
         for start in range(0, len(ordered), AT_ONCE):
@@ -92,7 +92,9 @@ class Cleaner:
             gone = {RowFile.parse(path.rpartition("/")[2]) for path in self.removed}
             left = rows - {row.trial for row in gone if row}
             if left and not self.survey.rows:
-                raise StoreError(f"the rows in {self.store.root} are gone: the rest stays")
+                raise StoreError(
+                    f"the rows in {self.store.root} disappeared; no more files are removed"
+                )
             for item in ordered[start : start + AT_ONCE]:
                 if item.path in now:
                     self.store.delete(item.path)
@@ -185,33 +187,33 @@ def of_sweep(survey: Survey, name: str) -> list[Waste]:
     """
     store = survey.store
     members = store.table("sweeps", ["sweep", "id"]).to_pylist()
-    own = {row["id"] for row in members if row["sweep"] == name}
+    trials = {row["id"] for row in members if row["sweep"] == name}
     others = {row["id"] for row in members if row["sweep"] != name}
     if of_weights := _weights_files(survey):
         parents = store.table("sweeps", ["sweep", "parent"]).to_pylist()
-        own |= {row["parent"] for row in parents if row["sweep"] == name} & of_weights
+        trials |= {row["parent"] for row in parents if row["sweep"] == name} & of_weights
         others |= {row["parent"] for row in parents if row["sweep"] != name} & of_weights
-    if not own:
+    if not trials:
         sweeps = sorted({row["sweep"] for row in members}) or ["none"]
         raise LayerwiseError(f"no sweep {name!r} in {store.root}; there: {', '.join(sweeps)}")
-    own_series = {study["series"] for study in store.sweep_record(name).studies}
+    series = {study["series"] for study in store.sweep_record(name).studies}
     other_series = {
         study["series"]
         for other in {row["sweep"] for row in members} - {name}
         for study in store.sweep_record(other).studies
     }
-    if own_series:
-        own |= _labelled(survey, name) | _of_searches(survey, own_series, own)
+    if series:
+        trials |= _labelled(survey, name) | _of_searches(survey, series, trials)
         others |= _of_searches(survey, other_series, others)
     reason = f"sweep {name}"
     studies = [
         Waste(survey.path("studies", file), reason)
         for (file,) in survey.below("studies")
-        if (study := StudyFile.parse(file)) and study.series in own_series - other_series
+        if (study := StudyFile.parse(file)) and study.series in series - other_series
     ]
     record = Waste(store.sweep_path(name), reason)
     files = [*studies, *reports(survey, [name])]
-    return [record, *files, *of_trials(survey, own - others, reason)]
+    return [record, *files, *of_trials(survey, trials - others, reason)]
 
 
 def unowned(survey: Survey) -> dict[str, str]:

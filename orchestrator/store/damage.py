@@ -1,4 +1,4 @@
-"""Files of tables that are damaged or foreign: found, named once, set aside.
+"""Files of tables that are damaged or foreign: each is named once and set aside.
 
 A store is copied, synchronised and edited by hand. A file of zeros, half a file, or one that
 another program wrote stops no reader: it is left out, and the next run trains again what it held.
@@ -79,7 +79,7 @@ class Damage:
             self.foreign_named = True
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             log.warning(
-                "%s has what is no row of layerwise, and is left out: %s%s",
+                "%s contains files that are no rows of layerwise; they are left out: %s%s",
                 self.files.shown(folder),
                 ", ".join(sorted(names)[:NAMED]),
                 more,

@@ -15,8 +15,8 @@ MOST = 5  # trials in a message
 def weights_of(store: Store, text: str, sweep: str | None = None) -> tuple[str, bytes]:
     """Return name and final weights, as safetensors, of the trial with this name or start of an id.
 
-    `sweep` is the sweep that calls it so; by default any. Raises `LayerwiseError` for an unknown or
-    ambiguous trial, or one without a checkpoint.
+    `sweep` is the sweep in which it has this name; by default any. Raises `LayerwiseError` for an
+    unknown or ambiguous trial, or one without a checkpoint.
     """
     from trainers.weights import exported
 

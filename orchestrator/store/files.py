@@ -68,7 +68,7 @@ log = logging.getLogger("layerwise")
 
 
 class Entry(NamedTuple):
-    """A file below the root of a store, as a listing tells of it."""
+    """A file below the root of a store, as a listing reports it."""
 
     path: str
     size: int
@@ -104,7 +104,7 @@ class Files(ABC):
         """Yield every file in a folder and below, hidden ones too. Links are not followed."""
 
     def links(self, folders: Sequence[str]) -> list[str]:  # noqa: ARG002
-        """Return those of these folders, and of what they hold, that are links."""
+        """Return the links among these folders and their contents."""
         return []
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Files(ABC):
         return [_entry(info) for info in infos if info.type == pafs.FileType.File and info.size]
 
     def present(self, paths: Iterable[str]) -> list[str]:
-        """Return those of these paths that are files."""
+        """Return the paths that are files."""
         return [info.path for info in self._info(paths) if info.type == pafs.FileType.File]
 
     def size(self, paths: Iterable[str]) -> int:

@@ -1,6 +1,6 @@
-"""Leases: marks in a store of the runs that use it, and of what they are doing.
+"""Leases: files that name the runs which use a store now, and their progress.
 
-`clean` leaves alone what a run with a lease needs, and whoever follows a sweep sees its runs.
+`clean` removes nothing that a run with a lease needs. `status --follow` shows these runs.
 `leases/<sweep>-<token>.json` holds for a while and is renewed; the lease of a run that was killed
 expires. This needs nothing but whole files, so it works on any kind of store.
 """
@@ -34,7 +34,7 @@ Doing = tuple[int, float | None]  # items running, and seconds left or None
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The use of a store by one run, as it was when it wrote this."""
+    """Use of a store by one run, at the time of writing."""
 
     sweep: str
     host: str
@@ -80,7 +80,7 @@ def in_use(
     def renew() -> None:
         doing: Doing = 0, None
         while not ended.wait(RENEWED):
-            with contextlib.suppress(Exception):  # `clean` must not take files for want of a number
+            with contextlib.suppress(Exception):  # a failed estimate must not end the lease
                 doing = look()
             try:
                 with store.files.once():  # there is another renewal soon
@@ -106,8 +106,8 @@ def in_use(
 
 def leases(store: Store, sweep: str | None = None) -> list[Lease]:
     """Return the leases that hold now, one per run: of all sweeps, or of one."""
-    found = [_read(store, name) for name in store.names(FOLDER) if _is_of(name, sweep)]
-    return [lease for lease in found if lease is not None and lease.holds]
+    read = [_read(store, name) for name in store.names(FOLDER) if _is_of(name, sweep)]
+    return [lease for lease in read if lease is not None and lease.holds]
 
 
 def expired(store: Store) -> list[str]:

@@ -1,7 +1,7 @@
-"""Does a folder or prefix belong to layerwise? Nothing is removed where that is not certain.
+"""Recognition of layerwise's own stores. Nothing is removed where that is not certain.
 
-`layerwise-store.json` says so; a run writes it when it makes the store. A store of an older version
-has none, and is known by a file of its tables.
+A run that makes a store marks it with `layerwise-store.json`. A store of an older version has no
+such file, and is known by a file of its tables.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def claim(files: Files) -> None:
         return
     if not _has_rows(files) and (foreign := _foreign(files)):
         raise StoreError(
-            f"{files.root} is no store of layerwise, and {foreign} is where a store has its files; "
+            f"{files.root} contains {foreign}, which layerwise did not write; "
             "name another folder with --store"
         )
     files.put(marker, json.dumps({"layerwise_store": 1}).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Is a server there? Libraries that try for minutes are not asked before this is known."""
+"""Quick test that a server answers, before libraries that would try for minutes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SECONDS = 5.0  # for the name, and again for the connection
 
 
 def obstacle(host: str, port: int, seconds: float = SECONDS) -> str | None:
-    """Return why nothing answers at a port, within twice these seconds; None if something does."""
+    """Return the reason that nothing answers at a port, within twice these seconds, or None."""
     addresses: list[str] = []
     reason = f"the name {host} was not resolved within {seconds:g} seconds"
 

@@ -37,12 +37,12 @@ def expand(data: Mapping[str, Any], source: Source) -> dict[str, Any]:
     for name, grid in inner.items():
         if SEPARATOR in name:
             raise SweepError([source.mistake(("grids", name), A_NAME)])
-        own = isinstance(grid, dict) and KEY in grid
-        axes = grid[KEY] if own else data.get(KEY)
+        has_axes = isinstance(grid, dict) and KEY in grid
+        axes = grid[KEY] if has_axes else data.get(KEY)
         if not isinstance(grid, dict) or not axes:
             expanded[name] = grid
             continue
-        place: Path = ("grids", name, KEY) if own else (KEY,)
+        place: Path = ("grids", name, KEY) if has_axes else (KEY,)
         _check(axes, place, data, source)
         for changes in _combinations(axes):
             label = ",".join(f"{key}={_text(value)}" for key, value in changes.items())

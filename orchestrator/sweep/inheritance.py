@@ -123,11 +123,11 @@ def _complete_grid(grid: dict[str, Any], shared: dict[str, Any]) -> dict[str, An
     completed = {**shared, **grid}
     if isinstance(grid.get("recipe"), dict):
         completed["recipe"] = _complete_recipe(grid["recipe"], shared.get("recipe"))
-    above, own = shared.get("fine_tune"), grid.get("fine_tune")
-    if isinstance(above, dict) and isinstance(own, dict):
-        completed["fine_tune"] = {**above, **own}
-        if isinstance(own.get("recipe"), dict):
-            recipe = _complete_recipe(own["recipe"], above.get("recipe"))
+    above, below = shared.get("fine_tune"), grid.get("fine_tune")
+    if isinstance(above, dict) and isinstance(below, dict):
+        completed["fine_tune"] = {**above, **below}
+        if isinstance(below.get("recipe"), dict):
+            recipe = _complete_recipe(below["recipe"], above.get("recipe"))
             completed["fine_tune"]["recipe"] = recipe
     return _complete_fine_tune(completed)
 
@@ -169,22 +169,22 @@ def _with_first_weights(grid: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _complete_recipe(own: dict[str, Any], above: Any) -> dict[str, Any]:
+def _complete_recipe(recipe: dict[str, Any], above: Any) -> dict[str, Any]:
     """Return a recipe with the keys of the one above; `steps` here replaces `epochs` there."""
     if not isinstance(above, dict):
-        return own
-    if LENGTHS & set(own):
+        return recipe
+    if LENGTHS & set(recipe):
         above = {key: value for key, value in above.items() if key not in LENGTHS}
-    return {**above, **own}
+    return {**above, **recipe}
 
 
 def in_grid(grid: str, path: Path, source: Source) -> Path:
     """Return the path at which a key of a grid was written: in the grid, the sweep or an axis."""
-    own = axes.written_at(("grids", grid, *path), source)
-    if own[:1] != ("grids",):
-        return own
+    written = axes.written_at(("grids", grid, *path), source)
+    if written[:1] != ("grids",):
+        return written
     grid = grid.partition(axes.SEPARATOR)[0]
-    return own if grid and not is_inherited(own, source) else path
+    return written if grid and not is_inherited(written, source) else path
 
 
 def is_inherited(path: Path, source: Source) -> bool:

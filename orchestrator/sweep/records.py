@@ -40,7 +40,7 @@ def recipe_from(value: Mapping[str, Any]) -> Recipe:
 
 
 def reference_of(text: str) -> str | None:
-    """Return the reference of a sweep that an old version recorded in its text only.
+    """Return the reference of a sweep that an old version recorded in its file only.
 
     `text` is the result of `Source.record`. A `--set` change counts before the key, and the last
     change before the others. Return None for a text without a reference, or that is not YAML.

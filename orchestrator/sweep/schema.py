@@ -290,8 +290,10 @@ class Sweep(Grid):
     @property
     def datasets(self) -> dict[tuple[str, ...], Data]:
         """The datasets of the sweep by the key that names them."""
-        own = {} if self.dataset is None else {("dataset",): self.dataset}
-        return own | {("tasks", name, "dataset"): task.dataset for name, task in self.tasks.items()}
+        of_halves = {} if self.dataset is None else {("dataset",): self.dataset}
+        return of_halves | {
+            ("tasks", name, "dataset"): task.dataset for name, task in self.tasks.items()
+        }
 
     def has_directions(self, grid: Grid) -> bool:
         """Return whether a grid transfers between named tasks, and not between halves."""

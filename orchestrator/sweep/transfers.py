@@ -90,7 +90,7 @@ def _in_draws(sweep: Sweep, grid: Grid) -> list[Problem]:
 
 
 def _in_forms(sweep: Sweep, grid: Grid) -> list[Problem]:
-    """Return what contradicts the mean and deviation of a form or a file of weights."""
+    """Return the keys that contradict the mean and deviation of a form or a file of weights."""
     problems: list[Problem] = []
     for name in dict.fromkeys(name for name, _ in pairs(sweep, grid) if name in sweep.weights):
         if grid.form.mean and sweep.weights[name].mean:

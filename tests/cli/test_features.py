@@ -49,15 +49,15 @@ def test_they_are_the_outputs_of_the_layers_for_the_images_of_the_task(
     load_tensors(network, checkpoint.unpack(weights)[0])
     stored = load(trial.training.target.dataset)
     for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        found = rows.filter(pc.equal(rows["subset"], name))
-        assert found["label"].to_pylist() == part.labels.tolist()
-        images = found["image"].to_numpy()
-        assert (stored.subset(name).labels[images] == found["class_index"].to_numpy()).all()
+        of_set = rows.filter(pc.equal(rows["subset"], name))
+        assert of_set["label"].to_pylist() == part.labels.tolist()
+        images = of_set["image"].to_numpy()
+        assert (stored.subset(name).labels[images] == of_set["class_index"].to_numpy()).all()
         for layer in (1, 3):
             with torch.no_grad():
                 expected = network[:layer](part.images).flatten(1).numpy()  # type: ignore[union-attr]
-            column = found[f"layer{layer}"].combine_chunks()
-            vectors = column.values.to_numpy().reshape(len(found), -1)
+            column = of_set[f"layer{layer}"].combine_chunks()
+            vectors = column.values.to_numpy().reshape(len(of_set), -1)
             np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
 
 

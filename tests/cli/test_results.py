@@ -31,9 +31,7 @@ def spoil(folder: Path) -> tuple[str, str]:
     lost, skipped, missing = (by_name[name] for name in ("B s0", "B1A s0", "A1B s0"))
     for trial in (lost, skipped, missing):
         store.delete(store.row_path("complete", trial.id))
-    store.write_row(
-        driver_row(lost, State.LOST, "its worker died 4 times; the last time: signal 9")
-    )
+    store.write_row(driver_row(lost, State.LOST, "the worker died 4 times; last reason: signal 9"))
     store.write_row(driver_row(skipped, State.SKIPPED, f"its parent {lost.id} lost: signal 9"))
     return lost.id, skipped.id
 
@@ -50,7 +48,7 @@ def test_status(full: Path, layerwise: Layerwise) -> None:
         ["all", "3", "0", "1", "1", "1"],
     ]
     assert outside(out) == [
-        f"{lost[:8]} B s0: lost: its worker died 4 times; the last time: signal 9",
+        f"{lost[:8]} B s0: lost: the worker died 4 times; last reason: signal 9",
         f"{skipped[:8]} B1A s0: skipped: its parent {lost} lost: signal 9",
     ]
 
@@ -128,7 +126,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
                 "outcome": "lost",
                 "error_type": "lost",
                 "error_step": None,
-                "error_message": "its worker died 4 times; the last time: signal 9",
+                "error_message": "the worker died 4 times; last reason: signal 9",
                 "error_traceback": None,
             },
             {
@@ -317,13 +315,13 @@ def test_trials_of_no_sweep_and_reports_of_sweeps_that_are_gone(
     store = Store("results")
     members = store.members("small").to_pylist()
     named = [row for row in members if row["name"] in ("A s0", "A1A s0")]
-    kept = [row | {"sweep": "other"} for row in named]
-    store.write_sweep("other", kept, "name: other\n")
+    others = [row | {"sweep": "other"} for row in named]
+    store.write_sweep("other", others, "name: other\n")
     assert json.loads(layerwise("ls", "--json")[1])["unowned"]["trials"] == 0
     store.delete(store.sweep_path("small"))
     summary = json.loads(layerwise("ls", "--json")[1])
-    whole = {"sweep": "other", "trials": 2, "complete": 2, "ended badly": 0, "missing": 0}
-    assert (summary["sweeps"], summary["studies"]) == ([whole], [])
+    expected = {"sweep": "other", "trials": 2, "complete": 2, "ended badly": 0, "missing": 0}
+    assert (summary["sweeps"], summary["studies"]) == ([expected], [])
     assert summary["unowned"]["kinds"] == {"base": 1, "selffer": 1, "transfer": 2}
     assert summary["unowned"]["bytes"] > 0
     assert layerwise("status") == (first := layerwise("ls"))
@@ -335,7 +333,7 @@ def test_trials_of_no_sweep_and_reports_of_sweeps_that_are_gone(
     assert files(full / "results/reports/gone") == ["notes.txt"]
     assert len(store.outcomes()) == 6
     assert layerwise("clean", "--unowned", "--yes")[0] == 0
-    assert set(store.outcomes()) == {row["id"] for row in kept}
+    assert set(store.outcomes()) == {row["id"] for row in others}
     store.put(store.sweep_path("other"), b"half")
     code, _, err = layerwise("clean", "--unowned", "--yes")
     assert (code, "the trials of sweep other are not known" in err) == (2, True)

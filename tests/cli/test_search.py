@@ -77,7 +77,7 @@ def test_search_of_a_sweep_without_one(layerwise: Layerwise) -> None:
     code, _, err = layerwise("search", "digits")
     assert (code, err) == (
         2,
-        "layerwise: digits searches nothing; fine_tune: {search: {}} would\n",
+        "layerwise: sweep digits declares no search; add fine_tune: {search: {}}\n",
     )
 
 

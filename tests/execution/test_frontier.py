@@ -281,7 +281,7 @@ def test_a_worker_that_dies_is_tried_three_times_more() -> None:
         assert end(frontier, Ending.WORKER_DIED) == []
         assert frontier.retries["a"] == retries + 1
     assert end(frontier, Ending.WORKER_DIED, "signal 9") == [
-        GivenUp("a", LOST, "its worker died 4 times; the last time: signal 9")
+        GivenUp("a", LOST, "the worker died 4 times; last reason: signal 9")
     ]
     assert frontier.done
 
@@ -348,7 +348,7 @@ def test_a_base_that_is_damaged_again_and_again() -> None:
     attempt = frontier.take()
     assert attempt is not None
     [lost, _] = frontier.finish(attempt, Ending.BASE_DAMAGED, "gone")
-    assert lost == GivenUp("copy", LOST, "its base was damaged 4 times; the last time: gone")
+    assert lost == GivenUp("copy", LOST, "the base was damaged 4 times; last reason: gone")
 
 
 @pytest.mark.parametrize("ending", [Ending.NODE_LOST, Ending.STOPPED])

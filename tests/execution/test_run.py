@@ -533,7 +533,7 @@ def test_lost_and_skipped_trials_run_again_in_the_next_run(
     row = store.row(ids(planned)["B s0"])
     assert row is not None
     assert row["outcome"] == row["error_type"] == "lost"
-    assert row["error_message"].startswith("its worker died 4 times; the last time: Traceback")
+    assert row["error_message"].startswith("the worker died 4 times; last reason: Traceback")
     assert row["error_message"].rstrip().endswith("OSError: the cable was pulled")
     again, tally = carry_out(planned, store)
     assert again.begun == ["B s0", "B1A s0", "B1B s0"]

@@ -298,7 +298,7 @@ def test_a_study_trial_that_is_lost_failed(
     events, tally = carry_out(plan_of(SEARCHED, *SHORT), store)
     lost, complete = studies(store)
     assert (lost["state"], complete["state"]) == ("failed", "complete")
-    assert lost["error_message"].startswith("its worker died 4 times; the last time: Traceback")
+    assert lost["error_message"].startswith("the worker died 4 times; last reason: Traceback")
     assert [name for name, *_ in events.gave_up] == ["search of fine_tune, trial 0"]
     assert tally == {"complete": 12}
     [row] = [row for row in trials(store).values() if row["name"] == "A1A+ s0" and row["study"]]
@@ -401,11 +401,13 @@ def test_reported_cells_are_trained_with_the_sweeps_own_schedule_too(
     undisturbed: tuple[Plan, Store, Events],
 ) -> None:
     _, store, _ = undisturbed
-    own = [row for row in trials(store).values() if row["first_sweep"] == "searched.unsearched"]
-    assert sorted(row["name"] for row in own) == [
+    unsearched = [
+        row for row in trials(store).values() if row["first_sweep"] == "searched.unsearched"
+    ]
+    assert sorted(row["name"] for row in unsearched) == [
         *("A-long s0", "A1A+ s0", "A1B+ s0", "B-long s0", "B1A+ s0", "B1B+ s0"),
     ]
-    assert {(row["rate"], row["study"]) for row in own} == {(0.03, None)}
+    assert {(row["rate"], row["study"]) for row in unsearched} == {(0.03, None)}
 
 
 def test_reported_effects_are_of_members_only(undisturbed: tuple[Plan, Store, Events]) -> None:

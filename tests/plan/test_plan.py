@@ -331,7 +331,7 @@ def test_find(plan_of: PlanOf) -> None:
     assert (
         find(planned, trial.name) is find(planned, trial.id) is find(planned, trial.id[:6]) is trial
     )
-    with pytest.raises(LayerwiseError, match=r"^'' is the beginning of 20 ids; give more of it$"):
+    with pytest.raises(LayerwiseError, match=r"^'' matches 20 ids; give more digits$"):
         find(planned, "")
     with pytest.raises(LayerwiseError) as missing:
         find(planned, "A9B s0")

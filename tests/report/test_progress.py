@@ -111,11 +111,11 @@ def test_failures_are_printed_at_once(progress: RunProgress, out: io.StringIO) -
     progress.started(A)
     progress.ended(A, Ending.FAILED, "trial A failed: loss is nan")
     progress.given_up(B, State.SKIPPED, "its parent A failed")
-    progress.given_up(C, State.LOST, "its worker died 4 times")
+    progress.given_up(C, State.LOST, "the worker died 4 times")
     assert out.getvalue().splitlines() == [
         "A: worker died, to be tried again: killed",
         "trial A failed: loss is nan",
-        "trial id-C (C) lost: its worker died 4 times",
+        "trial id-C (C) lost: the worker died 4 times",
     ]
     assert progress.state() == "0/4 · 0 running · 1 failed · 1 skipped"
     assert progress.parts() == ["0 running", "1 failed", "1 skipped", "1 lost"]

@@ -136,7 +136,7 @@ def test_a_loss_at_the_margin_is_kept_in_one_case_of_twenty(
 ) -> None:
     """A loss equal to the margin is wrongly kept in 5 %; no loss is found with its power."""
     random = np.random.default_rng(0)
-    deviation, kept, tries = 0.01, 0, 300
+    deviation, freezing, tries = 0.01, 0, 300
     draws = units_needed(0.01, deviation)
     assert draws == 8
     for _ in range(tries):
@@ -144,10 +144,10 @@ def test_a_loss_at_the_margin_is_kept_in_one_case_of_twenty(
         rows = sweep([0.5] * draws, {1: less([0.9] * draws, *losses)}, {1: [0.9] * draws})
         answer = advice(rows)
         if answer.best.arm == "AnB+":
-            kept += answer.losses[0].verdict == "keeps"
+            freezing += answer.losses[0].verdict == "keeps"
         else:  # frozen came out best, and then it loses nothing
-            kept += 1
-    assert low <= kept / tries <= high
+            freezing += 1
+    assert low <= freezing / tries <= high
 
 
 def test_halves_are_advised_too() -> None:

@@ -53,8 +53,8 @@ def test_a_sweep_has_its_own_members_only(store: Store) -> None:
     assert set(demo.effects["division"].to_pylist()) == {"random"}
     assert set(both.effects["division"].to_pylist()) == {"random", "natural_manmade"}
     assert demo.trials.num_rows + 4 == both.trials.num_rows
-    own = [row for row in both.levels.to_pylist() if row["sweep"] == "demo"]
-    assert demo.levels.to_pylist() == own
+    levels = [row for row in both.levels.to_pylist() if row["sweep"] == "demo"]
+    assert demo.levels.to_pylist() == levels
     with pytest.raises(StoreError, match="no sweep 'none'"):
         Statistics.of_sweep(store, "none")
 

@@ -57,11 +57,11 @@ def test_what_completes_during_the_look_is_no_orphan(
 def test_what_came_into_use_after_the_question_stays(store: Store) -> None:
     complete(store, OTHER)
     row = Path(store.row_path("complete", OTHER))
-    kept = row.read_bytes()
+    content = row.read_bytes()
     row.unlink()
     cleaner = Cleaner(store, Choice())
     assert len(cleaner.waste) == 2
-    row.write_bytes(kept)
+    row.write_bytes(content)
     assert cleaner.remove(cleaner.waste) == 0
     assert store.names("curves") == [f"{ID}-{ATTEMPT}.parquet", f"{OTHER}-{ATTEMPT}.parquet"]
 
@@ -113,8 +113,8 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path, layerwise: Laye
     )
     assert code == 2
     assert err == (
-        f"layerwise: {foreign} is no store of layerwise, and checkpoints/run1/model.pt is where a "
-        "store has its files; name another folder with --store\n"
+        f"layerwise: {foreign} contains checkpoints/run1/model.pt, which layerwise did not write; "
+        "name another folder with --store\n"
     )
     assert files(foreign) == ["checkpoints/run1/model.pt"]
     older = Store(tmp_path / "older")

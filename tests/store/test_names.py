@@ -83,7 +83,8 @@ def test_files_that_are_no_rows_are_named_once(
     assert store.outcomes() == store.outcomes() == {}
     listed = ", ".join(sorted(f"complete/{name}" for name in names))
     assert caplog.messages == [
-        f"{tmp_path}/trials has what is no row of layerwise, and is left out: {listed}"
+        f"{tmp_path}/trials contains files that are no rows of layerwise; they are left out: "
+        f"{listed}"
     ]
 
 

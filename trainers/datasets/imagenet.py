@@ -163,7 +163,7 @@ def checked(place: Place, form: Form) -> Stored:
 
 
 def compare(tree: Scan, archive: Archive, wnids: Collection[str]) -> str:
-    """Return how the images of a folder differ from an archive's; empty if they do not."""
+    """Return the difference between the images of a folder and an archive's; empty for none."""
     if absent := sorted(set(wnids) - set(tree.classes)):
         return f"lacks {len(absent)} of {len(wnids)} classes: {first_few(absent)}"
     if unknown := sorted(set(tree.classes) - set(wnids)):

@@ -116,11 +116,11 @@ def _centre(image: Image, form: Form) -> Image:
     short, long = sorted(image.size)
     if form.bytes * long // short <= LARGEST_SCALED:
         return image
-    kept = 3 * short + 6
-    kept += (long - kept) % 2  # or the middle would move by half a pixel
-    start = (long - kept) // 2
-    along = (0, start, short, start + kept)
-    return image.crop(along if image.size == (short, long) else (start, 0, start + kept, short))
+    length = 3 * short + 6
+    length += (long - length) % 2  # or the middle would move by half a pixel
+    start = (long - length) // 2
+    along = (0, start, short, start + length)
+    return image.crop(along if image.size == (short, long) else (start, 0, start + length, short))
 
 
 def _turned(image: Image, orientation: int) -> Image:

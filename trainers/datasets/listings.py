@@ -188,7 +188,7 @@ def scan(folder: Path) -> Scan:
 
 
 def _entries(folder: Path, passed_over: Counter[str]) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, and count what is hidden or no data."""
+    """Return the entries of a folder, and count those that are hidden or no data."""
     chosen = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -133,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"pack {folder} has {age} format, {version}, and this layerwise reads format "
             f"{FORMAT}; {_again(folder)}"
         )
-    if manifest.pop("hash", None) != (found := digest(manifest)):
+    if manifest.pop("hash", None) != (actual := digest(manifest)):
         raise DataError(f"the manifest of pack {path} was changed; {_again(folder)}")
     form = _form(manifest)
     if folder.name != folder_name(manifest["fingerprint"], form):
@@ -141,7 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"pack {folder} holds other images, {folder_name(manifest['fingerprint'], form)}; "
             f"{_again(folder)}"
         )
-    return manifest | {"hash": found}
+    return manifest | {"hash": actual}
 
 
 def _hashes(columns: Sequence[Any]) -> np.ndarray | None:

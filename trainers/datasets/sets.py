@@ -93,7 +93,7 @@ class Shared:
 
 
 def shared_images(dataset: Dataset) -> list[Shared]:
-    """Return which two sets have images of equal content; a set that serves as two is none."""
+    """Return the pairs of different sets that have images of equal content."""
     shared = []
     subsets = {name: dataset.subset(name) for name in SUBSETS}
     if dataset.validation is dataset.test:
@@ -122,17 +122,17 @@ def refuse_shared(name: str, dataset: Dataset, allowed: bool) -> Dataset:
     if not (shared := shared_images(dataset)):
         return dataset
 
-    found = "; ".join(
+    equal = "; ".join(
         f"{item.images:,} images of {' and '.join(item.sets)} are equal, such as "
         f"{' and '.join(_equal_images(dataset, item))}"
         for item in shared
     )
     if not allowed:
         raise DataError(
-            f"dataset {name}: {found}; remove them from one of the sets, or allow them with "
+            f"dataset {name}: {equal}; remove them from one of the sets, or allow them with "
             "shared_images: true, and the report will say so"
         )
-    note = f"dataset {name}: {found}; shared_images allows it"
+    note = f"dataset {name}: {equal}; shared_images allows it"
     return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
