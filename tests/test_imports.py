@@ -28,7 +28,10 @@ TABLE_FILES = {
     "orchestrator/report/query.py": {"parquet"},
     "orchestrator/store/damage.py": {"dataset"},
     "orchestrator/store/files.py": {"fs"},
+    "orchestrator/store/local_files.py": {"fs"},
+    "orchestrator/store/locations.py": {"fs"},
     "orchestrator/store/ownership.py": {"parquet"},
+    "orchestrator/store/remote_files.py": {"fs"},
     "orchestrator/store/store.py": {"dataset", "parquet"},
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.errors import StoreError, SweepError
-from orchestrator.store.files import open_files
+from orchestrator.store.locations import open_files
 from orchestrator.sweep.schema import Sweep
 from orchestrator.sweep.source import Source
 from orchestrator.sweep.tasks import Weights

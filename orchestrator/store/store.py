@@ -32,7 +32,8 @@ import pyarrow.parquet as pq
 from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
 from orchestrator.store.damage import Damage, DamagedError, belongs, refuse_newer, schema_version
-from orchestrator.store.files import LocalFiles, open_files
+from orchestrator.store.local_files import LocalFiles
+from orchestrator.store.locations import open_files
 from orchestrator.store.names import (
     SAFE,
     AttemptFile,

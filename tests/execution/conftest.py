@@ -1,13 +1,20 @@
-"""Workers that die, for runs of trials and of studies."""
+"""A store of its own for each test, and workers that die."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.execution import worker
 from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from orchestrator.states import Ending, State
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
-from tests.execution.test_run import Events
+from tests.execution.runs import Events
 from tests.searches import SEARCHED
 
 PlanOf = Callable[..., Plan]

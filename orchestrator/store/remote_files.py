@@ -1,0 +1,78 @@
+"""Files of a store in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from orchestrator.store.files import Entry, Files, entry_of
+
+# Errors of S3, in the names of pyarrow, that another attempt would not change.
+REFUSED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "INVALID_CLIENT_TOKEN_ID",
+    "MISSING_AUTHENTICATION_TOKEN",
+    "NO_SUCH_BUCKET",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "UNRECOGNIZED_CLIENT",
+)
+
+
+class RemoteFiles(Files):
+    """A prefix of an object store. A file is one object; it appears whole and is checked."""
+
+    def __init__(self, uri: str, fs: pafs.FileSystem, base: str):
+        """`base` is the path of the prefix in `fs`."""
+        self.root, self.fs, self.base = uri, fs, base
+
+    def shown(self, path: str) -> str:
+        return f"{urlsplit(self.root).scheme}://{path}"
+
+    def transient(self, error: OSError) -> bool:
+        return "AWS Error" in str(error) and not any(name in str(error) for name in REFUSED)
+
+    def make(self) -> None:
+        """Do nothing: an object store has no folders."""
+
+    def require(self) -> None:
+        """Do nothing: an object store has no folders."""
+
+    def put(self, path: str, data: bytes | memoryview) -> None:
+        def upload() -> None:
+            # In a thread, which Ctrl-C does not reach: a stream that is dropped publishes the bytes
+            # written so far, and between opening and writing that would be an empty object.
+            with ThreadPoolExecutor(max_workers=1) as thread:
+                thread.submit(self._send, path, data).result()
+
+        self.patiently(f"write {self.shown(path)}", upload)
+
+    def _send(self, path: str, data: bytes | memoryview) -> None:
+        stream = self.fs.open_output_stream(path)
+        stream.write(data)
+        stream.close()
+        stored, size = self.fs.get_file_info(path).size, pa.py_buffer(data).size
+        if stored != size:
+            raise OSError(f"AWS Error INCOMPLETE: {stored} bytes are stored of {size}")
+
+    def delete(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.patiently(f"delete {self.shown(path)}", lambda: self.fs.delete_file(path))
+
+    def drop(self, folder: str) -> None:
+        """Remove the empty object that stands for a folder."""
+        if next(self.walk(folder), None) is None:
+            with contextlib.suppress(FileNotFoundError):
+                self.patiently(f"delete {self.shown(folder)}", lambda: self.fs.delete_dir(folder))
+
+    def walk(self, folder: str) -> Iterator[Entry]:
+        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
+        infos = self.patiently(
+            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
+        )
+        yield from (entry_of(info) for info in infos if info.type == pafs.FileType.File)
