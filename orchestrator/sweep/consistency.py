@@ -72,7 +72,7 @@ def _in_splits(splits: Splits) -> list[Problem]:
 
 
 def _in_halves(grid: Grid) -> list[Problem]:
-    """Keys of named tasks in a grid of halves."""
+    """Return the mistakes in a grid of halves: unknown halves, and keys of named tasks."""
     problems: list[Problem] = []
     for index, letter in enumerate(grid.targets or ()):
         if letter not in ("A", "B"):
@@ -113,7 +113,7 @@ def _in_treatments(grid: Grid) -> list[Problem]:
 
 
 def _in_stops(sweep: Sweep, grid: Grid) -> list[Problem]:
-    """Networks that stopped early stand in no figure beside networks of a fixed length."""
+    """Return at most one problem: early stopping beside trainings of a fixed length in a figure."""
     tuned = grid.fine_tune.recipe or grid.recipe
     if (grid.recipe.stop is None) != (tuned.stop is None):
         message = "recipe and fine_tune.recipe stand in one figure: stop early in both or in none"
@@ -125,7 +125,7 @@ def _in_stops(sweep: Sweep, grid: Grid) -> list[Problem]:
 
 
 def _in_lengths(grid: Grid) -> list[Problem]:
-    """At most one problem: the recipe of fine-tuned trials inherits the length of the recipe."""
+    """Return at most one problem, since fine-tuned trials inherit the length of the recipe."""
     for path, recipe in (
         (("recipe",), grid.recipe),
         (("fine_tune", "recipe"), grid.fine_tune.recipe),

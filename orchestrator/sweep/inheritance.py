@@ -197,7 +197,7 @@ def is_inherited(path: Path, source: Source) -> bool:
 
 
 def _origins(path: Path) -> list[tuple[Path, Path]]:
-    """Pairs: the part of `path` that is inherited as one value, and the path it comes from."""
+    """Return pairs: the part of `path` that is inherited as one value, and its origin."""
     if path[:2] == ("fine_tune", "recipe"):
         return [(path[:3], path[1:3])]
     if path[:1] != ("grids",):

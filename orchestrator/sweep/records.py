@@ -1,6 +1,7 @@
 """Trainings, recipes and references read back from the records of earlier runs.
 
-Tables and assignments hold trainings and recipes as JSON. `Source.record` writes a sweep as text.
+Tables and assignments hold trainings and recipes as JSON; `Source.record` returns a sweep as a
+string.
 """
 
 from __future__ import annotations
@@ -56,5 +57,5 @@ def reference_of(text: str) -> str | None:
 
 
 def _with_tuples(ref: Ref) -> Ref:
-    """JSON has lists where options have tuples."""
+    """Return a reference whose options have tuples, in place of JSON's lists."""
     return replace(ref, options=freeze_options(dict(ref.options)))

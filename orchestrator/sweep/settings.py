@@ -1,6 +1,6 @@
 """Settings of a sweep: all that decides which networks are trained, as plain data to compare.
 
-Resources, snapshots, what stays and where the data lies are left out: they change no result.
+Resources, snapshots, kept checkpoints and places of data are left out: they change no result.
 """
 
 from __future__ import annotations

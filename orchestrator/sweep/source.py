@@ -164,7 +164,7 @@ def _line_and_reason(error: Exception, text: str) -> tuple[int, str]:
 
 
 class _Builder:
-    """Builds plain data from YAML nodes and records the lines."""
+    """Builder of plain data from YAML nodes, which records the line of each value."""
 
     def __init__(self, loader: _Loader, source: Source):
         self.loader, self.source = loader, source

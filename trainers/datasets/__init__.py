@@ -54,16 +54,16 @@ class DatasetKind(NamedTuple):
     """A known dataset: the functions that load, describe and download it."""
 
     load: Callable[..., Dataset]
-    """Takes the options as keywords, and first a `Place` if the dataset has `files`."""
+    """Loader; it takes the options as keywords, and first a `Place` if the dataset has `files`."""
 
     info: Callable[..., DatasetInfo] | None = None
-    """Takes the options and describes the dataset without its data; None if that is impossible."""
+    """Description by the options, without the data; None if that is impossible."""
 
     files: bool = False
     """True if the dataset is read from files that a sweep may place with `root`."""
 
     fetch: Callable[[Path], None] | None = None
-    """Downloads the dataset into a folder; None if it cannot be downloaded freely."""
+    """Download into a folder; None if the dataset cannot be downloaded freely."""
 
     packable: bool = False
     """True if the dataset consists of image files, of which a pack can be made."""

@@ -99,7 +99,9 @@ def list_images(folder: Path) -> Tree:
     hashes, known = _known_hashes(listing, files)
     if not known.all():
         with _alone(listing):
-            hashes, known = _known_hashes(listing, files)  # by another process meanwhile
+            hashes, known = _known_hashes(
+                listing, files
+            )  # another process may have hashed them meanwhile
             _hash_missing(folder, files, hashes, known, listing)
     return Tree(files.classes, files.counts, files.names, files.stamps, files.passed_over, hashes)
 
@@ -261,7 +263,7 @@ def _known_hashes(listing: Path, files: Scan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_listing(listing: Path) -> tuple[list[str], np.ndarray, np.ndarray] | None:
-    """Return names, stamps (M, 4) and hashes (M, 16); None if it is missing, damaged or of old."""
+    """Return names, stamps (M, 4) and hashes (M, 16); None for a missing, damaged or old one."""
     import pyarrow as pa
 
     try:
