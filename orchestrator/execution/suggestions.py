@@ -67,7 +67,7 @@ def _draw(tree: Tree, trial: optuna.Trial) -> dict[str, Value]:
             choice = trial.suggest_categorical(parameter.name, parameter.choices)
             assert choice is not None
             return choice
-        if parameter.integer:
+        if parameter.whole:
             return trial.suggest_int(parameter.name, int(parameter.low), int(parameter.high))
         bounds = parameter.low, parameter.high
         return trial.suggest_float(parameter.name, *bounds, log=parameter.log)
@@ -181,7 +181,7 @@ def distributions(tree: Tree, parameters: Parameters) -> dict[str, Any]:
     def distribution(parameter: Parameter) -> Any:
         if parameter.choices:
             return optuna.distributions.CategoricalDistribution(parameter.choices)
-        if parameter.integer:
+        if parameter.whole:
             low, high = int(parameter.low), int(parameter.high)
             return optuna.distributions.IntDistribution(low, high)
         bounds = parameter.low, parameter.high

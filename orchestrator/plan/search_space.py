@@ -34,8 +34,8 @@ class Parameter:
     high: float = 0.0
     log: bool = False
     """Draw on a log scale."""
-    integer: bool = False
-    """Allow integers only."""
+    whole: bool = False
+    """Allow integers only. The names of these fields are part of the ids of studies."""
     choices: tuple[Value, ...] = ()
     below: tuple[tuple[Value, tuple[Parameter, ...]], ...] = ()
     """Pairs of a value and the parameters that exist under it."""
@@ -62,7 +62,7 @@ class Parameter:
         return next((below for known, below in self.below if known == value), ())
 
     def _number(self, value: float) -> float | int:
-        return int(value) if self.integer else value
+        return int(value) if self.whole else value
 
 
 Tree = tuple[Parameter, ...]
@@ -125,7 +125,7 @@ def _families(space: Space) -> dict[str, Tree]:
         name="multi_step.drops",
         low=low,
         high=high,
-        integer=True,
+        whole=True,
         below=tuple((count, tuple(milestones[:count])) for count in range(low, high + 1)),
     )
     low, high = (int(x) for x in space.restarts)
@@ -134,7 +134,7 @@ def _families(space: Space) -> dict[str, Tree]:
         name="cosine.restarts",
         low=low,
         high=high,
-        integer=True,
+        whole=True,
         below=tuple((count, growth) for count in range(max(1, low), high + 1)),
     )
     return {

@@ -40,7 +40,7 @@ def draw(tree: Tree, seed: int) -> dict[str, Value]:
     def choose(parameter: Parameter) -> Value:
         if parameter.choices:
             return generator.choice(parameter.choices)
-        if parameter.integer:
+        if parameter.whole:
             return generator.randint(int(parameter.low), int(parameter.high))
         return generator.uniform(parameter.low, parameter.high)
 

@@ -179,6 +179,15 @@ def test_a_study_depends_on_its_cells_and_settings_but_not_on_its_budget(plan_of
     assert series("recipe.momentum=0.8") != one
 
 
+def test_golden_ids_of_studies() -> None:
+    """Stores hold them. They depend on the names of the fields of `Parameter`, too."""
+    studies = make_plan(resolve(*load_sweep("digits_search"))).studies
+    assert {study.role: (study.id, study.series) for study in studies} == {
+        "fine_tune": ("94df4fe37cc4b977", "b56490ce227531a6"),
+        "base_long": ("b4229dfb950a2cee", "dd5568ca8c453fb2"),
+    }
+
+
 def test_without_an_equal_search_base_long_keeps_its_own_schedule(plan_of: PlanOf) -> None:
     planned = plan_of(SEARCHED, "fine_tune.search.base_long=false")
     assert [study.role for study in planned.studies] == ["fine_tune"]
