@@ -34,6 +34,7 @@ from trainers.views import View
 class Learner:
     """One training's network before its first step; `parent` is its base's checkpoint, if any.
 
+    `upper` is the checkpoint that a stitched network has its upper layers from.
     Where it can, the constructor runs the frozen layers once over all images and keeps their
     outputs (`cached_layers`). It cannot if these layers draw random numbers, if images are
     streamed, or cropped or mirrored at random, or if the outputs exceed `feature_bytes`.
@@ -53,12 +54,13 @@ class Learner:
         parent: bytes | None,
         feature_bytes: int,
         readers: int = READERS,
+        upper: bytes | None = None,
     ):
         recipe, treatment = training.recipe, training.treatment
         self.recipe = recipe
         view, device = data.view, data.train.labels.device
         c, h, w = view.seen
-        network = starting_network(training, (c, h, w), view.dtype, parent)
+        network = starting_network(training, (c, h, w), view.dtype, parent, upper)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.classes = len(training.target.labels)
         self.chance_loss = chance_loss(recipe, self.classes)

@@ -20,6 +20,7 @@ from trainers.recipe import Recipe
 Settings = dict[str, Any]  # dotted key → value
 Place = tuple[str, int | None]  # division and images per class
 
+STITCHED = ("stitched", "stitched_self")  # all that is copied is frozen, whatever the recipe says
 OF_RANDOM = ("init_random",)  # keys of a recipe that only random filters use
 
 
@@ -71,7 +72,7 @@ def _settings(grid: Grid) -> Settings:
     unused = set(OF_FINE_TUNED)
     unused |= set() if grid.recipe.freeze or grid.recipe.learn else set(OF_LEARNING_COPIES)
     unused |= set() if "random" in kinds else set(OF_RANDOM)
-    unused |= set() if kinds - {"base", "base_long"} else set(OF_FROZEN)
+    unused |= set() if kinds - {"base", "base_long", *STITCHED} else set(OF_FROZEN)
     settings |= _flat("recipe", grid.recipe, unused)
     settings |= {f"form.{key}": value for key, value in dataclasses.asdict(grid.form).items()}
     if tuned or "base_long" in kinds:

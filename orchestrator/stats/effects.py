@@ -52,7 +52,7 @@ METRIC: Column = (
     "top1; for one class against the rest balanced_accuracy and auroc",
 )
 GROUP: list[Column] = [SWEEP, *POPULATION, METRIC]
-ARM: Column = ("arm", TEXT, "base, base_long, BnB, BnB+, AnB, AnB+, random or random+")
+ARM: Column = ("arm", TEXT, "base, base_long, BnB, BnB+, AnB, AnB+, random, random+, Bn|B or An|B")
 LAYERS: Column = ("n", INT, "number of first layers that are copied or random; 0 for bases")
 
 EFFECTS = table_schema(

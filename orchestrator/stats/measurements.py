@@ -22,7 +22,8 @@ import pyarrow as pa
 from orchestrator.states import State
 
 BASES = ("base", "base_long")
-COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+")
+STITCHED = {"stitched_self": "Bn|B", "stitched": "An|B"}  # treatment: its arm
+COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+", *STITCHED.values())
 ARMS = BASES + COPIES  # an arm is a treatment together with whether its first layers are frozen
 
 DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
@@ -38,6 +39,13 @@ DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
     "transfer_gain": ("AnB+", "BnB+"),
     "gain_over_longer": ("AnB+", "base_long"),
     "selffer_gain_over_longer": ("BnB+", "base_long"),
+    "stitched_self": ("Bn|B", "base"),
+    "stitched": ("An|B", "base"),
+    "stitching_self": ("base", "Bn|B"),
+    "stitching_penalty": ("base", "An|B"),
+    "stitching_specificity": ("Bn|B", "An|B"),
+    "stitching_self_gain": ("Bn|B", "BnB"),
+    "stitching_gain": ("An|B", "AnB"),
 }
 
 METRICS = {  # metric: its name for a reader
@@ -142,6 +150,8 @@ def arm(treatment: str, frozen: bool) -> str:
     """Return the paper's name of a treatment, with a plus sign if all layers learn."""
     if treatment in BASES:
         return treatment
+    if treatment in STITCHED:
+        return STITCHED[treatment]
     name = {"selffer": "BnB", "transfer": "AnB", "random": "random"}[treatment]
     return name if frozen else f"{name}+"
 
