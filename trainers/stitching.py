@@ -36,12 +36,18 @@ def stitch(below: Network, above: Network, n: int, shape: Shape) -> nn.Conv2d | 
 
 
 def misfit(given: tuple[int, ...], wanted: tuple[int, ...], n: int) -> str:
-    """Return why outputs of layer n of two networks cannot be stitched, or ""."""
+    """Return why outputs of layer n of two networks cannot be stitched, or "".
+
+    `given` and `wanted` are shapes for one image, of the source's network and the target's. `given`
+    is empty if layer n is the last one or beyond.
+    """
     places = {1: slice(0, 0), 2: slice(0, 1), 3: slice(1, 3)}
     if len(given) == len(wanted) and len(given) in places:
         where = places[len(given)]
         if given[where] == wanted[where]:
             return ""
+    if not given:
+        return f"the source's network has no layer {n} below its last one: nothing to stitch"
     return (
         f"layer {n} gives {given} per image in the source's network and {wanted} in the target's: "
         "a stitch can change the number of channels only"
