@@ -161,12 +161,21 @@ def _stitched(by_effect: ByEffect) -> str:
         return text + "."
     lost = _signs(rows)[1]
     text += f"; the simultaneous interval lies above zero at {_where(lost)}."
-    if lost:
-        text += " There no map that was found restores what the old upper layers need."
-    specific = [n for n in _signs(by_effect.get("specificity", {}))[1] if n not in lost]
-    if specific := [n for n in specific if n in rows]:
+    specific = [n for n in _signs(by_effect.get("specificity", {}))[1] if n in rows]
+    newer_better = _signs(by_effect.get("stitching_gain", {}))[-1]
+    if there := [n for n in lost if n in newer_better]:
         text += (
-            f" At {_where(specific)}, AnB is clearly below BnB and An|B is not clearly below Bn|B: "
+            f" At {_where(there)}, new upper layers (AnB) are clearly better behind the same "
+            "layers: information is there, and no map was found to the coordinates of the old ones."
+        )
+    if gone := [n for n in lost if n in specific and n not in newer_better]:
+        text += (
+            f" At {_where(gone)}, AnB is clearly below BnB too, and not clearly above An|B: "
+            "neither old nor new upper layers find what is missing, so information is lost."
+        )
+    if kept := [n for n in specific if n not in lost]:
+        text += (
+            f" At {_where(kept)}, AnB is clearly below BnB and An|B is not clearly below Bn|B: "
             "lost information does not show there."
         )
     return text
