@@ -26,14 +26,12 @@ def check_adaptation(adapt: Adaptation, source: Shapes, target: Shapes, n: int) 
         raise ConfigError(field, listed)
 
 
-def misfits(
-    base: Shapes, target: Shapes, n: int, adapt: Adaptation, first: int = 1
-) -> list[tuple[str, str]]:
-    """Return what keeps layers `first`..n from being copied: pairs of a field and a message.
+def misfits(base: Shapes, target: Shapes, n: int, adapt: Adaptation) -> list[tuple[str, str]]:
+    """Return what keeps layers 1..n from being copied: pairs of a field and a message.
 
     The field is the wrong declaration, `replaced` or `widened`, or "" for an undeclared difference.
     """
-    layers = tuple(f"layer{number}." for number in range(first, n + 1))
+    layers = tuple(f"layer{number}." for number in range(1, n + 1))
     base, target = (
         {name: shape for name, shape in shapes.items() if name.startswith(layers)}
         for shapes in (base, target)

@@ -86,8 +86,15 @@ def _stitched(
     recipe = dataclasses.replace(training.recipe, init=init)
     initialise(Network.of([map_between]), recipe, [layer_seed(training.seed, "stitch", task, n)])
     copy_layers(below.to(dtype), _state(training, parent), n)
-    copy_layers(above.to(dtype), _state(training, upper), len(above), first=n + 1)
+    copy_layers(above.to(dtype), _state(training, upper), len(above))
     return stitching.joined(below[:n], map_between.to(dtype), above[n:])
+
+
+def upper_base(training: Training, shape: Shape, dtype: torch.dtype, upper: bytes) -> Network:
+    """Return the base that a stitched network has its upper layers from, on the CPU."""
+    network = build(training.network, len(training.target.labels), shape).to(dtype)
+    copy_layers(network, _state(training, upper), len(network))
+    return network
 
 
 def _state(training: Training, parent: bytes | None) -> Mapping[str, torch.Tensor]:
@@ -102,18 +109,17 @@ def copy_layers(
     state: Mapping[str, torch.Tensor],
     n: int,
     adapt: Adaptation = Adaptation(),
-    first: int = 1,
 ) -> None:
-    """Copy layers `first`..n of a base's `state` into `network`. Every tensor must exist and fit.
+    """Copy layers 1..n of a base's `state` into `network`. Every tensor must exist and fit.
 
     `adapt` declares the exceptions: a replaced tensor keeps its first weights; a widened tensor
     keeps them beyond the base's size. Raises `NetworkError` with the list of all misfits.
     """
-    adapt, fresh = adapt.within(n), tensors_of(network[first - 1 : n])
+    adapt, fresh = adapt.within(n), tensors_of(network[:n])
     base, target = ({k: tuple(t.shape) for k, t in s.items()} for s in (state, fresh))
-    if problems := misfits(base, target, n, adapt, first):
+    if problems := misfits(base, target, n, adapt):
         listed = "; ".join(message for _, message in problems)
-        raise NetworkError(f"layers {first}..{n} cannot be copied; {listed}")
+        raise NetworkError(f"layers 1..{n} cannot be copied; {listed}")
     with torch.no_grad():
         for name, tensor in fresh.items():
             if not adapt.replaces(name):

@@ -22,6 +22,7 @@ OF_LEARNING_COPIES = ("copied_rate", "layer_decay", "l2_sp", "feature_l2")
 OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn", "classifier")
 # Fields that a classifier on features has beside its own: those of the images and first weights.
 OF_FEATURES = ("classifier", "pixels", "normalise", "crop", "precision", "init", "init_random")
+OF_STITCHED = ("stitch",)
 DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
@@ -235,6 +236,8 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
     recipe = dataclasses.replace(recipe, least_steps=None)
     if treatment.is_stitched:  # both parts are as they are tested: without dropout
         recipe = dataclasses.replace(recipe, dropout=None)
+    else:
+        recipe = _without(recipe, OF_STITCHED)
     if recipe.schedule.family in FAMILIES_WITHOUT_GAMMA:
         schedule = dataclasses.replace(recipe.schedule, gamma=Schedule().gamma)
         recipe = dataclasses.replace(recipe, schedule=schedule)

@@ -84,6 +84,23 @@ def test_keys_of_frozen_layers_and_dropout_change_no_stitch(plan_of: PlanOf) -> 
     assert dropped.training.recipe == plain
 
 
+def test_the_start_of_the_map_is_a_key_of_stitched_networks_alone(plan_of: PlanOf) -> None:
+    text = STITCHED.replace("[base,", "[base, transfer,")
+    plain, fitted = plan_of(text), plan_of(text, "recipe.stitch=least_squares")
+    changed = [a.name for a, b in zip(plain.members, fitted.members, strict=True) if a.id != b.id]
+    assert changed == [trial.name for trial in plain.members if "|" in trial.name]
+    squares = "{recipe: {stitch: least_squares}}"
+    grids = f"grids={{frozen: {{treatments: [base, transfer]}}, random: {{}}, squares: {squares}}}"
+    both = plan_of(text, "treatments=[base, stitched]", grids)
+    conditions = {(t.treatment_name, t.condition) for t in both.members}
+    random, squares = (f'{{"recipe.stitch": "{x}"}}' for x in ("random", "least_squares"))
+    assert conditions == {
+        (name, condition)
+        for name in ("base", "transfer", "stitched")
+        for condition in (random, squares)
+    }
+
+
 def test_work_is_the_gradient_of_inputs_above_the_map(plan_of: PlanOf) -> None:
     assert training_macs((5, 7, 11), 1, stitched=True) == 23 + 18
     planned = plan_of(STITCHED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from trainers.networks import Network, NetworkError
 from trainers.results import Result, Snapshot
 from trainers.stitching import joined, misfit, stitch
 from trainers.task_data import task_data
-from trainers.transfer import starting_network
+from trainers.transfer import starting_network, upper_base
 
 SHAPE = (1, 12, 12)
 CPU = torch.device("cpu")
@@ -134,6 +135,55 @@ def test_only_channels_may_differ(
     given: tuple[int, ...], wanted: tuple[int, ...], fits: bool
 ) -> None:
     assert (misfit(given, wanted, 2) == "") == fits
+
+
+# From least squares -----------------------------------------------------------------------------
+
+
+def outputs(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """The outputs of a part as rows: one for each image and place."""
+    with torch.no_grad():
+        values = network.eval()(images.clone())
+    values = values.movedim(1, -1) if values.ndim == 4 else values
+    return values.reshape(-1, values.shape[-1]).double().numpy()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_least_squares_are_numpys(n: int, bases: dict[str, Result]) -> None:
+    one = training("stitched", n, stitch="least_squares")
+    data, (lower, upper) = task_data(one, CPU), parents(one, bases)
+    learner = Learner(one, data, lower, 0, upper=upper)
+    images = torch.cat(list(data.train.chunks()))  # type: ignore[union-attr]
+    base = upper_base(one, SHAPE, torch.float32, upper)
+    given, wanted = (outputs(part[:n], images) for part in (learner.network, base))
+    design = np.hstack([given, np.ones((len(given), 1))])
+    expected = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    fitted = outputs(learner.network[: n + 1], images)
+    assert np.allclose(fitted, design @ expected, atol=1e-4)
+    assert np.abs(fitted - wanted).mean() > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_least_squares_of_a_base_with_itself_are_the_base(n: int, bases: dict[str, Result]) -> None:
+    one = training("stitched_self", n, stitch="least_squares")
+    data, (lower, upper) = task_data(one, CPU), parents(one, bases)
+    learner = Learner(one, data, lower, 2**28, upper=upper)
+    assert learner.cached_layers == n
+    assert learner.score("train").correct == bases["B"].training.correct
+    assert learner.score("train").loss == pytest.approx(bases["B"].training.loss, rel=1e-4)
+    fitted = learner.network.get_parameter("stitch.weight")
+    assert (fitted.flatten(1).norm(2) <= 1.001 * len(fitted) ** 0.5).all()
+
+
+def test_the_fit_is_started_once_and_resumed_bit_for_bit(bases: dict[str, Result]) -> None:
+    one = training("stitched", 2, stitch="least_squares")
+    pair = parents(one, bases)
+    steps = iter(range(1, 99))
+    stopped = list(train(one, parent=pair[0], upper=pair[1], stop=lambda: next(steps) == 7))[-1]
+    assert isinstance(stopped, Snapshot)
+    last = list(train(one, parent=pair[0], upper=pair[1], resume=stopped.data))[-1]
+    assert isinstance(last, Result)
+    assert last.checkpoint == result(one, *pair).checkpoint
 
 
 # Its training -----------------------------------------------------------------------------------
