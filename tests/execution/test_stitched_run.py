@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import LayerwiseError
 from orchestrator.execution.debug import debug_trial
+from orchestrator.execution.extraction import extract
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
 from orchestrator.plan.filter import find
@@ -56,6 +58,12 @@ def test_a_row_names_both_checkpoints(plan_of: PlanOf, tmp_path: Path) -> None:
     assert unowned(Survey.of(store)) == {}
     again = carry_out(planned, store)
     assert again.begun == []
+
+
+def test_no_features_of_a_stitched_trial_are_written(plan_of: PlanOf, tmp_path: Path) -> None:
+    planned, store = plan_of(STITCHED), Store(tmp_path / "store")
+    with pytest.raises(LayerwiseError, match=r"A1\|B s0 is stitched from layers of bases: name a"):
+        extract(planned, "A1|B s0", store, [1], "average", tmp_path / "to", lambda *_: None)
 
 
 @pytest.mark.parametrize("half", ["A", "B"])
