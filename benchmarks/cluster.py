@@ -117,7 +117,7 @@ def of_layerwise(grid: Grid, folder: Path) -> Makespan:
     write_settings(
         folder,
         seconds=grid.durations,
-        meet=min(grid.slots, sum(not trial.parent for trial in grid.plan.trials.values())),
+        meet=min(grid.slots, sum(not trial.parents for trial in grid.plan.trials.values())),
         sweep=GRID,
         changes=grid.changes,
         cpus=1,

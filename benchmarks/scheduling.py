@@ -42,7 +42,7 @@ def jittered(durations: Durations, jitter: float, seed: int) -> dict[str, float]
 def nodes_of(plan: Plan) -> dict[str, Node]:
     """Return the graph as layerwise schedules it: by FLOPs, not by durations."""
     return {
-        id: Node((trial.parent,) if trial.parent else (), plan.flops(trial), trial.request)
+        id: Node(trial.parents, plan.flops(trial), trial.request)
         for id, trial in plan.trials.items()
     }
 

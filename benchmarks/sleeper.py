@@ -39,9 +39,8 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
     """Read, write and drop the files of a trial as a worker does. Sleep instead of training."""
     started = datetime.now(UTC)
     store, training = Store(assignment.store), training_from(assignment.training)
-    if training.parent is not None:
-        assert assignment.parent_checkpoint is not None
-        store.get_checkpoint(training.parent, assignment.parent_checkpoint, cached=True)
+    for parent, sha256 in assignment.checkpoints.items():
+        store.get_checkpoint(parent, sha256, cached=True)
     next(store.progress(training.id), None)
     time.sleep(seconds)
     checkpoint = None

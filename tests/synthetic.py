@@ -97,10 +97,10 @@ class Synthetic:
 
 def member_row(sweep: str, label: Label) -> Row:
     """Return a row of `sweeps`. Its id is a hash of the label and independent of the sweep."""
-    letter = {"selffer": label.target, "random": "R"}.get(label.treatment)
-    source = {"selffer": label.target, "transfer": "BA"["AB".index(label.target)]}.get(
-        label.treatment
-    )
+    letter = "R" if label.treatment == "random" else None
+    own = label.treatment in ("selffer", "stitched_self")
+    across = label.treatment in ("transfer", "stitched")
+    source = label.target if own else "BA"["AB".index(label.target)] if across else None
     plus = "+" if label.n and not label.frozen else ""
     copied = f"{letter or source}{label.n}" if label.n else ""
     long = "-long" if label.treatment == "base_long" else ""

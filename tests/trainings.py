@@ -59,10 +59,14 @@ def training(
     **recipe: Any,
 ) -> Training:
     """Return a training on a half of the digits; `recipe` changes RECIPE."""
-    source = {"selffer": target, "transfer": "AB".replace(target, "")}.get(kind)
-    parent = None
-    if source is not None:
-        parent = training(target=source, seed=seed, network=network, **recipe).id
+    other = "AB".replace(target, "")
+    own, across = ("selffer", "stitched_self"), ("transfer", "stitched")
+    source = (dict.fromkeys(own, target) | dict.fromkeys(across, other)).get(kind)
+    ids = {
+        half: training(target=half, seed=seed, network=network, **recipe).id
+        for half in (source, target if kind.startswith("stitched") else None)
+        if half is not None
+    }
     return Training(
         target=TASKS[target],
         source=TASKS[source] if source else None,
@@ -70,18 +74,23 @@ def training(
         treatment=Treatment(kind=kind, n=n, fine_tuned=fine_tuned),  # type: ignore[arg-type]
         recipe=Recipe(**RECIPE | recipe),
         seed=seed,
-        parent=parent,
+        parent=ids.get(source or ""),
+        upper=ids[target] if kind.startswith("stitched") else None,
     )
 
 
-def rows(training: Training, parent: bytes | None = None, **runtime: Any) -> list[Row]:
+def rows(
+    training: Training, parent: bytes | None = None, upper: bytes | None = None, **runtime: Any
+) -> list[Row]:
     """Return all rows of a training."""
-    return list(train(training, parent=parent, runtime=Runtime(**runtime)))
+    return list(train(training, parent=parent, upper=upper, runtime=Runtime(**runtime)))
 
 
-def result(training: Training, parent: bytes | None = None, **runtime: Any) -> Result:
+def result(
+    training: Training, parent: bytes | None = None, upper: bytes | None = None, **runtime: Any
+) -> Result:
     """Return the result of a training, which must not fail."""
-    last = rows(training, parent, **runtime)[-1]
+    last = rows(training, parent, upper, **runtime)[-1]
     assert isinstance(last, Result), last
     return last
 

@@ -19,7 +19,9 @@ from trainers.recipe import Recipe, Stage, covered, layer_names, layer_number
 TORCHVISION = "torchvision:"
 """Prefix of the names of torchvision's networks."""
 
-Kind = Literal["base", "base_long", "selffer", "transfer", "random", "pixels"]
+Kind = Literal[
+    "base", "base_long", "selffer", "transfer", "random", "stitched", "stitched_self", "pixels"
+]
 """Origin of a network's first n layers (paper, section 3).
 
 - `base`: no layer is copied; all start fresh and learn the target.
@@ -27,6 +29,9 @@ Kind = Literal["base", "base_long", "selffer", "transfer", "random", "pixels"]
 - `selffer`: layers 1..n come from a base of the same target (the paper's BnB).
 - `transfer`: layers 1..n come from a base of another task (the paper's AnB).
 - `random`: layers 1..n are random filters.
+- `stitched`: layers 1..n come from a base of another task, the others from the target's own base.
+  All are frozen, and one linear map between them learns (`trainers.stitching`).
+- `stitched_self`: the same, with both parts from the target's own base.
 - `pixels`: there is no network; a classifier is fitted to the pixels.
 """
 
@@ -110,13 +115,16 @@ class NetworkInfo:
         return len(self.macs)
 
 
-def training_macs(macs: Sequence[int], frozen: int) -> int:
+def training_macs(macs: Sequence[int], frozen: int, *, stitched: bool = False) -> int:
     """Return the multiply-adds of one training image; `macs` are each layer's, forward.
 
     A layer that learns costs a second pass for the gradient of its weights and a third for the
     gradient of its input. The first layer that learns needs no third: nothing below it learns.
+    The layers above a stitch need the third alone. The map itself, which is small, is left out.
     """
     learning = macs[frozen:]
+    if stitched:
+        return sum(macs) + sum(learning)
     return sum(macs) + sum(learning) + sum(learning[1:])
 
 
@@ -229,7 +237,12 @@ class Treatment:
     @property
     def has_parent(self) -> bool:
         """True if layers are copied from a base."""
-        return self.kind in ("selffer", "transfer")
+        return self.kind in ("selffer", "transfer") or self.is_stitched
+
+    @property
+    def is_stitched(self) -> bool:
+        """True if layers n+1.. are copied too, and only a map between both parts learns."""
+        return self.kind in ("stitched", "stitched_self")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +319,10 @@ class Training:
     """Task of the base that layers are copied from; none by default."""
     parent: str | None = None
     """Id of the base that layers are copied from; none by default."""
+    upper: str | None = None
+    """Id of the base that a stitched network has layers n+1.. from; none by default."""
+    source_network: NetworkRef | None = None
+    """Network that a stitched network has layers 1..n from; by default that of the target."""
     adapt: Adaptation = Adaptation()
     """Differences from the base's network; none by default."""
     schedule_from: str | None = None
@@ -314,8 +331,16 @@ class Training:
     """True if the test images are used; by default. A training that serves to choose sees none."""
 
     def __post_init__(self) -> None:
-        copies = self.treatment.has_parent or self.adapt == Adaptation()
-        require(copies, "adapt", f"a {self.treatment.kind} copies no layers that could differ")
+        kind, is_stitched = self.treatment.kind, self.treatment.is_stitched
+        copies = self.treatment.has_parent and not is_stitched
+        differs = self.adapt != Adaptation()
+        require(copies or not differs, "adapt", f"a {kind} copies no layers that could differ")
+        require(is_stitched or self.upper is None, "upper", f"a {kind} has upper layers of its own")
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids that layers are copied from, each once, that of layers 1..n first."""
+        return tuple(dict.fromkeys(filter(None, (self.parent, self.upper))))
 
     @property
     def frozen_layers(self) -> int:

@@ -74,7 +74,7 @@ def _lacks_reset(module: nn.Module) -> bool:
 
 
 def layer_seed(seed: int, role: str, task_digest: str, layer: int) -> int:
-    """Return the seed of one layer's first weights; `role` is base, fresh or random.
+    """Return the seed of one layer's first weights; `role` is base, fresh, random or stitch.
 
     The task stands for the split. Two bases share no weights, and no fresh layer has a base's. The
     selffer and the transfer of one target share the fresh layers.

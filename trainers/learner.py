@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 
-from trainers.batches import Batches
+from trainers import streams
+from trainers.batches import Batches, chunks_at
 from trainers.canonical import digest, key
 from trainers.config import Training, is_own
 from trainers.evaluation import Score, evaluate, features
@@ -17,6 +19,7 @@ from trainers.losses import chance_loss, distance, mean_loss, total_loss
 from trainers.networks import is_random, load_tensors, tensors_of
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.seeds import seed_generators
+from trainers.stitching import fit
 from trainers.task_data import READERS, TaskData, Whole
 from trainers.transfer import (
     StageFreeze,
@@ -26,6 +29,7 @@ from trainers.transfer import (
     stages_of,
     starting_network,
     training_mode,
+    upper_base,
     wholly_frozen_layers,
 )
 from trainers.views import View
@@ -34,6 +38,7 @@ from trainers.views import View
 class Learner:
     """One training's network before its first step; `parent` is its base's checkpoint, if any.
 
+    `upper` is the checkpoint that a stitched network has its upper layers from.
     Where it can, the constructor runs the frozen layers once over all images and keeps their
     outputs (`cached_layers`). It cannot if these layers draw random numbers, if images are
     streamed, or cropped or mirrored at random, or if the outputs exceed `feature_bytes`.
@@ -53,12 +58,13 @@ class Learner:
         parent: bytes | None,
         feature_bytes: int,
         readers: int = READERS,
+        upper: bytes | None = None,
     ):
         recipe, treatment = training.recipe, training.treatment
         self.recipe = recipe
         view, device = data.view, data.train.labels.device
         c, h, w = view.seen
-        network = starting_network(training, (c, h, w), view.dtype, parent)
+        network = starting_network(training, (c, h, w), view.dtype, parent, upper)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.classes = len(training.target.labels)
         self.chance_loss = chance_loss(recipe, self.classes)
@@ -78,6 +84,8 @@ class Learner:
             self.start = {name: learning[name].detach().clone() for name in sorted(self.copied)}
 
         self.autocast = _autocast(recipe.precision, device)
+        if treatment.is_stitched and recipe.stitch == "least_squares":
+            self._fit_stitch(training, data, upper, readers)
         self.mask_key = ("masks", training.seed, digest(training.target))
         self.is_random, self.is_own = is_random(self.network), is_own(training.network.name)
 
@@ -203,6 +211,18 @@ class Learner:
 
     def close(self) -> None:
         self.batches.close()
+
+    def _fit_stitch(
+        self, training: Training, data: TaskData, upper: bytes | None, readers: int
+    ) -> None:
+        """Start the map between both parts from its least-squares fit on the training images."""
+        assert upper is not None
+        c, h, w = data.view.seen
+        base = upper_base(training, (c, h, w), data.view.dtype, upper).eval()
+        base.to(data.train.labels.device).to(memory_format=torch.channels_last)
+        rows = torch.arange(len(data.train.labels))
+        with ThreadPoolExecutor(readers, streams.READERS) as pool, self.autocast:
+            fit(self.network, base, training.treatment.n, chunks_at(data.train, rows, pool))
 
     def _cache_frozen(self, data: TaskData, feature_bytes: int) -> tuple[TaskData, int]:
         """Replace all images by the outputs of the frozen layers; return these layers' number too.

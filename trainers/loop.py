@@ -36,12 +36,14 @@ def train(
     training: Training,
     *,
     parent: bytes | None = None,
+    upper: bytes | None = None,
     resume: bytes | None = None,
     runtime: Runtime = Runtime(),
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Row, None, None]:
     """Train one network. `parent` is the base's checkpoint, `resume` a `Snapshot`'s data.
 
+    `upper` is the checkpoint of the base that a stitched network has its upper layers from.
     `stop` is called after every step; when it returns true, the last row is a `Snapshot`.
     Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
     Close the iterator, or exhaust it, to end the threads that read images.
@@ -63,7 +65,7 @@ def train(
         source_root=runtime.source_root,
     )
     clock.lap("data")
-    learner = _learner(training, data, parent, runtime.feature_bytes, readers)
+    learner = _learner(training, data, (parent, upper), runtime.feature_bytes, readers)
     with contextlib.closing(learner):
         if resume is None:
             run.frozen_hash_start = learner.frozen_hash()
@@ -111,11 +113,16 @@ def train(
 
 
 def _learner(
-    training: Training, data: TaskData, parent: bytes | None, feature_bytes: int, readers: int
+    training: Training,
+    data: TaskData,
+    parents: tuple[bytes | None, bytes | None],
+    feature_bytes: int,
+    readers: int,
 ) -> Learner:
+    parent, upper = parents
     if training.recipe.classifier:
         return FeatureClassifier(training, data, parent, readers)
-    return Learner(training, data, parent, feature_bytes, readers)
+    return Learner(training, data, parent, feature_bytes, readers, upper)
 
 
 def _prepare_process(training: Training, runtime: Runtime) -> torch.device:

@@ -76,6 +76,13 @@ Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 - `float64`: double precision.
 """
 
+Stitch = Literal["random", "least_squares"]
+"""First weights of the map of a stitched network (`trainers.stitching`).
+
+- `random`: those of a new last layer.
+- `least_squares`: those that bring the lower outputs nearest to the inputs of the upper layers.
+"""
+
 Normalise = Literal["target", "source", "whole"]
 """Training images whose statistics normalise all images.
 
@@ -274,6 +281,9 @@ class Recipe:
     """Images whose statistics normalise all images; the target's by default."""
     init_random: Init | None = None
     """First weights of random filters (treatment `random`); as `init` by default."""
+    stitch: Stitch = "random"
+    """First weights of the map of a stitched network: `random`, as those of a new last layer, or
+    `least_squares`, the map onto the outputs of the base's own layer n; `random` by default."""
     crop: int | None = None
     """Side of a square in pixels: at a random place in training, in the middle elsewhere. The whole
     image by default."""

@@ -6,6 +6,7 @@ normalisation and the proof all use this set.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from trainers import checkpoint
+from trainers import checkpoint, stitching
 from trainers.adaptation import misfits
 from trainers.canonical import digest
 from trainers.config import Adaptation, Training, is_own
@@ -25,9 +26,15 @@ from trainers.torchvision_networks import NORMALISATION
 
 
 def starting_network(
-    training: Training, shape: Shape, dtype: torch.dtype, parent: bytes | None
+    training: Training,
+    shape: Shape,
+    dtype: torch.dtype,
+    parent: bytes | None,
+    upper: bytes | None = None,
 ) -> Network:
     """Return the network before its first step, on the CPU; `parent` is its base's checkpoint.
+
+    `upper` is the checkpoint that a stitched network has its upper layers from.
 
     Fresh layers of one target and seed start the same in all treatments and for every n, and so do
     random filters. A replaced or widened tensor starts as in a fresh layer.
@@ -35,6 +42,8 @@ def starting_network(
     damaged.
     """
     treatment, task = training.treatment, digest(training.target)
+    if treatment.is_stitched:
+        return _stitched(training, shape, dtype, parent, upper)
     random = treatment.n if treatment.kind == "random" else 0
     role = "base" if treatment.kind in ("base", "base_long") else "fresh"
 
@@ -52,10 +61,47 @@ def starting_network(
     if training.recipe.dropout is not None:
         set_dropout(network, training.recipe.dropout)
     if treatment.has_parent:
-        if parent is None:
-            raise checkpoint.CheckpointError(f"a {treatment.kind} needs its base's checkpoint")
-        copy_layers(network, checkpoint.unpack(parent)[0], treatment.n, training.adapt)
+        copy_layers(network, _state(training, parent), treatment.n, training.adapt)
     return network
+
+
+def _stitched(
+    training: Training,
+    shape: Shape,
+    dtype: torch.dtype,
+    parent: bytes | None,
+    upper: bytes | None,
+) -> Network:
+    """Return layers 1..n of `parent` and n+1.. of `upper` with a map between them.
+
+    Both treatments of one target and seed start with the same map, if it has the same size.
+    """
+    n, task = training.treatment.n, digest(training.target)
+    below, above = (
+        build(network, len(training.target.labels), shape)
+        for network in (training.source_network or training.network, training.network)
+    )
+    map_between = stitching.stitch(below, above, n, shape)
+    init = "he" if training.recipe.init == "network" else training.recipe.init
+    recipe = dataclasses.replace(training.recipe, init=init)
+    initialise(Network.of([map_between]), recipe, [layer_seed(training.seed, "stitch", task, n)])
+    copy_layers(below.to(dtype), _state(training, parent), n)
+    copy_layers(above.to(dtype), _state(training, upper), len(above))
+    return stitching.joined(below[:n], map_between.to(dtype), above[n:])
+
+
+def upper_base(training: Training, shape: Shape, dtype: torch.dtype, upper: bytes) -> Network:
+    """Return the base that a stitched network has its upper layers from, on the CPU."""
+    network = build(training.network, len(training.target.labels), shape).to(dtype)
+    copy_layers(network, _state(training, upper), len(network))
+    return network
+
+
+def _state(training: Training, parent: bytes | None) -> Mapping[str, torch.Tensor]:
+    """Return the tensors of a base's checkpoint. Raises `CheckpointError`."""
+    if parent is None:
+        raise checkpoint.CheckpointError(f"a {training.treatment.kind} needs its base's checkpoint")
+    return checkpoint.unpack(parent)[0]
 
 
 def copy_layers(
@@ -104,7 +150,9 @@ def stages_of(network: Network, training: Training) -> list[StageFreeze]:
     for stage in training.stages:
         done += stage.fraction
         frozen: frozenset[str] = frozenset()
-        if training.treatment.frozen:
+        if training.treatment.is_stitched:
+            frozen = frozenset(tensors_of(network)) - stitching.names(network)
+        elif training.treatment.frozen:
             m = min(n, recipe.freeze or n)
             frozen = frozen_names(network, training, m, map(str, recipe.learn))
         elif stage.learn != "all":
@@ -149,8 +197,8 @@ def wholly_frozen_layers(network: Network, frozen: Collection[str]) -> int:
     No gradient has to pass through these layers.
     """
     learning = {name.partition(".")[0] for name in tensors_of(network) if name not in frozen}
-    for number in range(len(network)):
-        if f"layer{number + 1}" in learning:
+    for number, (name, _) in enumerate(network.named_children()):
+        if name in learning:
             return number
     return len(network)
 
@@ -173,8 +221,13 @@ def training_mode(network: Network, frozen: Collection[str]) -> None:
 
     A user's module with buffers, all of which are frozen, counts as normalisation. Dropout is on
     above and in frozen layers, as in the paper's networks.
+
+    A stitched network stays in evaluation mode: both of its parts are functions whose training is
+    over, and the map is to fit them as they are tested. Under dropout the right map would not be.
     """
-    network.train()
+    network.train(not stitching.names(network))
+    if not network.training:
+        return
     for path, module in network.named_modules():
         if isinstance(module, _NormBase) and f"{path}.running_mean" in frozen:
             module.eval()

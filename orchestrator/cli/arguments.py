@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -121,10 +121,10 @@ def selected(planned: Plan, only: str | None) -> set[str] | None:
         return None
     from orchestrator.report.query import QueryError, matching, values_of
     from orchestrator.store.schemas import to_table
-    from orchestrator.sweep.schema import ALL_TREATMENTS
+    from orchestrator.sweep.schema import TreatmentName
     from orchestrator.sweep.source import shown
 
-    for treatment in ALL_TREATMENTS:
+    for treatment in get_args(TreatmentName):
         if treatment.endswith("+") and treatment in only:
             raise LayerwiseError(
                 f"--only: no label is {treatment!r}; fine-tuned trials are "

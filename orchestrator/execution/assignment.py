@@ -33,8 +33,8 @@ class Assignment:
     request: dict[str, Any]
     retries: int
     raises: int = 0
-    parent_checkpoint: str | None
-    """SHA-256 of the checkpoint of the base."""
+    checkpoints: dict[str, str]
+    """SHA-256 of the checkpoints of the parents, by their ids."""
     keep_checkpoint: bool
     checkpoint_seconds: float
     """Seconds between snapshots."""
@@ -54,7 +54,7 @@ class Assignment:
         sweep: Sweep,
         store: Store,
         *,
-        parent_checkpoint: str | None,
+        checkpoints: Mapping[str, str],
         attempt: Attempt | None = None,
         schedule: tuple[Recipe, int] | None = None,
     ) -> Assignment:
@@ -67,7 +67,7 @@ class Assignment:
             request=attempt.request.model_dump(),
             retries=attempt.retries,
             raises=attempt.raises,
-            parent_checkpoint=parent_checkpoint,
+            checkpoints=dict(checkpoints),
             keep_checkpoint=trial.keep_checkpoint,
             checkpoint_seconds=sweep.checkpoint_seconds,
             store=store.root,

@@ -29,7 +29,7 @@ Echo = Callable[[str], Any]
 def debug_trial(plan: Plan, name: str, store: Store, *, record: bool, echo: Echo) -> Report:
     """Train the trial with this name or beginning of an id, and print its learning curve.
 
-    The base is read from the store. If it is missing there, it is trained first: into the store
+    The bases are read from the store. If one is missing there, it is trained first: into the store
     with `record`, else into a temporary folder. Raises whatever the training raises.
     """
     trial = find(plan, name)
@@ -37,19 +37,15 @@ def debug_trial(plan: Plan, name: str, store: Store, *, record: bool, echo: Echo
     if record:
         store.make()
     with tempfile.TemporaryDirectory(prefix="layerwise-") as scratch:
-        source, checkpoint = store, None
-        if trial.parent is not None:
-            checkpoint = _checkpoint(trial.parent, store)
-            if checkpoint is None:
-                source = store if record else Store(scratch)
-                if weights := plan.weights.get(trial.parent):
-                    source.make()
-                    checkpoint = source.put_checkpoint(weights.id, weights.data)
-                else:
-                    checkpoint = _train_base(plan, plan.trials[trial.parent], source, echo)
+        held = {id: _checkpoint(id, store) for id in trial.parents}
+        source = store if record or all(held.values()) else Store(scratch)
+        checkpoints = {
+            id: sha256 if sha256 and source is store else _provide(plan, id, store, source, echo)
+            for id, sha256 in held.items()
+        }
         schedule = _schedule(plan, trial, store)
         assignment = Assignment.of(
-            trial, plan.sweep, source, parent_checkpoint=checkpoint, schedule=schedule
+            trial, plan.sweep, source, checkpoints=checkpoints, schedule=schedule
         )
         return _train(assignment, trial, record=record, echo=echo)
 
@@ -73,10 +69,23 @@ def post_mortem(error: Exception, echo: Echo) -> bool:
     return True
 
 
+def _provide(plan: Plan, id: str, store: Store, source: Store, echo: Echo) -> str:
+    """Put a parent's checkpoint into `source`, and return its SHA-256. Raises `LayerwiseError`.
+
+    It is copied from the store, or is that of a file of weights, or is trained.
+    """
+    source.make()
+    if sha256 := _checkpoint(id, store):
+        return source.put_checkpoint(id, store.get_checkpoint(id, sha256))
+    if weights := plan.weights.get(id):
+        return source.put_checkpoint(id, weights.data)
+    return _train_base(plan, plan.trials[id], source, echo)
+
+
 def _train_base(plan: Plan, base: Trial, store: Store, echo: Echo) -> str:
     """Train a base into a store; the SHA-256 of its checkpoint. Raises `LayerwiseError`."""
     echo(f"its base {base.name} is not in the store and is trained first")
-    assignment = Assignment.of(base, plan.sweep, store, parent_checkpoint=None)
+    assignment = Assignment.of(base, plan.sweep, store, checkpoints={})
     report = _train(assignment, base, record=True, echo=echo)
     if report.ending is not Ending.COMPLETE:
         raise LayerwiseError(f"its base {base.name} {report.ending.value}: {report.message}")

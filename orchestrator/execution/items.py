@@ -68,12 +68,12 @@ class Bench:
     def assign(
         self, trial: Trial, attempt: Attempt, schedule: tuple[Recipe, int] | None = None
     ) -> Assignment:
-        """Return the assignment of a trial whose parent is complete."""
+        """Return the assignment of a trial whose parents are complete."""
         return Assignment.of(
             trial,
             self.sweep,
             self.store,
-            parent_checkpoint=self.checkpoints[trial.parent] if trial.parent else None,
+            checkpoints={parent: self.checkpoints[parent] for parent in trial.parents},
             attempt=attempt,
             schedule=schedule,
         )

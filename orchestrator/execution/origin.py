@@ -136,6 +136,8 @@ def _checkpoint(trial: Trial, store: Store) -> tuple[str, bytes]:
         raise LayerwiseError(
             f"{trial.name} is a classifier on the features of its base: name the base"
         )
+    if trial.training.treatment.is_stitched:
+        raise LayerwiseError(f"{trial.name} is stitched from layers of bases: name a base")
     row = store.row(trial.id, (State.COMPLETE,))
     if row is None:
         raise LayerwiseError(

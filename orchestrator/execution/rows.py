@@ -49,10 +49,11 @@ def run_columns(assignment: Assignment, runtime: Runtime) -> dict[str, Any]:
     """Columns of the attempt: its request, the machine, versions."""
     from trainers.devices import device_name
 
-    request = assignment.request
+    request, checkpoints = assignment.request, assignment.checkpoints
     memory = request["memory_gb"]
     return {
-        "parent_checkpoint": assignment.parent_checkpoint,
+        "parent_checkpoint": checkpoints.get(assignment.labels["parent"]),
+        "upper_checkpoint": checkpoints.get(assignment.labels["upper"]),
         "retries": assignment.retries,
         "memory_raises": assignment.raises,
         "resumes": 0,

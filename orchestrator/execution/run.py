@@ -90,7 +90,7 @@ class Run:
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
         failed = {} if retry_failed else _failures(store, trials, outcomes)
         unsettled = trials.keys() - complete - failed.keys()
-        bases = search_bases | {parent for id in unsettled if (parent := trials[id].parent)}
+        bases = search_bases | {parent for id in unsettled for parent in trials[id].parents}
         bench.checkpoints = _checkpoints(store, bases & complete)
         complete -= bases - bench.checkpoints.keys()  # those are trained again
         copied = _copied_weights(plan, store, bases)
@@ -281,11 +281,11 @@ def _items(
 
     def of_trial(trial: Trial) -> TrialItem:
         study = by_study.get(trial.training.schedule_from or "")
-        needs = [trial.parent] if trial.parent in trials or trial.parent in items else []
+        needs = [parent for parent in trial.parents if parent in trials or parent in items]
         needs += [study.study.id] if study else []
         return TrialItem(
             trial,
-            Node(tuple(filter(None, needs)), plan.flops(trial), trial.request),
+            Node(tuple(needs), plan.flops(trial), trial.request),
             bench,
             schedule=study.schedule_of(trial) if study else None,
         )

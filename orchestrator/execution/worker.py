@@ -1,4 +1,4 @@
-"""The work on one assignment: read the parent, train, write checkpoint, curve and row.
+"""The work on one assignment: read the parents, train, write checkpoint, curve and row.
 
 The same code runs in a Ray worker (`cluster/`) and in this process (`inline.py`).
 """
@@ -10,7 +10,7 @@ import importlib
 import secrets
 import time
 from bdb import BdbQuit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -74,12 +74,14 @@ def _run(work: _Work, raises: bool, watch: Watcher, stop: Stop) -> Report:
     from trainers.devices import free_memory, is_of_machine, is_out_of_memory
     from trainers.networks import NetworkError
 
+    parents: dict[str, bytes] = {}
+    for id in work.training.parents:
+        try:
+            parents[id] = work.load_parent(id)
+        except CheckpointError as error:
+            return work.without_base(id, error)
     try:
-        parent = work.load_parent()
-    except CheckpointError as error:
-        return work.without_base(error)
-    try:
-        return work.train(parent, watch, stop)
+        return work.train(parents, watch, stop)
     except CheckpointError as error:  # an intact snapshot of another training
         work.drop_snapshots()
         return work.report(Ending.WORKER_DIED, f"{error}; the training starts again from step 0")
@@ -132,20 +134,16 @@ class _Work:
             | {"attempt": self.attempt, "started": datetime.now(UTC)}
         )
 
-    def load_parent(self) -> bytes | None:
-        """Return the checkpoint of the base. Raises `CheckpointError` if it is gone or damaged."""
-        if self.training.parent is None:
-            return None
-        sha256 = self.assignment.parent_checkpoint
-        assert sha256 is not None
-        return self.store.get_checkpoint(self.training.parent, sha256, cached=True)
+    def load_parent(self, id: str) -> bytes:
+        """Return the checkpoint of a base. Raises `CheckpointError` if it is gone or damaged."""
+        return self.store.get_checkpoint(id, self.assignment.checkpoints[id], cached=True)
 
-    def train(self, parent: bytes | None, watch: Watcher, stop: Stop) -> Report:
+    def train(self, parents: Mapping[str, bytes], watch: Watcher, stop: Stop) -> Report:
         """Train from the newest snapshot to a result, a failure or a stop."""
         from trainers.results import Failure, Result, Snapshot
 
         before = self._completed_row()  # a trial whose checkpoint was lost has a row already
-        for row in self._rows(parent, stop):
+        for row in self._rows(parents, stop):
             watch(row)
             match row:
                 case Snapshot():
@@ -165,13 +163,22 @@ class _Work:
         assert stop(), "a training ends with a result or a failure, or is stopped"
         return self.report(Ending.STOPPED)
 
-    def _rows(self, parent: bytes | None, stop: Stop) -> Iterator[Any]:
+    def _rows(self, parents: Mapping[str, bytes], stop: Stop) -> Iterator[Any]:
         from trainers.loop import train
 
         resume = next(self.store.progress(self.id), None) if self.record else None
-        with contextlib.closing(
-            train(self.trained, parent=parent, resume=resume, runtime=self.runtime, stop=stop)
-        ) as rows:
+        parent, upper = (
+            parents[id] if id else None for id in (self.training.parent, self.training.upper)
+        )
+        rows = train(
+            self.trained,
+            parent=parent,
+            upper=upper,
+            resume=resume,
+            runtime=self.runtime,
+            stop=stop,
+        )
+        with contextlib.closing(rows):
             yield from rows
 
     def _completed_row(self) -> dict[str, Any] | None:
@@ -215,15 +222,13 @@ class _Work:
         assert not curve or all(name in curve[0] for name, _, _ in CURVE)
         self.store.write_attempt("curves", self.id, self.attempt, curve)
 
-    def without_base(self, error: CheckpointError) -> Report:
-        """Return the report of an attempt that could not begin."""
-        assert self.training.parent is not None
-        assert self.assignment.parent_checkpoint is not None
+    def without_base(self, id: str, error: CheckpointError) -> Report:
+        """Return the report of an attempt that could not begin without this base."""
         return Report(
             self.id,
             Ending.BASE_DAMAGED,
             str(error),
-            damaged_base=(self.training.parent, self.assignment.parent_checkpoint),
+            damaged_base=(id, self.assignment.checkpoints[id]),
         )
 
     def report(self, ending: Ending, message: str = "") -> Report:

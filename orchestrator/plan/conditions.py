@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from orchestrator.plan.grid import OF_FINE_TUNED, OF_FROZEN, OF_LEARNING_COPIES
+from orchestrator.plan.grid import OF_FINE_TUNED, OF_FROZEN, OF_LEARNING_COPIES, OF_STITCHED
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
 from trainers.recipe import Recipe
@@ -20,6 +20,7 @@ from trainers.recipe import Recipe
 Settings = dict[str, Any]  # dotted key → value
 Place = tuple[str, int | None]  # division and images per class
 
+STITCHED = ("stitched", "stitched_self")  # all that is copied is frozen, whatever the recipe says
 OF_RANDOM = ("init_random",)  # keys of a recipe that only random filters use
 
 
@@ -71,12 +72,13 @@ def _settings(grid: Grid) -> Settings:
     unused = set(OF_FINE_TUNED)
     unused |= set() if grid.recipe.freeze or grid.recipe.learn else set(OF_LEARNING_COPIES)
     unused |= set() if "random" in kinds else set(OF_RANDOM)
-    unused |= set() if kinds - {"base", "base_long"} else set(OF_FROZEN)
+    unused |= set() if kinds - {"base", "base_long", *STITCHED} else set(OF_FROZEN)
+    unused |= set() if kinds & {*STITCHED} else set(OF_STITCHED)
     settings |= _flat("recipe", grid.recipe, unused)
     settings |= {f"form.{key}": value for key, value in dataclasses.asdict(grid.form).items()}
     if tuned or "base_long" in kinds:
         fine_tune = grid.fine_tune.recipe or grid.recipe
-        settings |= _flat("fine_tune.recipe", fine_tune, {*OF_RANDOM, *OF_FROZEN})
+        settings |= _flat("fine_tune.recipe", fine_tune, {*OF_RANDOM, *OF_FROZEN, *OF_STITCHED})
         search = grid.fine_tune.search
         settings["fine_tune.search"] = search and search.model_dump(mode="json")
     return settings

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import SweepError
 from orchestrator.sweep.components import Component, Data
-from orchestrator.sweep.schema import Sweep
+from orchestrator.sweep.inheritance import in_grid
+from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
 from trainers.canonical import ConfigError
@@ -117,9 +118,34 @@ def declared_adaptation(
         base_shapes = tensor_shapes(network, n_classes, shape)
         target_shapes = tensor_shapes(target, n_classes, shape)
         shared = _layer_names(base_shapes) & _layer_names(target_shapes)
-        n = max(max(grid.layers, default=len(shared) - 1) for grid in sweep.parts.values())
+        grids = [grid for grid in sweep.parts.values() if not _only_stitches(grid)]
+        n = max((max(grid.layers, default=len(shared) - 1) for grid in grids), default=0)
         check_adaptation(adapt, base_shapes, target_shapes, n)
     return adapt
+
+
+def _only_stitches(grid: Grid) -> bool:
+    """Return whether a grid has layers of the sources in stitched networks alone."""
+    return {"transfer", "transfer+", "stitched"} & {*grid.treatments} == {"stitched"}
+
+
+def check_stitches(sweep: Sweep, network: NetworkInfo, target: NetworkInfo, source: Source) -> None:
+    """Raise `SweepError` for a layer whose outputs differ in more than channels between networks.
+
+    `network` is that of the sources.
+    """
+    from trainers.stitching import misfit
+
+    for name, grid in sweep.parts.items():
+        if "stitched" not in grid.treatments:
+            continue
+        for n in grid.layers or range(1, target.depth):
+            if n >= target.depth:
+                continue
+            given = network.shapes[n - 1] if n < network.depth else ()
+            if problem := misfit(given, target.shapes[n - 1], n):
+                path = source.nearest(in_grid(name, ("layers",), source))
+                raise SweepError([source.mistake(path, problem)])
 
 
 def _layer_names(tensors: Iterable[str]) -> set[str]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.plan.grid import name_of, recipe_of
+from orchestrator.plan.grid import layers_of, name_of, recipe_of, source_network
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.tasks import task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.plan.weights import form_of
-from orchestrator.sweep.schema import Grid
+from orchestrator.sweep.schema import FROM_SOURCE, Grid
 from orchestrator.sweep.transfers import pairs
 from trainers.canonical import digest
 from trainers.config import Adaptation, Task, Training, Treatment
@@ -85,25 +85,28 @@ class _Direction:
 
     def trials(self) -> list[Trial]:
         """Return the trials of the direction, bases first."""
-        bases: dict[str, Trial] = {}
+        own, source = None, None
         base = Treatment(kind="base")
         if "base" in self.grid.treatments:
-            bases["selffer"] = self._trial(base)
-            transfers = any(name.startswith("transfer") for name in self.grid.treatments)
-            if transfers and not self.is_weights:
-                bases["transfer"] = self._trial(base, is_source=True)
-        return [*bases.values(), *self._others(bases)]
+            own = self._trial(base)
+            if any(name in FROM_SOURCE for name in self.grid.treatments) and not self.is_weights:
+                source = self._trial(base, is_source=True)
+        return [*filter(None, (own, source)), *self._others(own, source)]
 
-    def _others(self, bases: dict[str, Trial]) -> Iterator[Trial]:
-        layers = self.grid.layers or range(1, self.resolved.layers.depth)
+    def _others(self, own: Trial | None, source: Trial | None) -> Iterator[Trial]:
+        """Yield the trials beside the bases: `own` of the target, `source` of the source."""
+        depth = self.resolved.layers.depth
+        layers = self.grid.layers or range(1, depth)
+        parents = {"selffer": own, "stitched_self": own, "transfer": source, "stitched": source}
         for name in self.grid.treatments:
             kind = name.removesuffix("+")
             if kind in ("base_long", "pixels"):
                 yield self._trial(Treatment(kind=kind))  # type: ignore[arg-type]
             elif kind != "base" and not (kind == "selffer" and self.is_weights):
-                for n in layers:
+                for n in layers_of(kind, layers, depth):
                     treatment = Treatment(kind=kind, n=n, fine_tuned=name.endswith("+"))  # type: ignore[arg-type]
-                    yield self._trial(treatment, bases.get(kind))
+                    upper = own if treatment.is_stitched else None
+                    yield self._trial(treatment, parents.get(kind), upper)
 
     def _task(self, is_source: bool) -> Task:
         name = self.source if is_source else self.target
@@ -122,7 +125,12 @@ class _Direction:
         return self.resolved.weights[self.source].id if self.is_weights else self._task(True)
 
     def _trial(
-        self, treatment: Treatment, parent: Trial | None = None, *, is_source: bool = False
+        self,
+        treatment: Treatment,
+        parent: Trial | None = None,
+        upper: Trial | None = None,
+        *,
+        is_source: bool = False,
     ) -> Trial:
         resolved, sweep = self.resolved, self.resolved.sweep
         task = self._task(is_source)
@@ -130,7 +138,7 @@ class _Direction:
         data = resolved.tasks[target][1]
         adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
         origin, parent_id = (parent.target, parent.id) if parent else (None, None)
-        if treatment.kind == "transfer" and self.is_weights:
+        if treatment.kind in FROM_SOURCE and self.is_weights:
             origin, parent_id = self.source, self.resolved.weights[self.source].id
         training = Training(
             target=task,
@@ -140,6 +148,8 @@ class _Direction:
             recipe=recipe_of(data, self.grid, treatment, task, resolved.layers.depth),
             seed=self.seed,
             parent=parent_id,
+            upper=upper.id if upper else None,
+            source_network=source_network(resolved, treatment),
             adapt=adapt.within(treatment.n),
         )
         split = ALL if task.draw is None else f"d{task.draw}"

@@ -10,8 +10,8 @@ from typing import Any
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
-from orchestrator.sweep.schema import Grid
-from trainers.config import Adaptation, DatasetInfo, Task, Training, Treatment
+from orchestrator.sweep.schema import FROM_SOURCE, Grid
+from trainers.config import Adaptation, DatasetInfo, NetworkRef, Task, Training, Treatment
 from trainers.recipe import Recipe, Schedule, Stage, layer_number
 from trainers.splits import Split
 from trainers.tasks import training_images
@@ -23,6 +23,7 @@ OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn", "classifie
 # Fields that a classifier has beside its own: those of the images and, on features, first weights.
 OF_PIXELS = ("pixels", "normalise", "crop", "precision")
 OF_FEATURES = (*OF_PIXELS, "init", "init_random")
+OF_STITCHED = ("stitch",)
 DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
@@ -73,7 +74,7 @@ class _Pair:
                     trials.append(self._trial(target, Treatment(kind=kind)))  # type: ignore[arg-type]
                 elif kind != "base":
                     parent = self._parent(kind, target)
-                    for n in layers:
+                    for n in layers_of(kind, layers, self.resolved.layers.depth):
                         treatment = Treatment(kind=kind, n=n, fine_tuned=fine_tuned)  # type: ignore[arg-type]
                         trials.append(self._trial(target, treatment, parent))
         return trials
@@ -86,7 +87,7 @@ class _Pair:
         if "base" not in self.grid.treatments:
             return []
         base = Treatment(kind="base")
-        transfers = any(name.startswith("transfer") for name in self.grid.treatments)
+        transfers = any(name in FROM_SOURCE for name in self.grid.treatments)
         trials = []
         for letter in self.split.halves:
             if letter in self.targets:
@@ -99,9 +100,9 @@ class _Pair:
 
     def _parent(self, kind: str, target: str) -> Trial | None:
         match kind:
-            case "selffer":
+            case "selffer" | "stitched_self":
                 return self.bases[target]
-            case "transfer":
+            case "transfer" | "stitched":
                 return self.sources[OTHER[target]]
         return None
 
@@ -169,14 +170,28 @@ class _Pair:
             recipe=recipe_of(resolved.data, self.grid, treatment, task, resolved.layers.depth),
             seed=self.seed,
             parent=parent.id if parent else None,
+            upper=self.bases[target].id if treatment.is_stitched else None,
+            source_network=source_network(resolved, treatment),
             adapt=adapt.within(treatment.n),
         )
+
+
+def layers_of(kind: str, layers: Iterable[int], depth: int) -> list[int]:
+    """Return the n of a treatment: above the last layer there is nothing to stitch."""
+    return [n for n in layers if n < depth or not kind.startswith("stitched")]
+
+
+def source_network(resolved: ResolvedSweep, treatment: Treatment) -> NetworkRef | None:
+    """Return the network that a stitched trial has layers 1..n from, if it is not the target's."""
+    is_other = treatment.kind == "stitched" and resolved.network != resolved.target
+    return resolved.network if is_other else None
 
 
 def name_of(treatment: Treatment, source: str | None, target: str, between: str = "") -> str:
     """`A3B+`: layers 1 to 3 from A, fine-tuned on B. `R` stands for random filters.
 
-    `between` stands between the parts; with `-` that is `mnist-3-digits+`.
+    `A3|B` has layers 1 to 3 from A, stitched to the upper layers of B. `between` stands between the
+    parts; with `-` that is `mnist-3-digits+`.
     """
     match treatment.kind:
         case "base":
@@ -185,7 +200,8 @@ def name_of(treatment: Treatment, source: str | None, target: str, between: str 
             return f"{target}-long"
         case "pixels":
             return f"{target} pixels"
-    parts = between.join((source or "R", str(treatment.n), target))
+    seam = "|" if treatment.is_stitched else between
+    parts = f"{source or 'R'}{between}{treatment.n}{seam}{target}"
     return f"{parts}{'+' * treatment.fine_tuned}"
 
 
@@ -221,6 +237,10 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
         steps = max(recipe.least_steps or 1, round(recipe.epochs * (images // recipe.batch)))
         recipe = dataclasses.replace(recipe, steps=steps, epochs=None)
     recipe = dataclasses.replace(recipe, least_steps=None)
+    if treatment.is_stitched:  # both parts are as they are tested: without dropout
+        recipe = dataclasses.replace(recipe, dropout=None)
+    else:
+        recipe = _without(recipe, OF_STITCHED)
     if recipe.schedule.family in FAMILIES_WITHOUT_GAMMA:
         schedule = dataclasses.replace(recipe.schedule, gamma=Schedule().gamma)
         recipe = dataclasses.replace(recipe, schedule=schedule)
@@ -231,10 +251,11 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
         unpooled = dataclasses.replace(recipe.classifier, pool="none")
         fields = {x: getattr(recipe, x) for x in OF_PIXELS}
         return Recipe(steps=1, batch=images, classifier=unpooled, **fields)
-    if recipe.classifier and treatment.frozen:
+    is_kept = treatment.frozen and not treatment.is_stitched
+    if is_kept and recipe.classifier:
         fields = {x: getattr(recipe, x) for x in ("classifier", *OF_FEATURES)}
         return Recipe(steps=1, batch=images, **fields)
-    if treatment.frozen:
+    if is_kept:
         m = min(treatment.n, recipe.freeze or treatment.n)
         learn = tuple(name for name in recipe.learn if layer_number(str(name)) <= m)
         freeze = m if m < treatment.n else None

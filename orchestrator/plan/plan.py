@@ -54,8 +54,8 @@ class Plan:
     def with_parents(self, ids: Iterable[str]) -> set[str]:
         """Return these ids and those of the bases that they copy layers of."""
         wanted = set(ids)
-        parents = {self.trials[id].parent for id in wanted}
-        return wanted | {parent for parent in parents if parent in self.trials}
+        parents = {parent for id in wanted for parent in self.trials[id].parents}
+        return wanted | (parents & self.trials.keys())
 
     def layers(self, trial: Trial) -> NetworkInfo:
         """Return the layers of a trial's network."""
@@ -74,7 +74,12 @@ class Plan:
 
         Frozen layers cost no backward pass. The fit of a classifier is not counted.
         """
-        macs = training_macs(self.macs(trial), trial.training.frozen_layers)
+        training = trial.training
+        macs = training_macs(
+            self.macs(trial),
+            training.frozen_layers,
+            stitched=training.treatment.is_stitched,
+        )
         return 2.0 * macs * trial.images
 
 

@@ -10,6 +10,7 @@ from orchestrator.plan.descriptions import (
     Shape,
     as_mistakes,
     check_names,
+    check_stitches,
     declared_adaptation,
     describe_dataset,
     describe_network,
@@ -113,6 +114,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
     splits_of = {name: splits for name, (_, splits) in zip(sweep.parts, parts, strict=True)}
     _check_layers(sweep, layers, list(_unlike_heads(sweep, splits_of, tasks)), source)
+    check_stitches(sweep, networks[network], layers, source)
     _check_learning(sweep, target, n_classes, next(iter(shapes)), source)
     weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
     return ResolvedSweep(

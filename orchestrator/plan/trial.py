@@ -20,7 +20,8 @@ class Trial:
 
     training: Training
     name: str
-    """Name within the sweep: `A3B+ s2` has layers 1 to 3 from A, fine-tuned on B, in split s2."""
+    """Name within the sweep: `A3B+ s2` has layers 1 to 3 from A, fine-tuned on B, in split s2.
+    `A3|B s2` has them stitched to the upper layers of B."""
     sweep: str
     """Name of the sweep. A suffix marks trials that are not reported: `digits.study`."""
     argument: str
@@ -54,6 +55,11 @@ class Trial:
     def parent(self) -> str | None:
         """Id of the base that layers are copied from."""
         return self.training.parent
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids that layers are copied from: two of a stitched network, else one or none."""
+        return self.training.parents
 
     @property
     def treatment_name(self) -> str:
@@ -90,5 +96,6 @@ class Trial:
             "frozen": treatment.frozen,
             "seed": self.training.seed,
             "parent": self.parent,
+            "upper": self.training.upper,
             "tuning_unequal": self.tuning_unequal,
         }

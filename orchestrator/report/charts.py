@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from orchestrator.stats.measurements import WITHOUT_LAYERS
+from orchestrator.stats.measurements import STITCHED, WITHOUT_LAYERS
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -29,6 +29,8 @@ COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fi
     "AnB+": "#e08a1e",
     "random": "#8a8a8a",
     "random+": "#b5b5b5",
+    "Bn|B": "#0b7285",
+    "An|B": "#8c2d3f",
     "recovery": "#00735c",
     "dissimilar": "#b8336a",
     "random, dissimilar": "#5f6f52",
@@ -110,13 +112,15 @@ def span(values: Iterable[float | None]) -> tuple[float, float]:
 
 def style(arm: str, label: str = "") -> Row:
     """Return the look of a series as columns. Frozen and fine-tuned also differ without colour."""
-    tuned = arm.endswith("+")
+    tuned, stitched = arm.endswith("+"), arm in STITCHED.values()
+    shape = "cross" if tuned else "diamond" if stitched else "circle"
+    dash = [5, 2] if tuned else [8, 2, 2, 2] if stitched else [1, 0]
     return {
         "label": label or arm,
         "colour": COLOURS[arm],
         "ink": INK.get(COLOURS[arm], COLOURS[arm]),
-        "shape": "square" if arm in WITHOUT_LAYERS else "cross" if tuned else "circle",
-        "dash": DOTS if arm in WITHOUT_LAYERS else [5, 2] if tuned else [1, 0],
+        "shape": "square" if arm in WITHOUT_LAYERS else shape,
+        "dash": DOTS if arm in WITHOUT_LAYERS else dash,
     }
 
 

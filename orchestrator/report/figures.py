@@ -25,6 +25,8 @@ AGAINST_BASE = {
     "selffer_gain": ("BnB+", "BnB+"),
     "transfer": ("AnB", "AnB"),
     "gain": ("AnB+", "AnB+"),
+    "stitched_self": ("Bn|B", "Bn|B"),
+    "stitched": ("An|B", "An|B"),
     "longer_training": ("base_long", "base_long"),
     "pixels": ("pixels", "pixels"),
 }
@@ -38,6 +40,12 @@ GAINS = {
     "gain": ("AnB+ gain", "AnB+"),
     "transfer_gain": ("transfer gain", "recovery"),
     "longer_training": ("base_long", "base_long"),
+}
+STITCHED = {
+    "stitching_self": ("base − Bn|B", "Bn|B"),
+    "stitching_specificity": ("Bn|B − An|B", "An|B"),
+    "stitching_self_gain": ("Bn|B − BnB", "BnB"),
+    "stitching_gain": ("An|B − AnB", "AnB"),
 }
 OVER_LONGER = {
     "selffer_gain_over_longer": ("BnB+", "BnB+"),
@@ -106,6 +114,7 @@ def decomposition(effects: Rows) -> list[Panel]:
         "What freezing loses and fine-tuning recovers, points": DROP,
         "What fine-tuning gains, beside longer training, points": GAINS,
         "Fine-tuned less longer training (base_long), points": OVER_LONGER,
+        "What a stitch loses, and what it gains over new upper layers, points": STITCHED,
     }
     return [
         Panel(title, lines(effects, series, "base_long" if series is OVER_LONGER else ""))

@@ -31,6 +31,9 @@ def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
         _weights(levels),
         _frozen(by_effect, metric.removeprefix("test ")),
         _drop(by_effect),
+        _stitched_self(by_effect),
+        _upper_layers(by_effect),
+        _stitched(by_effect),
         _fine_tuned(by_effect),
         _over_longer(by_effect),
         _speed(speeds),
@@ -98,6 +101,98 @@ def _drop(by_effect: ByEffect) -> str:
     if random := by_effect.get("random", {}).get(n):
         text += f"; untrained random filters change top-1 by {points(random['estimate'])}"
     return text + "."
+
+
+def _stitched_self(by_effect: ByEffect) -> str:
+    """Say whether a map between two layers of the same base is found again."""
+    rows = by_effect.get("stitched_self")
+    if not rows:
+        return ""
+    text = (
+        f"Stitched to itself by a linear map that learns (Bn|B), a base ends {_range(rows)} points "
+        "against itself"
+    )
+    if not _known(rows):
+        return text + "."
+    lost = _signs(rows)[-1]
+    if not lost:
+        return f"{text}; the simultaneous interval lies below zero at no n."
+    return (
+        f"{text}; the simultaneous interval lies below zero at {_where(lost)}. There coordinates "
+        "are lost and no information is, since the identity would restore the base."
+    )
+
+
+def _upper_layers(by_effect: ByEffect) -> str:
+    """Say what of broken co-adaptation lies in the upper layers, not in layer n."""
+    gain, drop = by_effect.get("stitching_self_gain", {}), by_effect.get("co_adaptation", {})
+    rows = {n: row for n, row in gain.items() if n in drop}
+    if not rows:
+        return ""
+    text = (
+        "Behind the same frozen layers, the base's own upper layers and a map (Bn|B) end "
+        f"{_range(rows)} points against new upper layers (BnB)"
+    )
+    if not _known(rows):
+        return text + "."
+    better, worse = _signs(rows)[1], _signs(rows)[-1]
+    fragile = [n for n in _signs(drop)[1] if n in better]
+    text += f"; the simultaneous interval lies above zero at {_where(better)}"
+    text += f", below zero at {_where(worse)}." if worse else "."
+    if fragile:
+        text += (
+            f" So the broken co-adaptation at {_where(fragile)} is no lost information: layer n "
+            "still has what the old upper layers need, and new ones do not learn to use it."
+        )
+    return text
+
+
+def _stitched(by_effect: ByEffect) -> str:
+    """Say whether the source's layers lack information or have other coordinates."""
+    rows = by_effect.get("stitching_specificity")
+    if not rows:
+        return ""
+    copied = other(next(iter(rows.values()))["division"])
+    text = (
+        f"With the first n layers from {copied} in their place (An|B), stitched networks lose "
+        f"{_range(rows)} points more than stitched to themselves"
+    )
+    if not _known(rows):
+        return text + "."
+    lost = _signs(rows)[1]
+    text += f"; the simultaneous interval lies above zero at {_where(lost)}."
+    specific = [n for n in _signs(by_effect.get("specificity", {}))[1] if n in rows]
+    newer_better = _signs(by_effect.get("stitching_gain", {}))[-1]
+    if there := [n for n in lost if n in newer_better]:
+        text += (
+            f" At {_where(there)}, new upper layers (AnB) are clearly better behind the same "
+            "layers: information is there, and no map was found to the coordinates of the old ones."
+        )
+    if gone := [n for n in lost if n in specific and n not in newer_better]:
+        text += (
+            f" At {_where(gone)}, AnB is clearly below BnB too, and not clearly above An|B: "
+            "neither old nor new upper layers find what is missing, so information is lost."
+        )
+    if kept := [n for n in specific if n not in lost]:
+        text += (
+            f" At {_where(kept)}, AnB is clearly below BnB and An|B is not clearly below Bn|B: "
+            "lost information does not show there."
+        )
+    return text
+
+
+def _known(rows: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Return whether any row has an interval."""
+    return any(row["low"] is not None for row in rows.values())
+
+
+def _signs(rows: Mapping[int, Mapping[str, Any]]) -> dict[int, list[int]]:
+    """Return the n at which the simultaneous interval lies above (1) and below zero (-1)."""
+    known = {n: row for n, row in rows.items() if row["low_simultaneous"] is not None}
+    return {
+        1: [n for n, row in known.items() if row["low_simultaneous"] > 0],
+        -1: [n for n, row in known.items() if row["high_simultaneous"] < 0],
+    }
 
 
 def _fine_tuned(by_effect: ByEffect) -> str:

@@ -49,7 +49,7 @@ class Status:
         lacking = store.check(plan.trials)
         outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
         settled = {id for id in plan.trials if outcomes.get(id) in (State.COMPLETE, State.FAILED)}
-        bases = {plan.trials[id].parent for id in plan.trials.keys() - settled}
+        bases = {base for id in plan.trials.keys() - settled for base in plan.trials[id].parents}
         lacking |= store.check_weights([base for base in bases if base in settled])
         states = {
             id: State.MISSING if id in lacking else outcomes.get(id, State.MISSING)
@@ -155,6 +155,8 @@ def _needs(trial: Trial) -> str | None:
         return None
     if trial.training.source is None:
         return "file of weights"
+    if trial.training.upper is not None and trial.source != trial.target:
+        return "both bases"
     if trial.source == trial.target:
         return "base of the target"
     return "base of the other half" if trial.target in ("A", "B") else "base of the source"

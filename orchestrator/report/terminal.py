@@ -43,6 +43,8 @@ ROWS = {  # arm: the effect that compares it with its own base
     "AnB": "transfer",
     "AnB+": "gain",
     "random": "random",
+    "Bn|B": "stitched_self",
+    "An|B": "stitched",
 }
 OVER_LONGER = {  # row: the effect that compares it with longer training
     "BnB+ − long": "selffer_gain_over_longer",

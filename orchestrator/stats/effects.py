@@ -52,7 +52,11 @@ METRIC: Column = (
     "top1; for one class against the rest balanced_accuracy and auroc",
 )
 GROUP: list[Column] = [SWEEP, *POPULATION, METRIC]
-ARM: Column = ("arm", TEXT, "base, base_long, pixels, BnB, BnB+, AnB, AnB+, random or random+")
+ARM: Column = (
+    "arm",
+    TEXT,
+    "base, base_long, pixels, BnB, BnB+, AnB, AnB+, random, random+, Bn|B or An|B",
+)
 LAYERS: Column = (
     "n",
     INT,

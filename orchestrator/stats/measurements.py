@@ -22,10 +22,10 @@ import pyarrow as pa
 from orchestrator.states import State
 
 WITHOUT_LAYERS = ("base", "base_long", "pixels")  # nothing is copied or random in them: n = 0
-COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+")
-ARMS = (
-    WITHOUT_LAYERS + COPIES
-)  # an arm is a treatment together with whether its first layers are frozen
+STITCHED = {"stitched_self": "Bn|B", "stitched": "An|B"}  # treatment: its arm
+COPIES = ("BnB", "BnB+", "AnB", "AnB+", "random", "random+", *STITCHED.values())
+# An arm is a treatment together with whether its first layers are frozen.
+ARMS = WITHOUT_LAYERS + COPIES
 
 DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
     "selffer": ("BnB", "base"),
@@ -41,6 +41,13 @@ DIFFERENCES = {  # effect: (arm, the arm that is subtracted from it)
     "transfer_gain": ("AnB+", "BnB+"),
     "gain_over_longer": ("AnB+", "base_long"),
     "selffer_gain_over_longer": ("BnB+", "base_long"),
+    "stitched_self": ("Bn|B", "base"),
+    "stitched": ("An|B", "base"),
+    "stitching_self": ("base", "Bn|B"),
+    "stitching_penalty": ("base", "An|B"),
+    "stitching_specificity": ("Bn|B", "An|B"),
+    "stitching_self_gain": ("Bn|B", "BnB"),
+    "stitching_gain": ("An|B", "AnB"),
 }
 
 METRICS = {  # metric: its name for a reader
@@ -145,6 +152,8 @@ def arm(treatment: str, frozen: bool) -> str:
     """Return the paper's name of a treatment, with a plus sign if all layers learn."""
     if treatment in WITHOUT_LAYERS:
         return treatment
+    if treatment in STITCHED:
+        return STITCHED[treatment]
     name = {"selffer": "BnB", "transfer": "AnB", "random": "random"}[treatment]
     return name if frozen else f"{name}+"
 

@@ -237,7 +237,7 @@ def unowned(survey: Survey) -> dict[str, str]:
         for name in names:
             owned |= _labelled(survey, name)
     rows = survey.rows
-    owned |= {row["parent"] for row in rows if row["id"] in owned}
+    owned |= {row[name] for row in rows if row["id"] in owned for name in ("parent", "upper")}
     return {
         row["id"]: f"{row['treatment']}{'+' if row['n'] and not row['frozen'] else ''}"
         for row in rows

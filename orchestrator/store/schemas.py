@@ -38,17 +38,23 @@ IDENTITY: list[Column] = [
     ("images_per_class", INT, "training images per class of the target; null for all"),
     ("source", TEXT, "half, task or file of weights that layers are copied from; null if none are"),
     ("target", TEXT, "half or task that the network is trained and tested on"),
-    ("treatment", TEXT, "base, base_long, selffer, transfer, random or pixels"),
+    (
+        "treatment",
+        TEXT,
+        "base, base_long, selffer, transfer, random, pixels, stitched or stitched_self",
+    ),
     ("n", INT, "number of first layers that are copied or random; 0 for bases and pixels"),
     ("frozen", YES, "the first n layers are held fixed"),
     ("seed", INT, "seed of the training"),
     ("parent", TEXT, "id of the base, or of the file of weights, whose layers were copied"),
+    ("upper", TEXT, "id of the base whose layers from n+1 on a stitched network has; else null"),
     ("tuning_unequal", YES, "the schedules of this treatment and of base_long differ in tuning"),
 ]
 
 RESULTS: list[Column] = [
     ("outcome", TEXT, "complete, failed, lost or skipped"),
     ("parent_checkpoint", TEXT, "SHA-256 of the parent's checkpoint that was loaded"),
+    ("upper_checkpoint", TEXT, "SHA-256 of the upper base's checkpoint that was loaded"),
     ("dataset", TEXT, "name of the dataset"),
     ("dataset_fingerprint", TEXT, "hash of the data"),
     ("network", TEXT, "name of the network"),

@@ -20,7 +20,7 @@ from orchestrator.store.ownership import FOLDERS
 from orchestrator.store.store import Store
 
 COLUMNS = [
-    *("id", "attempt", "checkpoint", "outcome", "parent", "treatment", "frozen", "n"),
+    *("id", "attempt", "checkpoint", "outcome", "parent", "upper", "treatment", "frozen", "n"),
     *("first_sweep", "study", "training"),
 ]
 Row = dict[str, Any]

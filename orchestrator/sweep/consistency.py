@@ -8,7 +8,7 @@ from orchestrator.errors import SweepError
 from orchestrator.sweep.axes import SEPARATOR
 from orchestrator.sweep.fields import A_NAME, NAME
 from orchestrator.sweep.inheritance import in_grid
-from orchestrator.sweep.schema import Grid, Splits, Sweep
+from orchestrator.sweep.schema import COPYING, FROM_SOURCE, Grid, Splits, Sweep
 from orchestrator.sweep.source import Source, shown
 from orchestrator.sweep.transfers import Problem, in_directions, in_tasks, repeated
 
@@ -100,10 +100,10 @@ def _in_axes(grid: Grid) -> list[Problem]:
 def _in_treatments(grid: Grid) -> list[Problem]:
     problems: list[Problem] = []
     for index, treatment in enumerate(grid.treatments):
-        if treatment.startswith(("selffer", "transfer")) and "base" not in grid.treatments:
+        if treatment in COPYING and "base" not in grid.treatments:
             message = f"{treatment} copies layers of base: add base"
             problems.append((("treatments", index), message))
-        if treatment.startswith("transfer") and grid.splits.whole:
+        if treatment in FROM_SOURCE and grid.splits.whole:
             message = f"{treatment} copies from another half, and whole has one: use grids"
             problems.append((("treatments", index), message))
         if treatment == "pixels" and grid.recipe.classifier is None:

@@ -32,7 +32,8 @@ def training_from(text: str) -> Training:
         for name in ("target", "source")
         if (task := getattr(training, name)) is not None
     }
-    return replace(training, network=_with_tuples(training.network), **tasks)
+    below = training.source_network and _with_tuples(training.source_network)
+    return replace(training, network=_with_tuples(training.network), source_network=below, **tasks)
 
 
 def recipe_from(value: Mapping[str, Any]) -> Recipe:

@@ -31,10 +31,13 @@ TreatmentName = Literal[
     "transfer",  # AnB: the first n layers from the base of the other half, frozen
     "transfer+",  # AnB+: the same, fine-tuned
     "random",  # the first n layers as they were initialised, frozen
+    "stitched",  # An|B: n layers of the other half, a map that learns, the upper layers of the base
+    "stitched_self",  # Bn|B: the same with the first n layers of the same half
     "pixels",  # no network: recipe.classifier on the pixels
 ]
-ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
-NETWORKS = tuple(name for name in ALL_TREATMENTS if name != "pixels")
+DEFAULT_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)[:7]  # the paper's
+COPYING = ("selffer", "selffer+", "transfer", "transfer+", "stitched", "stitched_self")
+FROM_SOURCE = ("transfer", "transfer+", "stitched")
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
 MOST_LAYERS = 10_000  # in a range such as 1..7
@@ -192,8 +195,8 @@ class Grid(StrictModel):
     """Form in which networks see the images of all tasks of a transfer. Default: as they are
     stored."""
 
-    treatments: tuple[TreatmentName, ...] = NETWORKS
-    """Treatments to train. Default: all but `pixels`.
+    treatments: tuple[TreatmentName, ...] = DEFAULT_TREATMENTS
+    """Treatments to train. Default: all but the stitched ones and `pixels`.
 
     - `base`: trained from scratch.
     - `base_long`: a base with as many steps as a base and a fine-tuning together. It shows how much
@@ -203,6 +206,10 @@ class Grid(StrictModel):
     - `transfer` (AnB): the first n layers come from the base of the other half and are frozen.
     - `transfer+` (AnB+): the same, fine-tuned.
     - `random`: the first n layers keep their initial random weights.
+    - `stitched` (An|B): the first n layers come from the base of the other half, and the upper
+      layers from the target's own base. All are frozen. One linear map between them learns. The
+      last layer has none above it, so n is below the number of layers.
+    - `stitched_self` (Bn|B): the same with both parts from the target's own base.
     - `pixels`: `recipe.classifier` is fitted to the pixels, without a network: the floor for what
       features are worth.
     """

@@ -46,6 +46,7 @@ COMPARED = {
         "fine_tune.fresh_first=0.5, classifier=none",
         *(f"classifier={kind} (none)" for kind in ("knn", "logistic", "svm")),
     ],
+    "stitching": ["stitch=least_squares", "stitch=random"],
 }
 
 

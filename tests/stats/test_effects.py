@@ -91,13 +91,15 @@ def test_every_effect_is_the_difference_that_it_says() -> None:
     sweep = Synthetic()
     reached = {"base": 0.5, "base_long": 0.625, "BnB": 0.4375, "BnB+": 0.75, "AnB": 0.25}
     reached |= {"AnB+": 0.875, "random": 0.125, "pixels": 0.1875}
+    reached |= {"Bn|B": 0.46875, "An|B": 0.375}
     for name, treatment in (("BnB", "selffer"), ("AnB", "transfer")):
         sweep.add(label("s0", "A", treatment, 2, frozen=True), reached[name])
         sweep.add(label("s0", "A", treatment, 2), reached[f"{name}+"])
     sweep.add(label("s0", "A"), reached["base"])
     sweep.add(label("s0", "A", "base_long"), reached["base_long"])
     sweep.add(label("s0", "A", "pixels"), reached["pixels"])
-    sweep.add(label("s0", "A", "random", 2, frozen=True), reached["random"])
+    for name, treatment in (("random", "random"), ("Bn|B", "stitched_self"), ("An|B", "stitched")):
+        sweep.add(label("s0", "A", treatment, 2, frozen=True), reached[name])
     by_effect = {
         row["effect"]: row for row in rows(sweep.statistics().effects, at_chance="included")
     }
@@ -115,6 +117,13 @@ def test_every_effect_is_the_difference_that_it_says() -> None:
         "transfer_gain": 0.125,
         "gain_over_longer": 0.25,
         "selffer_gain_over_longer": 0.125,
+        "stitched_self": -0.03125,
+        "stitched": -0.125,
+        "stitching_self": 0.03125,
+        "stitching_penalty": 0.125,
+        "stitching_specificity": 0.09375,
+        "stitching_self_gain": 0.03125,
+        "stitching_gain": 0.125,
     }
     assert {name: row["n"] for name, row in by_effect.items() if row["n"] != 2} == {
         "longer_training": 0,

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.errors import SweepError
 from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.load import bundled_sweeps, load_recorded, load_sweep, read_sweep
-from orchestrator.sweep.schema import NETWORKS
+from orchestrator.sweep.schema import DEFAULT_TREATMENTS
 from tests.sweep_files import VALID, mistakes, mistakes_of, valid, valid_but, valid_without
 from trainers.recipe import Schedule
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 BUNDLED = (
     "across, across_stacked, balanced, cifar100, digits, digits_search, extraction_vs_finetuning, "
-    "natural_manmade, paper, reduced, template, unequal, which_layers"
+    "natural_manmade, paper, reduced, stitching, template, unequal, which_layers"
 )
 A_SWEEP = "expected a YAML file or a bundled sweep"
 NO_TEXT = "bad.yaml:1: the file is not UTF-8"
@@ -106,7 +106,7 @@ def test_bundled_sweeps() -> None:
     assert (digits.name, template.name) == ("digits", "my-sweep")
     assert searched.fine_tune.search is not None
     assert (searched.dataset, searched.network) == (digits.dataset, digits.network)
-    assert digits.treatments == template.treatments == NETWORKS
+    assert digits.treatments == template.treatments == DEFAULT_TREATMENTS
     assert digits.layers == (1, 2, 3, 4, 5, 6, 7)
     assert template.layers == (1, 3, 5, 7)
     assert digits.splits.random == (0, 1, 2, 3)

@@ -748,14 +748,17 @@ def assignment(one: Training, store: Store, parent: bytes | None) -> Assignment:
     labels = {"id": one.id, "name": "A2B s0", "sweep": "test", "split": "s0", "split_hash": "0"}
     labels |= {"source": "A", "target": "B", "treatment": one.treatment.kind, "seed": one.seed}
     labels |= {"n": one.treatment.n, "frozen": one.treatment.frozen, "parent": one.parent}
-    sha256 = store.put_checkpoint(one.parent, parent) if one.parent and parent else None
+    labels["upper"] = one.upper
+    checkpoints = {}
+    if one.parent and parent:
+        checkpoints[one.parent] = store.put_checkpoint(one.parent, parent)
     return Assignment(
         training=canonical(one),
         labels=labels,
         argument="digits",
         request=Resources().model_dump(),
         retries=0,
-        parent_checkpoint=sha256,
+        checkpoints=checkpoints,
         keep_checkpoint=True,
         checkpoint_seconds=1e-9,
         store=store.root,
