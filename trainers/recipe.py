@@ -80,7 +80,7 @@ Stitch = Literal["random", "least_squares"]
 """First weights of the map of a stitched network (`trainers.stitching`).
 
 - `random`: those of a new last layer.
-- `least_squares`: those that bring the lower outputs nearest to the inputs of the upper layers.
+- `least_squares`: the map onto the outputs of the base's own layer n with the least squared error.
 """
 
 Normalise = Literal["target", "source", "whole"]
@@ -282,8 +282,7 @@ class Recipe:
     init_random: Init | None = None
     """First weights of random filters (treatment `random`); as `init` by default."""
     stitch: Stitch = "random"
-    """First weights of the map of a stitched network: `random`, as those of a new last layer, or
-    `least_squares`, the map onto the outputs of the base's own layer n; `random` by default."""
+    """First weights of the map of a stitched network; `random` by default."""
     crop: int | None = None
     """Side of a square in pixels: at a random place in training, in the middle elsewhere. The whole
     image by default."""
