@@ -26,7 +26,10 @@ TOP_KEYS = (
     "reference, resources, keep, checkpoint_seconds"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
-TREATMENTS = "base, base_long, selffer, selffer+, transfer, transfer+, random, stitched, stitched_self, pixels"
+TREATMENTS = (
+    "base, base_long, selffer, selffer+, transfer, transfer+, random, stitched, stitched_self, "
+    "pixels"
+)
 A_NAME = "expected up to 64 letters, digits, _ and -, the first a letter or digit"
 LAYERS = "expected layers such as 1..7, [1, 3, 5] or all"
 ACCELERATOR = "resources.default.accelerator"
