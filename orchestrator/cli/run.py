@@ -199,7 +199,7 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         cluster = replace(cluster, code=shipment_of(run.plan.sweep))
         if cluster.address and cluster.code and (problem := cluster.code.problem()):
             raise LayerwiseError(problem)
-    progress.begin(missing, run.ended_items())
+    progress.begin(missing, run.ended_items(), run.ended_items("measurement"))
 
     def say_lost() -> None:
         progress.close()

@@ -33,6 +33,14 @@ TreatmentName = Literal[
     "random",  # the first n layers as they were initialised, frozen
     "pixels",  # no network: recipe.classifier on the pixels
 ]
+Measure = Literal["weights", "interpolation", "similarity", "predictors"]
+"""Comparison of trained networks.
+
+- `weights`: distance of every layer's weights from where they started.
+- `interpolation`: loss on the straight line between a network and the base of its target.
+- `similarity`: centred kernel alignment of every layer with the bases of target and source.
+- `predictors`: scores that predict the accuracy of a transfer from the features of its source.
+"""
 ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
 NETWORKS = tuple(name for name in ALL_TREATMENTS if name != "pixels")
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
@@ -284,6 +292,11 @@ class Sweep(Grid):
     - `none`: no checkpoint. Those of bases are removed when the run is over.
     """
 
+    measure: tuple[Measure, ...] = ()
+    """Comparisons of the trained networks with their bases: `[weights, similarity]`. They are no
+    part of an id, and can be added to a sweep that has been run. Default: none. With any, `bases`
+    in `keep` stands for all checkpoints, so that nothing is trained twice to be measured."""
+
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
 
@@ -303,6 +316,14 @@ class Sweep(Grid):
     def parts(self) -> dict[str, Grid]:
         """The grids by name. The only grid of a sweep without `grids` has an empty name."""
         return dict(self.grids) or {"": self}
+
+    def keeps(self, treatment: Treatment) -> bool:
+        """Return whether the checkpoint of a trial of this treatment is written to the store.
+
+        What is measured is kept for it; with `keep: none`, to the end of the run.
+        """
+        measured = bool(self.measure) and treatment.has_parent
+        return self.keep == "all" or treatment.kind == "base" or measured
 
     def request(self, treatment: Treatment) -> Resources:
         """Resources for a trial of this treatment."""

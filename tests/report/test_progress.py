@@ -24,7 +24,7 @@ class Clock:
 
 def item(name: str, work: float, *parents: str) -> Any:
     node = Node(tuple(f"id-{parent}" for parent in parents), cost=work)
-    return SimpleNamespace(id=f"id-{name}", name=name, node=node)
+    return SimpleNamespace(id=f"id-{name}", name=name, node=node, unit="trial")
 
 
 A, B, C, D = (item(name, work) for name, work in (("A", 4), ("B", 2), ("C", 2), ("D", 8)))
