@@ -196,7 +196,8 @@ def _sentences(rows: Rows, arm: str) -> Iterable[str]:
         )
         winners = [row for row in against if _is_above(row)]
         if winners:
-            yield f"{arm}: {_names(winners)} ordered {order}; the other predictors did not."
+            names = _names(winners)
+            yield f"{arm}: {names} ordered {order}; the other predictors are not shown to."
         else:
             best = max(
                 (found["over_n", row["predictor"]] for row in against), key=lambda r: r["tau"]

@@ -139,7 +139,7 @@ class RunProgress:
         self._count_bad(item, state)
         self.time_left.ended(item)
         if state is State.LOST:
-            self._say(f"trial {item.id} ({item.name}) lost: {reason}")
+            self._say(f"{item.unit} {item.id} ({item.name}) lost: {reason}")
         self._show()
 
     def _count_bad(self, item: Item, state: State) -> None:
