@@ -202,11 +202,14 @@ def measure(
     name: str, subjects: Subjects, layers: Sequence[int], on: Runtime = Runtime()
 ) -> list[Value]:
     """Return the values of a measure. Raises `NetworkError`, `DataError`, `CheckpointError`."""
+    from threadpoolctl import threadpool_limits
+
     torch.set_num_threads(on.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return list(MEASURES[name](subjects, layers, on))
+    with threadpool_limits(on.threads):  # of numpy and scikit-learn
+        return list(MEASURES[name](subjects, layers, on))
 
 
 def _data(training: Training, on: Runtime) -> TaskData:

@@ -28,8 +28,8 @@ VERSIONS: dict[Measure, int] = {  # raised when the values of a measure change
 PASSES: dict[Measure, int] = {  # forward passes over `IMAGES`, about, for the estimate of time
     "weights": 0,
     "interpolation": 11,
-    "similarity": 2,
-    "predictors": 10,
+    "similarity": 10,  # products of features included
+    "predictors": 100,  # per n; most of it is probes
 }
 IMAGES = 1000
 
@@ -91,7 +91,8 @@ class Measurement:
 
     def flops(self, plan: Plan) -> float:
         """Return the floating-point operations, about, two per multiply-add."""
-        return 2.0 * sum(plan.layers(self.trial).macs) * PASSES[self.measure] * IMAGES
+        passes = PASSES[self.measure] * max(1, len(self.layers))
+        return 2.0 * sum(plan.layers(self.trial).macs) * passes * IMAGES
 
     @property
     def task(self) -> Task | None:

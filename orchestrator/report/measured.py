@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, Rows, stack
-from orchestrator.stats.measurements import Network
+from orchestrator.stats.comparisons import CHANGE
 from orchestrator.stats.predictions import STATIC
 
 COLOURS = ("#4a98d3", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#222222")  # by n
 ARMS = ("BnB", "BnB+", "AnB", "AnB+")
-BASES = "Both bases"  # the panel of similarity that compares them
 PREDICTORS = {  # name: what a reader calls it
     "logme": "LogME",
     "h_score": "H-score",
@@ -31,101 +28,53 @@ COMPARISONS = {  # comparison: its heading
     "over_n_less_static": "less smaller n",
     "within_n": "at one n",
 }
-Point = tuple[str, int | None, float, float]  # panel, n, place across, height
 
 
-def measured_figures(
-    networks: Sequence[Network], comparisons: Rows, parents: Mapping[str, str | None]
-) -> dict[str, list[Panel]]:
-    """Return the figures of the measurements of a group's networks, by name; absent without any.
+def measured_figures(comparisons: Iterable[Row]) -> dict[str, list[Panel]]:
+    """Return the figures of the measurements of a group, by name; absent without any.
 
-    `comparisons` are rows of `measurements`, `parents` the id of what each network copied.
+    `comparisons` are the group's rows of the view of that name.
     """
-    place = {x.id: x for x in networks}
-    rows = [row for row in comparisons if row["trial"] in place]
-    found = {
+    rows = sorted(comparisons, key=lambda row: (row["arm"] != "base", row["arm"], row["against"]))
+    figures = {
         "weights": _panels(
-            _changes(rows, place),
-            lambda name: f"{name}: distance of the weights from their start, share of their norm",
+            [row for row in rows if row["quantity"] == CHANGE],
+            "{arm}: distance of the weights from their start, share of their norm",
             "layer",
         ),
         "interpolation": _panels(
-            _losses(rows, place),
-            lambda name: f"{name}: validation loss on the way from the base of the target",
-            "base of the target (0) to the network (1)",
+            [row for row in rows if row["quantity"] == "loss"],
+            "{arm}: validation loss on the way from the {against}",
+            "position",
         ),
         "similarity": _panels(
-            _similarities(rows, place, parents),
-            lambda name: f"{name}: similarity of their outputs (CKA)",
+            [row for row in rows if row["quantity"] == "debiased_cka"],
+            "{arm} and {against}: similarity of their outputs (CKA)",
             "layer",
         ),
     }
-    return {name: panels for name, panels in found.items() if panels}
+    return {name: panels for name, panels in figures.items() if panels}
 
 
-def _changes(rows: Rows, place: Mapping[str, Network]) -> Iterable[Point]:
-    """Yield the distance of every layer, as a share of the norm at the start."""
-    values: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
-    for row in rows:
-        if row["measure"] == "weights":
-            values[row["trial"], row["layer"]][row["quantity"]] = row["value"]
-    for (trial, layer), value in values.items():
-        if value["norm"]:
-            x = place[trial]
-            yield x.arm, x.n, layer, value["distance"] / value["norm"]
-
-
-def _losses(rows: Rows, place: Mapping[str, Network]) -> Iterable[Point]:
-    for row in rows:
-        if row["measure"] == "interpolation" and row["quantity"] == "loss":
-            x = place[row["trial"]]
-            yield x.arm, x.n, row["position"], row["value"]
-
-
-def _similarities(
-    rows: Rows, place: Mapping[str, Network], parents: Mapping[str, str | None]
-) -> Iterable[Point]:
-    for row in rows:
-        if row["quantity"] != "debiased_cka" or row["other"] not in parents:
-            continue
-        x = place[row["trial"]]
-        if x.arm == "base":
-            yield BASES, None, row["layer"], row["value"]
-        else:
-            is_source = x.arm.startswith("A") and row["other"] == parents[x.id]
-            base = "source" if is_source else "target"
-            yield f"{x.arm} and base of the {base}", x.n, row["layer"], row["value"]
-
-
-def _panels(points: Iterable[Point], title: Callable[[str], str], across: str) -> list[Panel]:
-    """Return a panel per name, with the mean over networks as one line per n."""
-    heights: dict[str, dict[tuple[int | None, float], list[float]]] = {}
-    for name, n, x, y in points:
-        heights.setdefault(name, defaultdict(list))[n, x].append(y)
-    names = sorted(heights, key=lambda name: (name != BASES, _arm(name), name))
-    layers = sorted({n for of_name in heights.values() for n, _ in of_name if n is not None})
+def _panels(rows: Rows, title: str, across: str) -> list[Panel]:
+    """Return a panel per arm and network that it is compared with, a line per n."""
+    layers = sorted({row["n"] for row in rows} - {0})
     looks = {n: COLOURS[i * len(COLOURS) // len(layers)] for i, n in enumerate(layers)}
-    means = {
-        name: [
-            _mark(n, x, fmean(values), looks)
-            for (n, x), values in sorted(heights[name].items(), key=lambda item: item[0][1])
-        ]
-        for name in names
-    }
-    everything = [row for rows in means.values() for row in rows]
-    return [Panel(title(name), _chart(rows, everything, across)) for name, rows in means.items()]
+    marks: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row[across]):
+        name = title.format(arm=row["arm"], against=row["against"])
+        marks.setdefault(name, []).append(_mark(row, row[across], looks))
+    names = dict.fromkeys(title.format(arm=row["arm"], against=row["against"]) for row in rows)
+    everything = [mark for some in marks.values() for mark in some]
+    return [Panel(name, _chart(marks[name], everything, across)) for name in names]
 
 
-def _arm(name: str) -> int:
-    arm = name.partition(" ")[0]
-    return ARMS.index(arm) if arm in ARMS else -1
-
-
-def _mark(n: int | None, x: float, y: float, looks: Mapping[int, str]) -> Row:
-    colour = COLOURS[-1] if n is None else looks[n]
-    label = "bases" if n is None else f"n = {n}"
+def _mark(row: Mapping[str, Any], x: float, looks: Mapping[int, str]) -> Row:
+    colour = looks.get(row["n"], COLOURS[-1])
     look = {"colour": colour, "ink": colour, "shape": "circle", "dash": [1, 0]}
-    return look | {"label": label, "n": n, "x": x, "y": y}
+    half = "none" if row["low"] is None else f"{(row['high'] - row['low']) / 2:.3f}"
+    label = f"n = {row['n']}" if row["n"] else "bases"
+    return look | {"label": label, "n": row["n"], "x": x, "y": row["value"], "half": half}
 
 
 def _chart(rows: list[Row], everything: Rows, across: str) -> Any:
@@ -136,15 +85,16 @@ def _chart(rows: list[Row], everything: Rows, across: str) -> Any:
     room = 0.05 * ((max(heights) - min(heights)) or 1.0)
     layers = across == "layer"
     frame = Frame(
-        (low - 0.5, high + 0.5) if layers else (low, high),
+        (low - 0.5, high + 0.5) if layers else (0.0, 1.0),
         (min(heights) - room, max(heights) + room),
-        across_title=across,
+        across_title=across if layers else "base of the target (0) to the network (1)",
         across_ticks=sorted(set(places)) if layers else (0, 0.25, 0.5, 0.75, 1),
         across_text="format(datum.value, '~g')",
     )
+    hover = {"label": "layers", "x": across, "y": "mean", "half": "± (95 %)"}
     return stack(
         charts.curves(rows, frame, x="x"),
-        charts.points(rows, frame, {"label": "layers", "x": across, "y": "mean"}, x="x"),
+        charts.points(rows, frame, hover, x="x"),
         charts.labels(rows, frame, x="x"),
     )
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from orchestrator.errors import LayerwiseError
 from orchestrator.reference import published as reference
 from orchestrator.report.wording import left_out
+from orchestrator.stats.comparisons import COMPARISONS
 from orchestrator.stats.effects import EFFECTS, LEVELS, TABLE1
 from orchestrator.stats.learning_speed import SPEED, SPEEDS
 from orchestrator.stats.measurements import METRICS
@@ -61,6 +62,7 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
         SCHEMAS["measurements"],
         lambda statistics: statistics.read("measurements"),
     ),
+    "comparisons": (COMPARISONS, lambda statistics: statistics.comparisons),
     "predictions": (PREDICTIONS, lambda statistics: statistics.predictions),
     "held_out": (HELD_OUT, lambda statistics: statistics.held_out),
     "paper": (reference.PAPER, lambda _: reference.paper()),
@@ -73,6 +75,7 @@ COMPARED = {
     "speed",
     "speeds",
     "held_out",
+    "comparisons",
     "predictions",
 }  # not rows as they are
 BY_METRIC = ("effects", "levels", "table1")  # also read as `effects('val_mean10')`

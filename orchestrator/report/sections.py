@@ -69,11 +69,9 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
     by_step, by_speed = statistics.speed.to_pylist(), statistics.speeds.to_pylist()
     others = _published(statistics.metric) if published == PAPER else ([], [])
     by_predictor = statistics.predictions.to_pylist()
-    comparisons = statistics.comparisons.to_pylist()
+    compared = statistics.comparisons.to_pylist()
     planned: dict[Place, set[int]] = {}
-    parents: dict[str, str | None] = {}
     for row in statistics.members.to_pylist():
-        parents[row["id"]] = row["parent"]
         place = row["condition"], division_of(row), row["images_per_class"]
         planned.setdefault(place, set()).add(row["n"])
     groups = sorted({x.cell.group for x in networks}, key=lambda group: group.place)
@@ -98,7 +96,7 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
         if group not in sizes or any(x.arm not in WITHOUT_LAYERS for x in chosen):
             beside = _beside(others, group, sizes)
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
-            part.figures |= measured_figures(chosen, comparisons, parents)
+            part.figures |= measured_figures(row for row in compared if group_of(row) == group)
     _draw_figure3(sections, others[1])
     _draw_effects_by_images(sections)
     _draw_costs(sections, networks, statistics.trials)

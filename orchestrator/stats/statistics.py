@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
@@ -156,7 +157,7 @@ class Statistics:
         return speeds(self.speed)
 
     @cached_property
-    def comparisons(self) -> pa.Table:
+    def current_measurements(self) -> pa.Table:
         """The rows of `measurements` that hold a value of the weights that the networks have."""
         rows, trials = self.read("measurements"), self.read("trials")
         weights = dict(zip(trials["id"].to_pylist(), trials["checkpoint"].to_pylist(), strict=True))
@@ -172,8 +173,14 @@ class Statistics:
         return rows.filter(pa.array(mask, pa.bool_()))
 
     @cached_property
+    def comparisons(self) -> pa.Table:
+        ids, parents = (self.members[name].to_pylist() for name in ("id", "parent"))
+        by_id = dict(zip(ids, parents, strict=True))
+        return comparisons(self.networks, by_id, self.current_measurements)
+
+    @cached_property
     def predictions(self) -> pa.Table:
-        return predictions(self.networks, self.trials, self.comparisons)
+        return predictions(self.networks, self.trials, self.current_measurements)
 
     @cached_property
     def held_out(self) -> pa.Table:

@@ -11,42 +11,15 @@ from orchestrator.report import charts
 from orchestrator.report.charts import Panel
 from orchestrator.report.measured import measured_figures, predictor_table, signed
 from orchestrator.report.page import write_report
-from orchestrator.stats.measurements import Network
 from orchestrator.store.store import Store
 from tests.synthetic import blank, digits
 
-PARENTS = {"A": None, "B": None, "B1": "B", "A1": "A", "A2": "A", "other A1": "A"}
-PLACES = {"A": ("base", 0), "B": ("base", 0), "B1": ("BnB", 1), "A1": ("AnB", 1), "A2": ("AnB", 2)}
 
-
-def network(id: str, arm: str, n: int) -> Network:
-    return Network(
-        sweep="x",
-        id=id,
-        name=id,
-        condition=None,
-        division="random",
-        images_per_class=None,
-        split="s0",
-        target="B",
-        seed=0,
-        arm=arm,
-        n=n,
-        classes=5,
-        metric="top1",
-        value=0.5,
-        val_top1=0.5,
-        at_chance=False,
-    )
-
-
-NETWORKS = [network(id, *place) for id, place in PLACES.items()]
-NETWORKS.append(network("other A1", "AnB", 1))
-
-
-def row(measure: str, trial: str, quantity: str, value: float, **columns: Any) -> dict[str, Any]:
-    own = {"measure": measure, "trial": trial, "quantity": quantity, "value": value}
-    return blank("measurements") | own | columns
+def compared(quantity: str, value: float, n: int, **columns: Any) -> dict[str, Any]:
+    """Return a row of `comparisons`, of AnB against the base of the target."""
+    bounds = {"low": value - 0.5, "high": value + 0.5}
+    place = {"arm": "AnB", "n": n, "against": "base of the target", "quantity": quantity}
+    return place | {"layer": None, "position": None, "value": value} | bounds | columns
 
 
 def lines(panel: Panel) -> dict[str, list[tuple[float, float]]]:
@@ -59,64 +32,54 @@ def lines(panel: Panel) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
+def drawn(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the lines of every panel, by figure and title."""
+    return {
+        name: {panel.title: lines(panel) for panel in panels}
+        for name, panels in measured_figures(rows).items()
+    }
+
+
 def test_without_measurements_there_is_no_figure() -> None:
-    assert measured_figures(NETWORKS, [], PARENTS) == {}
+    assert measured_figures([]) == {}
     assert predictor_table([]) is None
 
 
-def test_the_change_of_weights_is_a_share_of_their_norm() -> None:
+def test_a_line_per_n_goes_from_place_to_place() -> None:
     rows = [
-        row("weights", trial, quantity, value, layer=layer)
-        for trial, layer, distance, norm in (
-            ("A1", 1, 0.0, 2.0),
-            ("A1", 2, 1.0, 2.0),
-            ("other A1", 2, 3.0, 2.0),
-            ("A2", 2, 0.0, 0.0),  # zero at the start: there is no share
-            ("B1", 2, 1.0, 4.0),
-        )
-        for quantity, value in (("distance", distance), ("norm", norm))
+        compared("loss", 2.0, 1, position=1.0),
+        compared("loss", 1.0, 1, position=0.0),
+        compared("loss", 3.0, 2, position=0.5, low=None, high=None),
+        compared("barrier", 9.0, 1),
     ]
-    panels = measured_figures(NETWORKS, rows, PARENTS)["weights"]
-    assert [panel.title.partition(":")[0] for panel in panels] == ["BnB", "AnB"]
-    assert lines(panels[0]) == {"n = 1": [(2, 0.25)]}
-    assert lines(panels[1]) == {"n = 1": [(1, 0.0), (2, 1.0)]}
-
-
-def test_the_loss_on_the_way() -> None:
-    rows = [
-        row("interpolation", trial, "loss", value, position=position)
-        for trial, position, value in (
-            ("A2", 0.5, 2.0),
-            ("A2", 0.0, 1.0),
-            ("A1", 0.0, 1.0),
-            ("other A1", 0.0, 3.0),
-        )
-    ]
-    rows.append(row("interpolation", "A1", "top1", 0.5, position=0.0))
-    [panel] = measured_figures(NETWORKS, rows, PARENTS)["interpolation"]
-    assert lines(panel) == {"n = 1": [(0.0, 2.0)], "n = 2": [(0.0, 1.0), (0.5, 2.0)]}
+    title = "AnB: validation loss on the way from the base of the target"
+    assert drawn(rows) == {
+        "interpolation": {title: {"n = 1": [(0.0, 1.0), (1.0, 2.0)], "n = 2": [(0.5, 3.0)]}}
+    }
 
 
 def test_similarity_tells_the_bases_of_source_and_target_apart() -> None:
     rows = [
-        row("similarity", trial, "debiased_cka", value, other=other, layer=1)
-        for trial, other, value in (
-            ("B", "A", 0.5),
-            ("A1", "A", 1.0),
-            ("A1", "B", 0.25),
-            ("B1", "B", 0.75),
-            ("A1", "a base of another sweep", 0.0),
-        )
+        compared("debiased_cka", 0.25, 1, layer=1),
+        compared("debiased_cka", 0.75, 1, layer=1, against="base of the source"),
+        compared("debiased_cka", 0.5, 0, layer=2, arm="base", against="base of the source"),
+        compared("cka", 0.9, 1, layer=1),
     ]
-    rows.append(row("similarity", "A1", "cka", 0.9, other="A", layer=1))
-    panels = measured_figures(NETWORKS, rows, PARENTS)["similarity"]
-    drawn = {panel.title.partition(":")[0]: lines(panel) for panel in panels}
-    assert drawn == {
-        "Both bases": {"bases": [(1, 0.5)]},
-        "BnB and base of the target": {"n = 1": [(1, 0.75)]},
-        "AnB and base of the source": {"n = 1": [(1, 1.0)]},
-        "AnB and base of the target": {"n = 1": [(1, 0.25)]},
+    end = "similarity of their outputs (CKA)"
+    assert drawn(rows) == {
+        "similarity": {
+            f"base and base of the source: {end}": {"bases": [(2, 0.5)]},
+            f"AnB and base of the source: {end}": {"n = 1": [(1, 0.75)]},
+            f"AnB and base of the target: {end}": {"n = 1": [(1, 0.25)]},
+        }
     }
+
+
+def test_the_change_of_weights_by_layer() -> None:
+    rows = [compared("change", value, 2, layer=layer) for layer, value in ((3, 0.5), (1, 0.0))]
+    rows.append(compared("distance", 4.0, 2, layer=1))
+    title = "AnB: distance of the weights from their start, share of their norm"
+    assert drawn(rows) == {"weights": {title: {"n = 2": [(1, 0.0), (3, 0.5)]}}}
 
 
 def correlation(predictor: str, comparison: str, tau: float, half: float) -> dict[str, Any]:
@@ -196,14 +159,15 @@ def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" not in text
     trial = next(x for x in sweep.trials if x["treatment"] == "transfer")
-    rows = [row("weights", trial["id"], x, 1.0, layer=1) for x in ("distance", "norm")]
-    number = {"id": "00000000000000aa", "outcome": "complete", "checkpoint": trial["checkpoint"]}
-    store.write_measurement([x | number for x in rows])
+    own = {"id": "00000000000000aa", "measure": "weights", "trial": trial["id"], "layer": 1}
+    own |= {"outcome": "complete", "checkpoint": trial["checkpoint"], "value": 1.0}
+    quantities = [{"quantity": name} for name in ("distance", "norm", "cosine")]
+    store.write_measurement([blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" in text
     assert (tmp_path / "report" / "weights.png").exists()
     assert not (tmp_path / "report" / "similarity.png").exists()
-    stale = [x | number | {"checkpoint": "of earlier weights"} for x in rows]
-    store.write_measurement(stale)
+    own["checkpoint"] = "of earlier weights"
+    store.write_measurement([blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" not in text
