@@ -193,6 +193,10 @@ class Run:
             if item.is_shown and self.frontier.state[id] not in OUTCOMES
         ]
 
+    def number_of(self, unit: Unit) -> int:
+        """Number of items that progress counts as `unit`."""
+        return sum(item.is_shown and item.unit == unit for item in self.items.values())
+
     def ended_items(self, unit: Unit = "trial") -> Counter[State]:
         """Number of items that progress counts as `unit` and that ended, in each outcome."""
         shown = (id for id, item in self.items.items() if item.is_shown and item.unit == unit)

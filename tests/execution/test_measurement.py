@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.states import Ending, State
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
+from tests.conftest import Ended
 from tests.small import SMALL
 from trainers.canonical import digest
 from trainers.datasets import DataError
@@ -276,3 +278,47 @@ def test_work_travels_as_it_is(measured: tuple[Plan, Store, Events]) -> None:
             assert unpack(pack(assignment)) == assignment
             assert assignment.id == attempt.item
         break
+
+
+def test_a_run_says_what_was_not_measured(
+    folder: Path, layerwise: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers import measures
+
+    def refuse(*_: object) -> Any:
+        raise DataError("the features are too large")
+
+    (folder / "small.yaml").write_text(f"{SMALL}measure: [weights, interpolation]\n")
+    command = ("run", "small.yaml", "--inline", "--no-report")
+    with monkeypatch.context() as patch:
+        patch.setitem(measures.MEASURES, "weights", refuse)
+        done = layerwise(*command)
+    lines = done.out.splitlines()
+    assert done.code == 1
+    assert lines[1] == "8 measurements, 0 complete"
+    assert "weights of A1B s0: the features are too large" in lines
+    failed = (
+        "4 failed of 8 measurements (failed measurements run again with --retry-failed); "
+        "why: layerwise status small.yaml"
+    )
+    assert lines[-1] == failed
+    status = layerwise("status", "small.yaml").out.splitlines()
+    assert "measurements complete: weights 0/4, interpolation 4/4" in status
+    assert "failed: weights of A1B s0: the features are too large" in status
+    counts = json.loads(layerwise("plan", "small.yaml", "--json").out)["measurements"]
+    assert [(x["measure"], x["complete"], x["failed"], x["missing"]) for x in counts] == [
+        ("weights", 0, 4, 0),
+        ("interpolation", 4, 0, 0),
+    ]
+    again = layerwise(*command, "--retry-failed")
+    assert (again.code, again.out.splitlines()[1]) == (0, "8 measurements, 4 complete")
+
+
+def test_a_network_that_failed_is_not_measured(
+    plan_of: PlanOf, tmp_path: Path, dying: dict[str, int]
+) -> None:
+    dying["A1B s0"] = 4
+    store = Store(tmp_path / "store")
+    events = carry_out(plan_of(SMALL, "measure=[weights]"), store)
+    assert ("weights of A1B s0", State.SKIPPED) in events.gave_up
+    assert len(store.names("measurements")) == 3

@@ -101,3 +101,16 @@ def test_a_measure_that_does_not_exist(plan_of: PlanOf) -> None:
         ":8: measure[0]: expected one of weights, interpolation, similarity, predictors, "
         "found \"wieghts\"; did you mean 'weights'?"
     )
+
+
+def test_ids_never_change(plan_of: PlanOf) -> None:
+    every = "measure=[weights, interpolation, similarity, predictors]"
+    first = {
+        one.measure: id for id, one in reversed(measurements_of(plan_of(SMALL, every)).items())
+    }
+    assert first == {
+        "weights": "de99fdcb8a41f836",
+        "interpolation": "eacd181a1bfff233",
+        "similarity": "b7fa9a5f0346a32d",
+        "predictors": "f4f22bfbdefffccf",
+    }
