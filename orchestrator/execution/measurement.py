@@ -197,8 +197,9 @@ class MeasurementItem:
 
     def begin(self, attempt: Attempt) -> Sequence[MeasurementAssignment]:
         """Return the assignment, unless a network that was trained again has its old weights."""
-        rows = recorded([self.measurement], self.bench.store, self.bench.checkpoints)
-        if self.id in rows and rows[self.id]["outcome"] == State.COMPLETE:
+        row = self.bench.store.measurement(_file(self.measurement))
+        is_complete = row is not None and row["outcome"] == State.COMPLETE
+        if row and is_complete and _is_current(self.measurement, row, self.bench.checkpoints):
             return []
         return [MeasurementAssignment.of(self.measurement, self.bench, attempt)]
 
@@ -216,7 +217,15 @@ class MeasurementItem:
 class MeasurementRun:
     """The measurements of a run, and what of them the store holds already."""
 
-    def __init__(self, plan: Plan, store: Store, trials: Collection[str], complete: Iterable[str]):
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        trials: Collection[str],
+        complete: Iterable[str],
+        *,
+        retry_failed: bool = False,
+    ):
         """Take those whose networks are all among `trials`, of which some are complete."""
         self.plan = plan
         known = {*trials, *plan.weights}
@@ -224,9 +233,15 @@ class MeasurementRun:
             id: x for id, x in measurements_of(plan).items() if known.issuperset(x.networks)
         }
         networks = {id for x in self.measurements.values() for id in x.networks}
-        current = checkpoints(plan, store, networks & {*complete, *plan.weights})
-        self.rows = recorded(self.measurements.values(), store, current)
-        open_ones = self.measurements.keys() - self.complete()
+        current = {id: plan.weights[id].sha256 for id in networks & plan.weights.keys()}
+        current |= store.checkpoints(sorted(networks & set(complete)))
+        rows = store.measurements([_file(x) for x in self.measurements.values()])
+        self.rows = {
+            id: row for id, row in rows.items() if _is_current(self.measurements[id], row, current)
+        }
+        """A row of each measurement that has rows of the weights that its networks have now."""
+        settled = self.complete() | (set() if retry_failed else self.failed().keys())
+        open_ones = self.measurements.keys() - settled
         self.networks = {id for one in open_ones for id in self.measurements[one].networks}
         """Ids of the networks whose weights are needed."""
         of_trials = sorted(self.networks - plan.weights.keys())
@@ -258,24 +273,16 @@ class MeasurementRun:
         }
 
 
-def checkpoints(plan: Plan, store: Store, networks: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of the weights of complete networks and of files of weights, by id."""
-    of_files = {id: plan.weights[id].sha256 for id in networks if id in plan.weights}
-    return of_files | store.checkpoints([id for id in networks if id not in of_files])
+def _file(measurement: Measurement) -> MeasurementFile:
+    return MeasurementFile(measurement.first.id, measurement.id)
 
 
-def recorded(
-    measurements: Iterable[Measurement], store: Store, current: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
-    """Return a row of each measurement that has rows of the `current` weights, by id.
-
-    Weights that a network had earlier, before it was trained again, do not count.
-    """
-    by_id = {x.id: x for x in measurements}
-    files = [MeasurementFile(x.first.id, id) for id, x in by_id.items()]
-    rows = {}
-    for id, row in store.measurements(files).items() if files else ():
-        measured = [row["checkpoint"], row["other_checkpoint"]][: len(by_id[id].networks)]
-        if measured == [current.get(network) for network in by_id[id].networks]:
-            rows[id] = row
-    return rows
+def _is_current(
+    measurement: Measurement, row: Mapping[str, Any], checkpoints: Mapping[str, str]
+) -> bool:
+    """Return whether a row is of the weights that the networks have, and of no earlier ones."""
+    measured = (row["checkpoint"], row["other_checkpoint"])
+    return all(
+        sha256 == checkpoints.get(network)
+        for network, sha256 in zip(measurement.networks, measured, strict=False)
+    )

@@ -89,7 +89,7 @@ class Run:
         search_bases = {base.id for one in searches for base in one.bases}
         trials = {id: t for id, t in plan.trials.items() if id in wanted | search_bases}
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
-        measuring = MeasurementRun(plan, store, trials, complete)
+        measuring = MeasurementRun(plan, store, trials, complete, retry_failed=retry_failed)
         lacking |= measuring.lacking
         complete -= measuring.lacking.keys()
         failed = {} if retry_failed else _failures(store, trials, outcomes)

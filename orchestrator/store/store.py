@@ -213,9 +213,18 @@ class Store:
 
         It has the columns that all rows of a measurement share.
         """
+        if not files:
+            return {}
         names = {file.name for file in files} & set(self.names("measurements"))
+        return self._measurements([self.path("measurements", name) for name in sorted(names)])
+
+    def measurement(self, file: MeasurementFile) -> dict[str, Any] | None:
+        """Return such a row of one measurement, or None. Nothing is listed."""
+        paths = self.files.present([self.path("measurements", file.name)])
+        return self._measurements(paths).get(file.id)
+
+    def _measurements(self, paths: list[str]) -> dict[str, dict[str, Any]]:
         columns = ["id", "outcome", "checkpoint", "other_checkpoint", "error_message"]
-        paths = [self.path("measurements", name) for name in sorted(names)]
         rows = self._read("measurements", paths, columns).to_pylist()
         return {row["id"]: row for row in rows}
 
@@ -263,6 +272,8 @@ class Store:
 
     def checkpoints(self, trials: Collection[str]) -> dict[str, str]:
         """Return the SHA-256 of the final weights of the complete ones of these trials, by id."""
+        if not trials:
+            return {}
         outcomes = self.outcomes()
         complete = [id for id in trials if outcomes.get(id) == State.COMPLETE]
         rows = [self.row_path(State.COMPLETE, id) for id in complete]

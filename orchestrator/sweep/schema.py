@@ -33,15 +33,8 @@ TreatmentName = Literal[
     "random",  # the first n layers as they were initialised, frozen
     "pixels",  # no network: recipe.classifier on the pixels
 ]
-Measure = Literal["weights", "interpolation", "similarity", "predictors"]
-"""Comparison of trained networks.
-
-- `weights`: distance of every layer's weights from where they started.
-- `interpolation`: loss on the straight line between a network and the base of its target.
-- `similarity`: centred kernel alignment of every layer with the bases of target and source.
-- `predictors`: scores that predict the accuracy of a transfer from the features of its source.
-"""
 ALL_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
+Measure = Literal["weights", "interpolation", "similarity", "predictors"]
 NETWORKS = tuple(name for name in ALL_TREATMENTS if name != "pixels")
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
@@ -293,9 +286,15 @@ class Sweep(Grid):
     """
 
     measure: tuple[Measure, ...] = ()
-    """Comparisons of the trained networks with their bases: `[weights, similarity]`. They are no
-    part of an id, and can be added to a sweep that has been run. Default: none. With any, `bases`
-    in `keep` stands for all checkpoints, so that nothing is trained twice to be measured."""
+    """Comparisons of the trained networks with their bases. They are no part of an id, and can be
+    added to a sweep that has been run. With any, the checkpoints of the measured networks are kept
+    as those of bases are. Default: none.
+
+    - `weights`: distance of every layer's weights from where they started.
+    - `interpolation`: loss on the straight line between a network and the base of its target.
+    - `similarity`: centred kernel alignment of every layer with the bases of target and source.
+    - `predictors`: scores that predict the accuracy of a transfer from the features of its source.
+    """
 
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
@@ -24,11 +25,24 @@ from orchestrator.sweep.load import load_sweep
 from tests.conftest import Ended
 from tests.small import SMALL
 from trainers.canonical import digest
+from trainers.config import NetworkRef
 from trainers.datasets import DataError
+from trainers.networks import build, tensors_of
 
 PlanOf = Callable[..., Plan]
 ALL = "measure=[weights, interpolation, similarity, predictors]"
 MEASURED = {"weights": 4, "interpolation": 4, "similarity": 8, "predictors": 2}
+
+OLD = """\
+name: old
+tasks: {{few: {{dataset: digits, images_per_class: 5, draws: [0]}}}}
+weights: {{old: {}}}
+network: {{conv: [2, 2], pool: [1], fc: [4]}}
+treatments: [base, transfer]
+layers: [1]
+measure: [weights, interpolation, similarity, predictors]
+recipe: {{rate: 0.03, steps: 3, batch: 16}}
+"""
 
 
 class Events:
@@ -233,7 +247,7 @@ def test_a_measurement_that_fails_is_recorded_and_not_repeated(
     def refuse(*_: object) -> Any:
         raise DataError("the features are too large")
 
-    store, plan = Store(tmp_path / "store"), plan_of(SMALL, "measure=[weights]")
+    store, plan = Store(tmp_path / "store"), plan_of(SMALL, "measure=[weights]", "keep=none")
     with monkeypatch.context() as patch:
         patch.setitem(measures.MEASURES, "weights", refuse)
         events = carry_out(plan, store)
@@ -243,7 +257,8 @@ def test_a_measurement_that_fails_is_recorded_and_not_repeated(
     assert [(row["outcome"], row["value"]) for row in rows] == [("failed", None)] * 4
     assert carry_out(plan, store).begun == []
     assert carry_out(plan, store, retry_failed=True).endings == {
-        ("measurement", Ending.COMPLETE): 4
+        ("trial", Ending.COMPLETE): 6,  # their weights are gone
+        ("measurement", Ending.COMPLETE): 4,
     }
     assert {row["outcome"] for row in store.table("measurements").to_pylist()} == {"complete"}
 
@@ -322,3 +337,28 @@ def test_a_network_that_failed_is_not_measured(
     events = carry_out(plan_of(SMALL, "measure=[weights]"), store)
     assert ("weights of A1B s0", State.SKIPPED) in events.gave_up
     assert len(store.names("measurements")) == 3
+
+
+def test_a_file_of_weights_is_measured_as_a_source(plan_of: PlanOf, tmp_path: Path) -> None:
+    """It has no last layer: its outputs are compared with nothing, and it has no classes."""
+    ref = NetworkRef(name="conv8", options=(("conv", (2, 2)), ("fc", (4,)), ("pool", (1,))))
+    save_file(dict(tensors_of(build(ref, 7, (1, 12, 12)))), tmp_path / "old.safetensors")
+    plan = plan_of(OLD.format(tmp_path / "old.safetensors"))
+    store = Store(tmp_path / "store")
+    carry_out(plan, store)
+    [source] = plan.weights
+    names = {trial.id: trial.name for trial in plan.members} | {source: "old"}
+    rows = store.table("measurements").to_pylist()
+    compared = {
+        (row["measure"], names[row["trial"]], names.get(row["other"] or "")) for row in rows
+    }
+    copy, base = "old-1-few d0 k5", "few d0 k5"
+    assert compared == {
+        ("weights", copy, "old"),
+        ("interpolation", copy, base),
+        ("similarity", copy, base),
+        ("predictors", "old", None),
+    }
+    scores = {row["quantity"] for row in rows if row["measure"] == "predictors"}
+    assert scores == {"logme", "h_score", "regularised_h_score", "parc", "knn_accuracy", "probe"}
+    assert carry_out(plan, store).begun == []

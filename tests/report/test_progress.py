@@ -177,3 +177,19 @@ def test_measurements_are_counted_apart(clock: Clock) -> None:
         "weights of A1B s0: too large",
         "measurement id-y (y) lost: its worker died 4 times",
     ]
+
+
+def test_the_time_of_measurements_is_reckoned_from_measurements(clock: Clock) -> None:
+    """Two trials of 10 seconds each are left; a measurement takes one second, whatever it costs."""
+    progress = RunProgress(Console(file=io.StringIO(), width=120), clock)
+    trials = [item(f"trial{number}", 5) for number in range(3)]
+    others = [item(f"other{number}", 5, unit="measurement") for number in range(4)]
+    progress.begin([*trials, *others])
+    progress.started(trials[0])
+    clock.now = 10.0
+    progress.ended(trials[0], Ending.COMPLETE, "")
+    assert progress.time_left.seconds(clock.now) == 60  # six items as long as the only known one
+    progress.started(others[0])
+    clock.now = 11.0
+    progress.ended(others[0], Ending.COMPLETE, "")
+    assert progress.time_left.seconds(clock.now) == 2 * 10 + 3 * 1
