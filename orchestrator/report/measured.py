@@ -140,21 +140,24 @@ def _sentences(rows: Rows, arm: str) -> Iterable[str]:
     static = found.get(("over_n", STATIC))
     against = [row for (kind, _), row in found.items() if kind == "over_n_less_static"]
     if static and against:
-        order = (
-            f"the n of a source and target better than the list “smaller n is better” "
-            f"(τ = {signed(static['tau'])})"
-        )
-        winners = [row for row in against if _is_above(row)]
-        if winners:
+        alone = {name: row for (kind, name), row in found.items() if kind == "over_n"}
+        order = "the n of a source and target"
+        list_of_n = f"the list “smaller n is better” (τ = {signed(static['tau'])})"
+        best = max((alone[row["predictor"]] for row in against), key=lambda row: row["tau"])
+        if winners := [alone[row["predictor"]] for row in against if _is_above(row)]:
             names = _names(winners)
-            yield f"{arm}: {names} ordered {order}; the other predictors are not shown to."
-        else:
-            best = max(
-                (found["over_n", row["predictor"]] for row in against), key=lambda r: r["tau"]
-            )
+            yield f"{arm}: {names} ordered {order} better than {list_of_n}; no other is shown to."
+        elif all(_is_below(row) for row in against):
+            names = _names([best])
             yield (
-                f"{arm}: no predictor is shown to order {order}; the best, "
-                f"{PREDICTORS[best['predictor']]}, has τ = {signed(best['tau'])}."
+                f"{arm}: every predictor ordered {order} worse than {list_of_n}; the best is "
+                f"{names}."
+            )
+        else:
+            names = _names([best])
+            yield (
+                f"{arm}: no predictor is shown to order {order} better than {list_of_n}; the best "
+                f"is {names}."
             )
     within = [row for (kind, _), row in found.items() if kind == "within_n"]
     if within:
@@ -168,6 +171,11 @@ def _sentences(rows: Rows, arm: str) -> Iterable[str]:
 def _is_above(row: Mapping[str, Any]) -> bool:
     low = row["low_simultaneous"]
     return low is not None and low > 0
+
+
+def _is_below(row: Mapping[str, Any]) -> bool:
+    high = row["high_simultaneous"]
+    return high is not None and high < 0
 
 
 def _names(rows: Rows) -> str:

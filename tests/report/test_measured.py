@@ -83,7 +83,8 @@ def test_the_change_of_weights_by_layer() -> None:
 
 
 def correlation(predictor: str, comparison: str, tau: float, half: float) -> dict[str, Any]:
-    bounds = {"low": tau - half / 2, "high": tau + half / 2, "low_simultaneous": tau - half}
+    bounds = {"low": tau - half / 2, "high": tau + half / 2}
+    bounds |= {"low_simultaneous": tau - half, "high_simultaneous": tau + half}
     place = {"arm": "AnB", "predictor": predictor, "comparison": comparison}
     return place | bounds | {"tau": tau, "n_splits": 4}
 
@@ -104,7 +105,7 @@ def test_a_predictor_that_does_not_beat_the_static_list_is_said_not_to() -> None
     assert table is not None
     assert table["sentences"] == [
         "AnB: no predictor is shown to order the n of a source and target better than the list "
-        "“smaller n is better” (τ = +0.90); the best, LogME, has τ = +0.95.",
+        "“smaller n is better” (τ = +0.90); the best is LogME (+0.95).",
         "AnB: at one n, no predictor is shown to order the sources and targets.",
     ]
     assert table["headings"] == ["AnB, over n", "AnB, less smaller n", "AnB, at one n"]
@@ -127,14 +128,27 @@ def test_a_predictor_that_beats_it_is_named() -> None:
     table = predictor_table(rows)
     assert table is not None
     assert table["sentences"] == [
-        "AnB: LogME (+0.10) ordered the n of a source and target better than the list “smaller n "
-        "is better” (τ = +0.90); the other predictors are not shown to.",
+        "AnB: LogME (+1.00) ordered the n of a source and target better than the list “smaller n "
+        "is better” (τ = +0.90); no other is shown to.",
         "AnB: at one n, PARC (+0.60) ordered the sources and targets.",
     ]
 
 
+def test_predictors_that_are_all_worse_are_said_to_be() -> None:
+    rows = [STATIC]
+    for name, tau in (("logme", 0.5), ("probe", -0.25)):
+        rows.append(correlation(name, "over_n", tau, 0.1))
+        rows.append(correlation(name, "over_n_less_static", tau - 0.9, 0.1))
+    table = predictor_table(rows)
+    assert table is not None
+    assert table["sentences"] == [
+        "AnB: every predictor ordered the n of a source and target worse than the list “smaller n "
+        "is better” (τ = +0.90); the best is LogME (+0.50)."
+    ]
+
+
 def test_without_an_interval_nothing_is_claimed() -> None:
-    none = dict.fromkeys(("low", "high", "low_simultaneous"))
+    none = dict.fromkeys(("low", "high", "low_simultaneous", "high_simultaneous"))
     rows = [
         STATIC | none,
         correlation("logme", "over_n", 1.0, 0.0) | none,
