@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.sleeping import settings, span
 from orchestrator.cluster.actor import Worker
-from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.assignment import Assignment, Report, Work
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.rows import EMPTY_ROW
 from orchestrator.execution.worker import Stop
@@ -29,7 +29,8 @@ class Sleeper(Worker):
     def prepare(self) -> None:
         """Do nothing: there is no data to load."""
 
-    def carry_out(self, assignment: Assignment, stop: Stop) -> Report:  # noqa: ARG002 - short
+    def carry_out(self, assignment: Work, stop: Stop) -> Report:  # noqa: ARG002 - short
+        assert isinstance(assignment, Assignment)
         folder = Path(assignment.store).parent
         with span(folder, assignment.labels["id"]):
             return sleep(assignment, settings(folder)["seconds"][assignment.labels["id"]])

@@ -69,6 +69,7 @@ FORMS = {
     ("Grid", "layers"): "number, list of numbers, range such as `1..7`, or `all`",
     ("Grid", "images_per_class"): "number, `all`, or a list of them",
     ("Grid", "axes"): "mapping of recipe keys to lists of values",
+    ("Sweep", "measure"): "list of names",
     ("Sweep", "dataset"): "name, or mapping: [Data](#data)",
     ("Sweep", "network"): "name, or mapping: [Component](#component)",
     ("Sweep", "target_network"): "name, or mapping: [Target](#target)",

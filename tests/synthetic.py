@@ -81,7 +81,8 @@ class Synthetic:
         members, trials = self.tables
         tables = {"sweeps": members, "trials": trials, "curves": to_table("curves", self.curves)}
         counts = to_table("classes", []) if classes is None else classes
-        return Statistics((tables | {"classes": counts}).__getitem__)
+        tables |= {"classes": counts, "measurements": to_table("measurements", [])}
+        return Statistics(tables.__getitem__)
 
     def write(self, store: Store, text: str = "name: demo\n", **facts: str) -> None:
         store.write_sweep(self.name, self.members, text, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,9 @@ def run(
         _say_left(run, out)
         name = planned.sweep.name if changes else sweep
         say(out, f"{name}: {len(run.trials)} trials, {run.already} complete in {store}")
+        if measurements := run.number_of("measurement"):
+            complete = run.ended_items("measurement")[State.COMPLETE]
+            say(out, f"{measurements} measurements, {complete} complete")
         for note in design_notes(planned) if only is None else ():
             say(out, note)
         if any(study.id in run.items for study in planned.studies):
@@ -199,7 +203,7 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         cluster = replace(cluster, code=shipment_of(run.plan.sweep))
         if cluster.address and cluster.code and (problem := cluster.code.problem()):
             raise LayerwiseError(problem)
-    progress.begin(missing, run.ended_items())
+    progress.begin(missing, run.ended_items(), run.ended_items("measurement"))
 
     def say_lost() -> None:
         progress.close()
@@ -266,9 +270,16 @@ def _conclude(run: Run, store: Store, out: Console, report: bool, metric: str) -
         except (StoreError, OSError) as error:
             _say_stopped(run, out, f"no summary or report: {error}; ")
             raise typer.Exit(1) from None
-    bad = {state: n for state, n in tally.items() if n and state != State.COMPLETE}
-    if bad:
-        counts = ", ".join(f"{n} {state}" for state, n in bad.items())
-        again = "" if State.FAILED not in bad else " (failed trials run again with --retry-failed)"
-        say(out, f"{counts} of {len(run.trials)} trials{again}; why: layerwise status {sweep}")
+    ends: dict[str, Counter[str]] = {
+        "trials": Counter(tally),
+        "measurements": Counter({x.value: n for x, n in run.ended_items("measurement").items()}),
+    }
+    for units, states in ends.items():
+        bad = {state: n for state, n in states.items() if n and state != State.COMPLETE}
+        if bad:
+            counts = ", ".join(f"{n} {state}" for state, n in bad.items())
+            again = f" (failed {units} run again with --retry-failed)" * (State.FAILED in bad)
+            total = states.total()
+            say(out, f"{counts} of {total} {units}{again}; why: layerwise status {sweep}")
+    if any(states.total() > states[State.COMPLETE] for states in ends.values()):
         raise typer.Exit(1)

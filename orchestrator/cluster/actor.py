@@ -10,8 +10,8 @@ from ray import tune
 
 from orchestrator.cluster.draining import Drain, NodeLeavesError
 from orchestrator.cluster.shipment import arrive
-from orchestrator.execution import worker
-from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution import work, worker
+from orchestrator.execution.assignment import Report, Work
 from orchestrator.execution.worker import Stop
 from orchestrator.states import Ending
 from trainers.frames import refuse_breakpoint
@@ -25,20 +25,20 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         arrive()
         worker.prepare()
 
-    def carry_out(self, assignment: Assignment, stop: Stop) -> Report:
-        return worker.run(assignment, stop=stop)
+    def carry_out(self, assignment: Work, stop: Stop) -> Report:
+        return work.carry_out(assignment, stop=stop)
 
     def setup(self, config: dict[str, Any]) -> None:
         self.prepare()
         sys.breakpointhook = refuse_breakpoint  # Ray's would wait for a client without end
-        self.assignments = [Assignment.from_json(text) for text in config["assignments"]]
+        self.assignments = [work.unpack(text) for text in config["assignments"]]
         node = ray.get_runtime_context().get_node_id()
         self.drain = Drain(key=config["drain"], node=node)
 
     def step(self) -> dict[str, Any]:
         assignment = self.assignments.pop(0)
         if self.drain():
-            report = Report(assignment.labels["id"], Ending.STOPPED)
+            report = Report(assignment.id, Ending.STOPPED)
         else:
             report = self.carry_out(assignment, self.drain)
         if report.ending is Ending.STOPPED and self.drain.node_leaves:

@@ -25,6 +25,7 @@ from orchestrator.cluster.watch import dead, watched
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.run import Run
+from orchestrator.execution.work import pack
 from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
 from orchestrator.sweep.schema import Resources
@@ -153,7 +154,7 @@ class FrontierSearcher(Searcher):  # type: ignore[misc]
         attempt, assignments = work
         self.attempts[trial_id], self.reports[trial_id] = attempt, {}
         return {
-            "assignments": [assignment.to_json() for assignment in assignments],
+            "assignments": [pack(assignment) for assignment in assignments],
             "request": attempt.request.model_dump_json(),
             "drain": self.drain.key,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.provenance import git_commit
@@ -20,9 +20,19 @@ from trainers.datasets.places import portable
 from trainers.recipe import Recipe
 
 
+class Work(Protocol):
+    """Work that a worker carries out, as JSON values, so that it can be sent to any worker."""
+
+    @property
+    def id(self) -> str:
+        """Id that the report on it has."""
+
+    def to_json(self) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One network to train, as JSON values, so that it can be sent to any worker."""
+    """One network to train."""
 
     training: str
     """Canonical JSON of the training."""
@@ -46,6 +56,11 @@ class Assignment:
     """Folder of the source's dataset, expanded likewise."""
     schedule: tuple[dict[str, Any], int] | None = None
     """Recipe that a study chose in place of the training's own, and the number of its trial."""
+
+    @property
+    def id(self) -> str:
+        trial: str = self.labels["id"]
+        return trial
 
     @classmethod
     def of(
@@ -98,6 +113,7 @@ class Report:
     """End of an attempt at one assignment. The row in the store has the details."""
 
     trial: str
+    """Id of the assignment: that of a trial or of a measurement."""
     ending: Ending
     message: str = ""
     checkpoint: str | None = None

@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Iterable
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.execution import worker
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.run import Run
+from orchestrator.execution.work import carry_out
 from orchestrator.execution.worker import Stop, Watcher
 from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
@@ -34,12 +34,12 @@ def _run_inline(run: Run, watch: Watcher, stop: Stop) -> None:
         run.started(attempt)
         reports = {}
         for assignment in assignments:
-            trial = assignment.labels["id"]
+            id = assignment.id
             try:
-                reports[trial] = worker.run(assignment, watch=watch, stop=stop)
+                reports[id] = carry_out(assignment, watch=watch, stop=stop)
             except Exception:
-                reports[trial] = Report(trial, Ending.WORKER_DIED, traceback.format_exc(limit=-1))
-            if run.tell(attempt, reports[trial]) or stop():
+                reports[id] = Report(id, Ending.WORKER_DIED, traceback.format_exc(limit=-1))
+            if run.tell(attempt, reports[id]) or stop():
                 break
         run.end(attempt, reports)
 

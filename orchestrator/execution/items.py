@@ -1,17 +1,17 @@
 """Work items, which the frontier hands out and workers carry out. One class per kind.
 
 A trial is one kind, and the copy of a file of weights into the store is another. A trial of a
-study, which trains several networks, is a third (`study_run.py`). Nothing above this module asks
-which kind an item is.
+study, which trains several networks, is a third (`study_run.py`), and a measurement of trained
+networks a fourth (`measurement.py`). Nothing above this module asks which kind an item is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.assignment import Assignment, Report, Work
 from orchestrator.execution.frontier import Attempt, Node
 from orchestrator.execution.rows import driver_row
 from orchestrator.plan.trial import Trial
@@ -20,6 +20,8 @@ from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Sweep
 from trainers.recipe import Recipe
+
+Unit = Literal["trial", "measurement"]
 
 
 class Item(Protocol):
@@ -40,8 +42,12 @@ class Item(Protocol):
     def is_shown(self) -> bool:
         """True if progress counts it."""
 
-    def begin(self, attempt: Attempt) -> list[Assignment]:
-        """Return what a worker must train now, in order. Empty if there is nothing left to do."""
+    @property
+    def unit(self) -> Unit:
+        """Kind of thing that progress counts it as."""
+
+    def begin(self, attempt: Attempt) -> Sequence[Work]:
+        """Return what a worker must do now, in order. Empty if there is nothing left to do."""
 
     def tell(self, report: Report) -> bool:
         """Take note of the report on one assignment. True if the attempt must stop after it."""
@@ -89,6 +95,7 @@ class TrialItem:
     schedule: Callable[[], tuple[Recipe, int]] | None = None
     """Returns the recipe that a search chose, where the trial waits for one."""
     is_shown: bool = True
+    unit: Unit = "trial"
 
     @property
     def id(self) -> str:
@@ -123,6 +130,7 @@ class WeightsItem:
     node: Node
     bench: Bench
     is_shown: bool = False
+    unit: Unit = "trial"
 
     @property
     def id(self) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import StoreError
-from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.assignment import Report, Work
 from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
-from orchestrator.execution.items import Bench, Item, TrialItem, WeightsItem
+from orchestrator.execution.items import Bench, Item, TrialItem, Unit, WeightsItem
+from orchestrator.execution.measurement import MeasurementRun
 from orchestrator.execution.progress import Progress
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
@@ -88,18 +89,25 @@ class Run:
         search_bases = {base.id for one in searches for base in one.bases}
         trials = {id: t for id, t in plan.trials.items() if id in wanted | search_bases}
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
+        measuring = MeasurementRun(plan, store, trials, complete, retry_failed=retry_failed)
+        lacking |= measuring.lacking
+        complete -= measuring.lacking.keys()
         failed = {} if retry_failed else _failures(store, trials, outcomes)
         unsettled = trials.keys() - complete - failed.keys()
         bases = search_bases | {parent for id in unsettled for parent in trials[id].parents}
+        bases |= measuring.networks & plan.weights.keys()
         bench.checkpoints = _checkpoints(store, bases & complete)
         complete -= bases - bench.checkpoints.keys()  # those are trained again
+        bench.checkpoints = measuring.checkpoints | bench.checkpoints
         copied = _copied_weights(plan, store, bases)
         bench.checkpoints |= copied
         complete |= copied.keys()
         for one in searches:
             complete |= one.complete()
             failed |= one.failed()
-        items = _items(plan, trials, searches, bench, bases)
+        complete |= measuring.complete()
+        failed |= {} if retry_failed else measuring.failed()
+        items = _items(plan, trials, searches, bench, bases) | measuring.items(bench)
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
         missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
@@ -113,7 +121,7 @@ class Run:
 
     # For whoever trains -------------------------------------------------------------------------
 
-    def take(self) -> tuple[Attempt, list[Assignment]] | None:
+    def take(self) -> tuple[Attempt, Sequence[Work]] | None:
         """Return the next attempt with its assignments, or None until another attempt ends.
 
         None as well once the store has failed.
@@ -185,9 +193,13 @@ class Run:
             if item.is_shown and self.frontier.state[id] not in OUTCOMES
         ]
 
-    def ended_items(self) -> Counter[State]:
-        """Number of items that progress counts and that have ended, in each outcome."""
-        shown = (id for id, item in self.items.items() if item.is_shown)
+    def number_of(self, unit: Unit) -> int:
+        """Number of items that progress counts as `unit`."""
+        return sum(item.is_shown and item.unit == unit for item in self.items.values())
+
+    def ended_items(self, unit: Unit = "trial") -> Counter[State]:
+        """Number of items that progress counts as `unit` and that ended, in each outcome."""
+        shown = (id for id, item in self.items.items() if item.is_shown and item.unit == unit)
         return Counter(state for id in shown if (state := self.frontier.state[id]) in OUTCOMES)
 
     def tally(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.frontier import Attempt, Node
-from orchestrator.execution.items import Bench, Item
+from orchestrator.execution.items import Bench, Item, Unit
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.suggestions import distributions_json, suggest, verdict
 from orchestrator.plan.plan import Plan
@@ -233,6 +233,7 @@ class StudyTrialItem:
     number: int
     node: Node
     is_shown: bool = True
+    unit: Unit = "trial"
 
     @property
     def id(self) -> str:
@@ -264,6 +265,7 @@ class ChoiceItem:
     study_run: StudyRun
     node: Node
     is_shown: bool = False
+    unit: Unit = "trial"
 
     @property
     def id(self) -> str:

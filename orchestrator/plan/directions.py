@@ -173,7 +173,7 @@ class _Direction:
             source=origin,
             target=target,
             request=sweep.request(treatment),
-            keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
+            keep_checkpoint=sweep.keeps(treatment),
             data_root=roots[target],
             source_root=roots.get(self.source),
         )

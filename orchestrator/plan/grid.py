@@ -141,7 +141,7 @@ class _Pair:
             data_root=sweep.dataset.root if sweep.dataset else None,
             source_root=sweep.dataset.root if sweep.dataset else None,
             request=sweep.request(treatment),
-            keep_checkpoint=sweep.keep == "all" or treatment.kind == "base",
+            keep_checkpoint=sweep.keeps(treatment),
         )
 
     def _training(

@@ -15,6 +15,7 @@ import pyarrow as pa
 from orchestrator.report import advised, charts
 from orchestrator.report.charts import Panel
 from orchestrator.report.figures import has_band
+from orchestrator.report.measured import predictor_table
 from orchestrator.report.searches import search_notes, search_sections
 from orchestrator.report.sections import Section, sections_of
 from orchestrator.report.sentences import sentences_of
@@ -60,6 +61,9 @@ PNG = {  # kind of figure: (panels per row, pixels per panel), where they are no
     "speed": (2, 420),
     "overfitting": (2, 420),
     "curves": (4, 240),
+    "weights": (3, 320),
+    "interpolation": (3, 320),
+    "similarity": (3, 320),
     "search_fine_tune": (3, 320),
     "search_base_long": (2, 320),
 }
@@ -170,6 +174,7 @@ def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
         "half": mark_note([*group.included, *group.levels]),
         "overlaid": group.overlaid,
         "table1": group.table1,
+        "predictors": predictor_table(group.predictions),
     }
 
 

@@ -59,6 +59,7 @@ class RunProgress:
     ):
         self.console, self.clock = console, clock
         self.total = self.done = self.running = self.new = 0
+        self.measurements = self.measured = self.unmeasured = 0
         self.bad: Counter[State] = Counter()
         self.accuracies: list[float] = []
         self.time_left = TimeLeft(())
@@ -67,11 +68,23 @@ class RunProgress:
         self.bar: Progress | None = None
         self.task: Any = None
 
-    def begin(self, items: Sequence[Item], ended: Mapping[State, int] | None = None) -> None:
-        """Show the display: items that are to be run, and counts of those that ended."""
-        before = Counter(ended or {})
-        self.total, self.done = len(items) + before.total(), before.pop(State.COMPLETE, 0)
+    def begin(
+        self,
+        items: Sequence[Item],
+        ended: Mapping[State, int] | None = None,
+        measured: Mapping[State, int] | None = None,
+    ) -> None:
+        """Show the display: items that are to be run, and counts of those that ended.
+
+        `ended` are trials, and `measured` measurements, which are counted apart.
+        """
+        before, others = Counter(ended or {}), Counter(measured or {})
+        open_ones = Counter(item.unit for item in items)
+        self.total, self.done = open_ones["trial"] + before.total(), before.pop(State.COMPLETE, 0)
         self.bad = before
+        self.measurements = open_ones["measurement"] + others.total()
+        self.measured = others.pop(State.COMPLETE, 0)
+        self.unmeasured = others.total()
         self.time_left = TimeLeft(items)
         self.line_due = self.clock() + LINE_SECONDS
         if self.console.is_terminal and items:
@@ -111,8 +124,10 @@ class RunProgress:
             return
         self.time_left.ended(item, now if ending is Ending.COMPLETE else None)
         if ending is Ending.FAILED:
-            self.bad[State.FAILED] += 1
+            self._count_bad(item, State.FAILED)
             self._say(message)
+        elif item.unit == "measurement":
+            self.measured += 1
         else:
             self.done += 1
             self.new += 1
@@ -121,11 +136,17 @@ class RunProgress:
         self._show()
 
     def given_up(self, item: Item, state: State, reason: str) -> None:
-        self.bad[state] += 1
+        self._count_bad(item, state)
         self.time_left.ended(item)
         if state is State.LOST:
-            self._say(f"trial {item.id} ({item.name}) lost: {reason}")
+            self._say(f"{item.unit} {item.id} ({item.name}) lost: {reason}")
         self._show()
+
+    def _count_bad(self, item: Item, state: State) -> None:
+        if item.unit == "measurement":
+            self.unmeasured += 1
+        else:
+            self.bad[state] += 1
 
     def again(self, item: Item) -> None:
         """Take a complete item back that is run once more."""
@@ -146,6 +167,9 @@ class RunProgress:
         """Return `2 running`, `0 failed`, `1:30 left`, …, the most useful first."""
         parts = [f"{self.running} running", f"{self.bad[State.FAILED]} failed"]
         parts += [f"{n} {state}" for state, n in self.bad.items() if n and state != State.FAILED]
+        if self.measurements:
+            bad = f", {self.unmeasured} not" if self.unmeasured else ""
+            parts.append(f"{self.measured}/{self.measurements} measured{bad}")
         seconds = self.time_left.seconds(self.clock())
         if seconds is not None:
             parts.append(f"{duration(seconds)} left")

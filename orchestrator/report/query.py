@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 from orchestrator.errors import LayerwiseError
 from orchestrator.reference import published as reference
 from orchestrator.report.wording import left_out
+from orchestrator.stats.comparisons import COMPARISONS
 from orchestrator.stats.effects import EFFECTS, LEVELS, TABLE1
 from orchestrator.stats.learning_speed import SPEED, SPEEDS
 from orchestrator.stats.measurements import METRICS
+from orchestrator.stats.predictions import PREDICTIONS
 from orchestrator.stats.search_gain import HELD_OUT
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.schemas import CURVES, OF_MEMBERS, SCHEMAS
@@ -56,11 +58,26 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
     "speed": (SPEED, lambda statistics: statistics.speed),
     "speeds": (SPEEDS, lambda statistics: statistics.speeds),
     "studies": (SCHEMAS["studies"], lambda statistics: statistics.read("studies")),
+    "measurements": (
+        SCHEMAS["measurements"],
+        lambda statistics: statistics.read("measurements"),
+    ),
+    "comparisons": (COMPARISONS, lambda statistics: statistics.comparisons),
+    "predictions": (PREDICTIONS, lambda statistics: statistics.predictions),
     "held_out": (HELD_OUT, lambda statistics: statistics.held_out),
     "paper": (reference.PAPER, lambda _: reference.paper()),
     "paper_curves": (CURVES, lambda _: reference.tables().curves),
 }
-COMPARED = {"effects", "levels", "table1", "speed", "speeds", "held_out"}  # not rows as they are
+COMPARED = {
+    "effects",
+    "levels",
+    "table1",
+    "speed",
+    "speeds",
+    "held_out",
+    "comparisons",
+    "predictions",
+}  # not rows as they are
 BY_METRIC = ("effects", "levels", "table1")  # also read as `effects('val_mean10')`
 WITHOUT_STORE = {"paper", "paper_curves"}  # published results, which come with the program
 

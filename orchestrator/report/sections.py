@@ -18,6 +18,7 @@ from orchestrator.reference.published import ALL_IMAGES
 from orchestrator.reference.published import SWEEP as PAPER
 from orchestrator.report import by_cost, by_images, figures
 from orchestrator.report.charts import Panel
+from orchestrator.report.measured import measured_figures
 from orchestrator.report.wording import capital, population
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import (
@@ -51,6 +52,7 @@ class Section:
     levels: Rows
     speeds: Rows
     table1: Rows
+    predictions: Rows
     figures: dict[str, list[Panel]] = field(default_factory=dict)
     overlaid: bool = False
 
@@ -66,6 +68,8 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
     by_effect, by_level = statistics.effects.to_pylist(), statistics.levels.to_pylist()
     by_step, by_speed = statistics.speed.to_pylist(), statistics.speeds.to_pylist()
     others = _published(statistics.metric) if published == PAPER else ([], [])
+    by_predictor = statistics.predictions.to_pylist()
+    compared = statistics.comparisons.to_pylist()
     planned: dict[Place, set[int]] = {}
     for row in statistics.members.to_pylist():
         place = row["condition"], division_of(row), row["images_per_class"]
@@ -86,11 +90,13 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             levels=[row for row in by_level if group_of(row) == group],
             speeds=_alike(by_speed, group),
             table1=[row for row in statistics.table1.to_pylist() if group_of(row) == group],
+            predictions=[row for row in by_predictor if group_of(row) == group],
         )
         sections.append(part)
         if group not in sizes or any(x.arm not in WITHOUT_LAYERS for x in chosen):
             beside = _beside(others, group, sizes)
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
+            part.figures |= measured_figures(row for row in compared if group_of(row) == group)
     _draw_figure3(sections, others[1])
     _draw_effects_by_images(sections)
     _draw_costs(sections, networks, statistics.trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from orchestrator.execution.items import Item
@@ -10,16 +11,17 @@ from orchestrator.execution.items import Item
 class TimeLeft:
     """Open items of a run, with the times that others took.
 
-    An item takes a time that all items share and one in proportion to its cost: both are fitted to
-    the items that ended. The rest of a run takes as long as its longest path, or as its work spread
-    over the slots, whichever is longer.
+    An item takes a time that all items of its unit share and one in proportion to its cost: both
+    are fitted to those that ended, or to all others while none of its unit has. The rest of a run
+    takes as long as its longest path, or as its work spread over the slots, whichever is longer.
     """
 
     def __init__(self, items: Sequence[Item]):
         """Take the items that are to run, parents before children."""
         self.open = {item.id: item for item in items}
         self.begun: dict[str, float] = {}
-        self.times: list[tuple[float, float]] = []  # cost and seconds of each item that ended
+        # Cost and seconds of each item that ended, by unit.
+        self.times: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         self.slots = 0
 
     def started(self, item: Item, now: float) -> None:
@@ -36,7 +38,7 @@ class TimeLeft:
         begun = self.begun.pop(item.id, None)
         self.open.pop(item.id, None)
         if now is not None and begun is not None:
-            self.times.append((item.node.cost, now - begun))
+            self.times[item.unit].append((item.node.cost, now - begun))
 
     def again(self, item: Item) -> None:
         """Put an item back that is run once more, before the others."""
@@ -46,25 +48,27 @@ class TimeLeft:
         """Return the seconds left; None until an item has ended."""
         if not self.times:
             return None
-        each, per_cost = self._fit()
         items, begun = list(self.open.items()), dict(self.begun)  # a display asks from its thread
-        left = {
-            id: max(0.0, each + per_cost * item.node.cost - (now - begun.get(id, now)))
-            for id, item in items
-        }
+        fits = {unit: self._fit(unit) for unit in {item.unit for _, item in items}}
+        left = {}
+        for id, item in items:
+            each, per_cost = fits[item.unit]
+            whole = each + per_cost * item.node.cost
+            left[id] = max(0.0, whole - (now - begun.get(id, now)))
         until: dict[str, float] = {}  # the end of each item if slots were free
         for id, item in items:
             before = max((until.get(parent, 0.0) for parent in item.node.parents), default=0.0)
             until[id] = before + left[id]
         return max(sum(left.values()) / max(1, self.slots), max(until.values(), default=0.0))
 
-    def _fit(self) -> tuple[float, float]:
+    def _fit(self, unit: str) -> tuple[float, float]:
         """Return the seconds per item and per cost, neither below zero, by least squares."""
-        number = len(self.times)
-        mean_cost = sum(cost for cost, _ in self.times) / number
-        mean_time = sum(time for _, time in self.times) / number
-        spread = sum((cost - mean_cost) ** 2 for cost, _ in self.times)
-        both = sum((cost - mean_cost) * (time - mean_time) for cost, time in self.times)
+        times = self.times.get(unit) or [pair for some in self.times.values() for pair in some]
+        number = len(times)
+        mean_cost = sum(cost for cost, _ in times) / number
+        mean_time = sum(time for _, time in times) / number
+        spread = sum((cost - mean_cost) ** 2 for cost, _ in times)
+        both = sum((cost - mean_cost) * (time - mean_time) for cost, time in times)
         proportional = mean_time / mean_cost if mean_cost else 0.0
         if spread <= 1e-9 * mean_cost**2:
             return 0.0, proportional

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
 from orchestrator.stats.measurements import Measured, Network, measurements
+from orchestrator.stats.predictions import predictions
 from orchestrator.stats.search_gain import held_out
 from orchestrator.store.schemas import with_results
 from orchestrator.store.store import Store
@@ -28,7 +30,8 @@ from orchestrator.store.store import Store
 class Statistics:
     """The statistics of one set of tables, as attributes.
 
-    `read` returns a table by its name in the store: `sweeps`, `trials`, `curves` or `classes`. A
+    `read` returns a table by its name in the store: `sweeps`, `trials`, `curves`, `classes` or
+    `measurements`. A
     table is read when a statistic first needs it. `metric` is the column of `trials` that measures
     a network; by default each network has its own, see `measurements`.
     """
@@ -53,13 +56,16 @@ class Statistics:
         """
         members = store.members(sweep)
         ids = members["id"].unique()
+        networks = pa.concat_arrays([ids, members["parent"].unique()])  # with files of weights
 
         @functools.cache
         def read(name: str) -> pa.Table:
             if name == "sweeps":
                 return members
             table = store.table(name)
-            return table if name == "trials" else table.filter(pc.is_in(table["id"], ids))
+            column = "trial" if name == "measurements" else "id"
+            wanted = networks if name == "measurements" else ids
+            return table if name == "trials" else table.filter(pc.is_in(table[column], wanted))
 
         return cls(read, metric)
 
@@ -149,6 +155,32 @@ class Statistics:
     @cached_property
     def speeds(self) -> pa.Table:
         return speeds(self.speed)
+
+    @cached_property
+    def current_measurements(self) -> pa.Table:
+        """The rows of `measurements` that hold a value of the weights that the networks have."""
+        rows, trials = self.read("measurements"), self.read("trials")
+        weights = dict(zip(trials["id"].to_pylist(), trials["checkpoint"].to_pylist(), strict=True))
+
+        def is_of_now(row: dict[str, str]) -> bool:
+            both = (("trial", "checkpoint"), ("other", "other_checkpoint"))
+            return all(weights.get(row[name], row[sha]) == row[sha] for name, sha in both)
+
+        columns = ["trial", "checkpoint", "other", "other_checkpoint", "value"]
+        mask = [
+            row["value"] is not None and is_of_now(row) for row in rows.select(columns).to_pylist()
+        ]
+        return rows.filter(pa.array(mask, pa.bool_()))
+
+    @cached_property
+    def comparisons(self) -> pa.Table:
+        ids, parents = (self.members[name].to_pylist() for name in ("id", "parent"))
+        by_id = dict(zip(ids, parents, strict=True))
+        return comparisons(self.networks, by_id, self.current_measurements)
+
+    @cached_property
+    def predictions(self) -> pa.Table:
+        return predictions(self.networks, self.trials, self.current_measurements)
 
     @cached_property
     def held_out(self) -> pa.Table:

@@ -14,7 +14,15 @@ from pathlib import Path
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.states import State
 from orchestrator.store.leases import CLOCKS
-from orchestrator.store.names import AttemptFile, RowFile, StudyFile, WeightsFile, ids, is_half
+from orchestrator.store.names import (
+    AttemptFile,
+    MeasurementFile,
+    RowFile,
+    StudyFile,
+    WeightsFile,
+    ids,
+    is_half,
+)
 from orchestrator.store.ownership import require_own
 from orchestrator.store.store import Store
 from orchestrator.store.survey import Rows, Survey
@@ -129,6 +137,10 @@ def orphans(survey: Survey) -> list[Waste]:
         if (trial, name) not in weights and trial not in files:
             path = survey.path("checkpoints", trial, name)
             waste.append(Waste(path, "weights that no row names"))
+    known = {row["id"] for row in rows} | files
+    for (name,) in survey.below("measurements"):
+        if (one := MeasurementFile.parse(name)) and one.network not in known:
+            waste.append(Waste(survey.path("measurements", name), "measurement of no network"))
     for trial, name in survey.below("progress"):
         if trial in survey.complete:
             path = survey.path("progress", trial, name)
@@ -166,6 +178,9 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
         for (name,) in survey.below(table):
             if (attempt := AttemptFile.parse(name)) and attempt.trial in wanted:
                 waste.append(Waste(survey.path(table, name), reason))
+    for (name,) in survey.below("measurements"):
+        if (one := MeasurementFile.parse(name)) and one.network in wanted:
+            waste.append(Waste(survey.path("measurements", name), reason))
     for kind in ("checkpoints", "progress"):
         for trial, name in survey.below(kind):
             if trial in wanted:

@@ -28,6 +28,9 @@ FIGURES = (  # kinds of figures that a report has as PNG files
     "speed",
     "overfitting",
     "curves",
+    "weights",
+    "interpolation",
+    "similarity",
     "search_fine_tune",
     "search_base_long",
 )
@@ -94,6 +97,22 @@ class SnapshotFile(NamedTuple):
     def parse(cls, name: str) -> Self | None:
         match = re.fullmatch(rf"(\d{{10,}})-({ATTEMPT})-({ID})\.safetensors", name)
         return cls(int(match[1]), match[2], match[3]) if match else None
+
+
+class MeasurementFile(NamedTuple):
+    """`<network>-<id>.parquet`: one measurement of a network."""
+
+    network: str
+    id: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.id}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(rf"({ID})-({ID})\.parquet", name)
+        return cls(match[1], match[2]) if match else None
 
 
 class SweepFile(NamedTuple):
@@ -165,6 +184,7 @@ _TABLES = (
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
     rf"sweeps/{SWEEP}\.parquet",
     rf"studies/{ID}-\d+\.parquet",
+    rf"measurements/{ID}-{ID}\.parquet",
 )
 _GRAMMAR = re.compile(
     "|".join(

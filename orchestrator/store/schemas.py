@@ -209,6 +209,32 @@ STUDY_RUN: list[Column] = [
     ("ended", UTC, "when the row was written"),
 ]
 
+MEASUREMENT: list[Column] = [
+    ("id", TEXT, "hash of the measure and of all that it compares; names the file"),
+    ("measure", TEXT, "weights, interpolation, similarity or predictors"),
+    ("outcome", TEXT, "complete or failed; the latter has one row without a value"),
+    ("trial", TEXT, "id of the network; of the source or file of weights in predictors"),
+    ("other", TEXT, "id of the network, or file of weights, that it is compared with"),
+    ("task", TEXT, "hash of the task whose images the networks see; null for weights"),
+    ("quantity", TEXT, "name of the value, such as cosine, loss, cka or logme"),
+    ("layer", INT, "number of the layer; null for a value of the whole network"),
+    ("position", REAL, "place on the line: 0 is the base of the target, 1 the network"),
+    ("value", REAL, "the value"),
+    ("images", INT, "images that it is computed from"),
+    ("checkpoint", TEXT, "SHA-256 of the weights of the network"),
+    ("other_checkpoint", TEXT, "SHA-256 of the weights that it is compared with"),
+    ("error_message", TEXT, "message of the error"),
+]
+
+MEASUREMENT_RUN: list[Column] = [
+    ("seconds", REAL, "wall time of the whole measurement, with reading"),
+    ("device", TEXT, "device of the measurement"),
+    ("host", TEXT, "name of the machine"),
+    ("versions", TEXT, "versions of Python and libraries, and layerwise's commit, as JSON"),
+    ("git_commit", TEXT, "commit of the working folder, with + if it has changes"),
+    ("ended", UTC, "when the rows were written"),
+]
+
 OF_TRIAL: list[Column] = [IDENTITY[0], ("attempt", TEXT, "attempt that wrote the row")]
 
 FIRST: Column = ("first_sweep", TEXT, "the sweep that ran it first; its labels are those here")
@@ -220,6 +246,7 @@ CURVES = _schema([OF_TRIAL[0], *CURVE], [OF_TRIAL[1], ("seconds", REAL, "trainin
 PER_CLASS = _schema([OF_TRIAL[0], *CLASSES], [OF_TRIAL[1]])
 MEMBERS = _schema(IDENTITY, [])
 STUDIES = _schema(STUDY, STUDY_RUN)
+MEASUREMENTS = _schema(MEASUREMENT, MEASUREMENT_RUN)
 
 SCHEMAS = {
     "trials": TRIALS,
@@ -227,6 +254,7 @@ SCHEMAS = {
     "classes": PER_CLASS,
     "sweeps": MEMBERS,
     "studies": STUDIES,
+    "measurements": MEASUREMENTS,
 }
 
 

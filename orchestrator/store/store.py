@@ -7,6 +7,7 @@ checkpoints/<id>/<sha256>.safetensors       final weights, named by their conten
 progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted after the row
 sweeps/<name>.parquet                       which trials a sweep consists of
 studies/<series>-<number>.parquet           one row per trial of a search
+measurements/<id>-<measurement>.parquet     the values of one measurement of a network
 leases/<sweep>-<token>.json                 a run that uses the store now (`leases.py`)
 damaged/…                                   files that could not be read, set aside (`damage.py`)
 layerwise-store.json                        written when the store is made (`ownership.py`)
@@ -37,6 +38,7 @@ from orchestrator.store.locations import open_files
 from orchestrator.store.names import (
     SAFE,
     AttemptFile,
+    MeasurementFile,
     RowFile,
     SnapshotFile,
     StudyFile,
@@ -50,11 +52,14 @@ from orchestrator.store.schemas import OF_FIRST, SCHEMAS, to_table
 from trainers.checkpoint import CheckpointError, checksum, verify
 from trainers.spelling import hint
 
-FILES: dict[str, type[AttemptFile | SweepFile | StudyFile]] = {  # the files of each table
+FILES: dict[
+    str, type[AttemptFile | SweepFile | StudyFile | MeasurementFile]
+] = {  # the files of each table
     "curves": AttemptFile,
     "classes": AttemptFile,
     "sweeps": SweepFile,
     "studies": StudyFile,
+    "measurements": MeasurementFile,
 }
 
 
@@ -198,6 +203,31 @@ class Store:
         """List the study trials that have ended. No file is opened."""
         return [file for name in self.names("studies") if (file := StudyFile.parse(name))]
 
+    def write_measurement(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of one measurement. They replace those of its earlier attempts."""
+        file = MeasurementFile(rows[0]["trial"], rows[0]["id"])
+        self.write("measurements", self.path("measurements", file.name), rows)
+
+    def measurements(self, files: Collection[MeasurementFile]) -> dict[str, dict[str, Any]]:
+        """Return a row of each of these measurements that the store has, by id.
+
+        It has the columns that all rows of a measurement share.
+        """
+        if not files:
+            return {}
+        names = {file.name for file in files} & set(self.names("measurements"))
+        return self._measurements([self.path("measurements", name) for name in sorted(names)])
+
+    def measurement(self, file: MeasurementFile) -> dict[str, Any] | None:
+        """Return such a row of one measurement, or None. Nothing is listed."""
+        paths = self.files.present([self.path("measurements", file.name)])
+        return self._measurements(paths).get(file.id)
+
+    def _measurements(self, paths: list[str]) -> dict[str, dict[str, Any]]:
+        columns = ["id", "outcome", "checkpoint", "other_checkpoint", "error_message"]
+        rows = self._read("measurements", paths, columns).to_pylist()
+        return {row["id"]: row for row in rows}
+
     def outcomes(self) -> dict[str, str]:
         """Return the outcome of every trial that has a row, by id. No file is opened.
 
@@ -240,17 +270,23 @@ class Store:
                 lacking.setdefault(attempts[name], self.files.shown(self.path(table, name)))
         return lacking
 
+    def checkpoints(self, trials: Collection[str]) -> dict[str, str]:
+        """Return the SHA-256 of the final weights of the complete ones of these trials, by id."""
+        if not trials:
+            return {}
+        outcomes = self.outcomes()
+        complete = [id for id in trials if outcomes.get(id) == State.COMPLETE]
+        rows = [self.row_path(State.COMPLETE, id) for id in complete]
+        read = self._read("trials", rows, ["id", "checkpoint", "outcome"]).to_pylist()
+        return {row["id"]: row["checkpoint"] or "" for row in read}
+
     def check_weights(self, bases: Iterable[str | None]) -> dict[str, str]:
         """Return the complete ones of these trials whose checkpoint is gone, as `check` does."""
-        outcomes = self.outcomes()
-        complete = [id for id in bases if id and outcomes.get(id) == State.COMPLETE]
-        rows = [self.row_path(State.COMPLETE, id) for id in complete]
         lacking: dict[str, str] = {}
-        for row in self._read("trials", rows, ["id", "checkpoint", "outcome"]).to_pylist():
-            name = WeightsFile(row["checkpoint"] or "").name
-            if name not in self.names("checkpoints", row["id"]):
-                path = self.path("checkpoints", row["id"])
-                lacking[row["id"]] = self.files.shown(f"{path}/{name}")
+        for id, sha256 in self.checkpoints(list(dict.fromkeys(filter(None, bases)))).items():
+            name = WeightsFile(sha256).name
+            if name not in self.names("checkpoints", id):
+                lacking[id] = self.files.shown(f"{self.path('checkpoints', id)}/{name}")
         return lacking
 
     def table(self, table: str, columns: list[str] | None = None) -> pa.Table:

@@ -38,6 +38,7 @@ TreatmentName = Literal[
 DEFAULT_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)[:7]  # the paper's
 COPYING = ("selffer", "selffer+", "transfer", "transfer+", "stitched", "stitched_self")
 FROM_SOURCE = ("transfer", "transfer+", "stitched")
+Measure = Literal["weights", "interpolation", "similarity", "predictors"]
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
 MOST_LAYERS = 10_000  # in a range such as 1..7
@@ -291,6 +292,17 @@ class Sweep(Grid):
     - `none`: no checkpoint. Those of bases are removed when the run is over.
     """
 
+    measure: tuple[Measure, ...] = ()
+    """Comparisons of the trained networks with their bases. They are no part of an id, and can be
+    added to a sweep that has been run. With any, the checkpoints of the measured networks are kept
+    as those of bases are. Default: none.
+
+    - `weights`: distance of every layer's weights from where they started.
+    - `interpolation`: loss on the straight line between a network and the base of its target.
+    - `similarity`: centred kernel alignment of every layer with the bases of target and source.
+    - `predictors`: scores that predict the accuracy of a transfer from the features of its source.
+    """
+
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
 
@@ -310,6 +322,15 @@ class Sweep(Grid):
     def parts(self) -> dict[str, Grid]:
         """The grids by name. The only grid of a sweep without `grids` has an empty name."""
         return dict(self.grids) or {"": self}
+
+    def keeps(self, treatment: Treatment) -> bool:
+        """Return whether the checkpoint of a trial of this treatment is written to the store.
+
+        What is measured is kept for it; with `keep: none`, to the end of the run.
+        """
+        copies = treatment.has_parent and not treatment.is_stitched
+        measured = bool(self.measure) and copies
+        return self.keep == "all" or treatment.kind == "base" or measured
 
     def request(self, treatment: Treatment) -> Resources:
         """Resources for a trial of this treatment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,32 @@ recipe: {{rate: 0.03, steps: 8, batch: 16}}
     assert tables[0] == tables[1]
     divisions = set(Store(store).table("sweeps")["division"].to_pylist())
     assert divisions == {"source wide", "wide to few", "weights old to few"}
+
+
+def test_measurements_through_ray_are_those_of_one_process(tmp_path: Path) -> None:
+    tables = []
+    for how in (["--cpus", "2"], ["--inline"]):
+        store = tmp_path / how[0]
+        line = [sys.executable, "-m", "orchestrator", "run", "measured:tiny", *how]
+        done = subprocess.run(
+            [*line, "--no-report", "--store", str(store)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(),
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        rows = Store(store).table("measurements").select(result_columns("measurements"))
+        tables.append(sorted(rows.to_pylist(), key=str))
+    assert tables[0] == tables[1]
+    measures = {row["id"]: row["measure"] for row in tables[0]}
+    assert Counter(measures.values()) == {
+        "weights": 12,
+        "interpolation": 12,
+        "similarity": 22,
+        "predictors": 2,
+    }
 
 
 @pytest.mark.parametrize(

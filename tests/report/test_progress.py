@@ -22,9 +22,9 @@ class Clock:
         return self.now
 
 
-def item(name: str, work: float, *parents: str) -> Any:
+def item(name: str, work: float, *parents: str, unit: str = "trial") -> Any:
     node = Node(tuple(f"id-{parent}" for parent in parents), cost=work)
-    return SimpleNamespace(id=f"id-{name}", name=name, node=node)
+    return SimpleNamespace(id=f"id-{name}", name=name, node=node, unit=unit)
 
 
 A, B, C, D = (item(name, work) for name, work in (("A", 4), ("B", 2), ("C", 2), ("D", 8)))
@@ -156,3 +156,40 @@ def test_a_display_in_a_terminal_is_removed_at_the_end(clock: Clock, out: io.Str
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_measurements_are_counted_apart(clock: Clock) -> None:
+    progress = RunProgress(Console(file=(out := io.StringIO()), width=120), clock)
+    first, second = (item(name, 0, "A", unit="measurement") for name in "xy")
+    before = {State.COMPLETE: 2, State.FAILED: 1}
+    progress.begin([A, first, second], {State.COMPLETE: 3}, before)
+    assert progress.state() == "3/4 · 0 running · 0 failed · 2/5 measured, 1 not"
+    progress.started(A)
+    progress.ended(A, Ending.COMPLETE, "", 0.5)
+    progress.started(first)
+    progress.ended(first, Ending.COMPLETE, "")
+    assert progress.state().startswith("4/4 · 0 running · 0 failed · 3/5 measured, 1 not")
+    progress.started(second)
+    progress.ended(second, Ending.FAILED, "weights of A1B s0: too large")
+    assert progress.state().startswith("4/4 · 0 running · 0 failed · 3/5 measured, 2 not")
+    progress.given_up(second, State.LOST, "its worker died 4 times")
+    assert out.getvalue().splitlines() == [
+        "weights of A1B s0: too large",
+        "measurement id-y (y) lost: its worker died 4 times",
+    ]
+
+
+def test_the_time_of_measurements_is_reckoned_from_measurements(clock: Clock) -> None:
+    """Two trials of 10 seconds each are left; a measurement takes one second, whatever it costs."""
+    progress = RunProgress(Console(file=io.StringIO(), width=120), clock)
+    trials = [item(f"trial{number}", 5) for number in range(3)]
+    others = [item(f"other{number}", 5, unit="measurement") for number in range(4)]
+    progress.begin([*trials, *others])
+    progress.started(trials[0])
+    clock.now = 10.0
+    progress.ended(trials[0], Ending.COMPLETE, "")
+    assert progress.time_left.seconds(clock.now) == 60  # six items as long as the only known one
+    progress.started(others[0])
+    clock.now = 11.0
+    progress.ended(others[0], Ending.COMPLETE, "")
+    assert progress.time_left.seconds(clock.now) == 2 * 10 + 3 * 1

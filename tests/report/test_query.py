@@ -30,7 +30,7 @@ from orchestrator.report.query import (
 )
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
-from tests.synthetic import START, digits
+from tests.synthetic import START, blank, digits
 
 SPLITS, LAYERS = ("s0", "s1"), (1, 2)
 NETWORKS = 2 * 2 * (2 + 5 * 2)
@@ -42,6 +42,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     sweep = digits(splits=SPLITS, layers=LAYERS)
     sweep.trials = [row | {"val_mean10": row["top1"] - 0.125} for row in sweep.trials]
     sweep.write(store)
+    row = {"id": "00000000000000aa", "trial": sweep.trials[-1]["id"], "measure": "weights"}
+    values = {"outcome": "complete", "quantity": "distance", "layer": 1, "value": 0.5}
+    store.write_measurement([blank("measurements") | row | values])
     return store
 
 
@@ -70,6 +73,7 @@ FOLDERS = {
     "curves": "curves",
     "classes": "classes",
     "sweeps": "sweeps",
+    "measurements": "measurements",
 }
 
 

@@ -95,4 +95,4 @@ def test_terminal_and_report_share_what_is_computed_once(
     drawn = dict.fromkeys(names, 1)
     del drawn["held_out"]  # not in a report without a search
     assert computed == drawn
-    assert reads == {"trials": 1, "curves": 1, "classes": 1}
+    assert reads == {"trials": 1, "curves": 1, "classes": 1, "measurements": 1}

@@ -30,6 +30,14 @@ def complete(store: Store, id: str) -> None:
     store.write_row(empty | {"id": id, "outcome": "complete", "attempt": ATTEMPT})
 
 
+def measure(store: Store, network: str) -> str:
+    """Write the rows of a measurement of a network; return the path of their file."""
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["measurements"].names)
+    row = empty | {"id": "00000000000000aa", "measure": "weights", "outcome": "complete"}
+    store.write_measurement([row | {"trial": network}])
+    return f"measurements/{network}-00000000000000aa.parquet"
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "store")
@@ -130,3 +138,20 @@ def test_nothing_goes_where_no_row_can_be_read(store: Store) -> None:
     Path(store.root, "trials").rename(Path(store.root, "away"))
     with pytest.raises(StoreError, match=r"^no row in .*/trials can be read, so nothing is remov"):
         Cleaner(store, Choice())
+
+
+def test_measurements_go_with_their_network(store: Store) -> None:
+    kept, orphan = measure(store, ID), measure(store, OTHER)
+    assert waste_of(store) == {orphan}
+    [item] = cleanup.orphans(Survey.of(store))
+    assert item.reason == "measurement of no network"
+    gone = cleanup.of_trials(Survey.of(store), [ID], "asked for")
+    assert kept in {store.relative(item.path) for item in gone}
+    assert [stored(path) for path in (kept, "measurements/notes.txt")] == [True, False]
+
+
+def test_measurements_of_a_file_of_weights_stay_with_its_sweep(store: Store) -> None:
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["sweeps"].names)
+    store.write_sweep("mine", [empty | {"id": ID, "sweep": "mine", "parent": OTHER}], "")
+    measure(store, OTHER)
+    assert waste_of(store) == set()

@@ -12,6 +12,7 @@ from orchestrator.store.names import (
     FIGURES,
     AttemptFile,
     FigureFile,
+    MeasurementFile,
     RowFile,
     SnapshotFile,
     StudyFile,
@@ -34,6 +35,7 @@ NAMES = {
     f"{ID}-12.parquet": StudyFile(ID, 12),
     "figure2.png": FigureFile("figure2"),
     "cost-whole-250.png": FigureFile("cost", "whole-250"),
+    f"{ID}-{SHA[:16]}.parquet": MeasurementFile(ID, SHA[:16]),
 }
 
 
@@ -50,7 +52,8 @@ def test_a_hash_is_shortened() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile]
+    "kind",
+    [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, MeasurementFile],
 )
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
@@ -96,6 +99,7 @@ def test_foreign_files_are_ignored(tmp_path: Path) -> None:
         ("sweeps", "notes.txt"),
         ("curves", "notes.txt"),
         ("classes", "notes.txt"),
+        ("measurements", "notes.txt"),
         ("progress", ID, "notes.txt"),
     ):
         store.put(store.path(*parts), b"x")

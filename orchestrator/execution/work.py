@@ -1,0 +1,52 @@
+"""The kinds of work that a worker carries out, and the way in which they travel to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from orchestrator.execution import measurement, worker
+from orchestrator.execution.assignment import Assignment, Report, Work
+from orchestrator.execution.measurement import MeasurementAssignment
+from orchestrator.execution.worker import Stop, Watcher
+
+
+class Kind(NamedTuple):
+    """One kind of work."""
+
+    type: type[Any]
+    run: Callable[[Any, Watcher, Stop], Report]
+
+
+KINDS: dict[str, Kind] = {
+    "training": Kind(
+        Assignment, lambda work, watch, stop: worker.run(work, watch=watch, stop=stop)
+    ),
+    "measurement": Kind(MeasurementAssignment, lambda work, *_: measurement.run(work)),
+}
+
+
+def pack(work: Work) -> str:
+    """Return work as a string that `unpack` reads."""
+    return json.dumps([_kind(work), work.to_json()])
+
+
+def unpack(text: str) -> Work:
+    """Return the work that `pack` wrote."""
+    kind, content = json.loads(text)
+    work: Work = KINDS[kind].type.from_json(content)
+    return work
+
+
+def carry_out(work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False) -> Report:
+    """Carry out one piece of work and return how that ended.
+
+    `watch` receives every row of a training; `stop` ends a training with a snapshot. Whatever is no
+    outcome of the work itself is raised.
+    """
+    return KINDS[_kind(work)].run(work, watch, stop)
+
+
+def _kind(work: Work) -> str:
+    return next(name for name, kind in KINDS.items() if isinstance(work, kind.type))

@@ -1,0 +1,128 @@
+"""Predictors held to the measured accuracy: rank correlations of small cases, by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from orchestrator.stats.measurements import Network
+from orchestrator.stats.predictions import STATIC, predictions, tau
+from orchestrator.store.schemas import to_table
+from tests.synthetic import blank
+from trainers.canonical import digest
+
+ACCURACY = {1: 0.9, 2: 0.7, 3: 0.8, 4: 0.5}  # by n; one pair of neighbours is out of order
+TASKS = {name: {"classes": [i]} for i, name in enumerate(("s0", "s1", "s2", "s3"))}
+
+
+def network(split: str, n: int, value: float, arm: str = "AnB") -> Network:
+    return Network(
+        sweep="x",
+        id=f"{split} {n} {arm}",
+        name=f"{split} {n}",
+        condition=None,
+        division="random",
+        images_per_class=None,
+        split=split,
+        target="B",
+        seed=0,
+        arm=arm,
+        n=n,
+        classes=5,
+        metric="top1",
+        value=value,
+        val_top1=value,
+        at_chance=False,
+    )
+
+
+def tables(
+    networks: list[Network], scores: Mapping[tuple[str, str, int | None], float]
+) -> tuple[pa.Table, pa.Table]:
+    """Return trials, and predictors by (name, split, layer)."""
+    trials = [
+        blank("trials")
+        | {"id": x.id, "parent": f"source {x.split}", "treatment": "transfer"}
+        | {"training": json.dumps({"target": TASKS[x.split]})}
+        for x in networks
+    ]
+    rows = [
+        blank("measurements")
+        | {"measure": "predictors", "trial": f"source {split}", "task": digest(TASKS[split])}
+        | {"quantity": name, "layer": layer, "value": value}
+        for (name, split, layer), value in scores.items()
+    ]
+    return to_table("trials", trials), to_table("measurements", rows)
+
+
+def found(
+    networks: list[Network], scores: Mapping[tuple[str, str, int | None], float]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = predictions(networks, *tables(networks, scores)).to_pylist()
+    return {(row["predictor"], row["comparison"]): row for row in rows}
+
+
+def test_tau_counts_pairs_in_the_same_order() -> None:
+    assert tau([(1, 1), (2, 2), (3, 3)]) == pytest.approx(1)
+    assert tau([(1, 3), (2, 1), (3, 2)]) == pytest.approx(-1 / 3)
+    # Six pairs differ in one, five in both: three in the same order, two in the other.
+    assert tau([(1, 1), (2, 2), (3, 2), (4, 1.5)]) == pytest.approx((3 - 2) / (6 * 5) ** 0.5)
+    assert tau([(1, 1), (2, 2)]) is None
+    assert tau([(1, 1), (1, 2), (1, 3)]) is None
+
+
+def test_the_static_list_is_a_predictor() -> None:
+    """Of six pairs of n, five fall and one rises: (5 − 1) / 6 in each split."""
+    networks = [network(s, n, ACCURACY[n]) for s in ("s0", "s1", "s2") for n in ACCURACY]
+    perfect = {("good", s, n): ACCURACY[n] for s in ("s0", "s1", "s2") for n in ACCURACY}
+    rows = found(networks, perfect)
+    assert rows[STATIC, "over_n"]["tau"] == pytest.approx(4 / 6)
+    assert rows["good", "over_n"]["tau"] == pytest.approx(1)
+    less = rows["good", "over_n_less_static"]
+    assert less["tau"] == pytest.approx(1 / 3)
+    assert (less["low"], less["high"], less["n_splits"]) == (pytest.approx(1 / 3),) * 2 + (3,)
+    assert ("good", "within_n") not in rows  # all splits score alike
+
+
+def test_intervals_are_over_splits() -> None:
+    networks = [network(s, n, ACCURACY[n]) for s in ("s0", "s1") for n in ACCURACY]
+    scores = {("x", "s0", n): ACCURACY[n] for n in ACCURACY}
+    scores |= {("x", "s1", n): -ACCURACY[n] for n in ACCURACY}
+    row = found(networks, scores)["x", "over_n"]
+    assert row["tau"] == pytest.approx(0)
+    assert row["high"] == pytest.approx(12.706, abs=1e-3)  # t of one degree of freedom, s.e. 1
+    assert row["n_networks"] == 8
+
+
+def test_within_one_n_sources_and_targets_are_ordered() -> None:
+    """Four pairs, in perfect order at n = 1 and with one pair exchanged at n = 2: (1 + 2/3) / 2."""
+    accuracy = dict(zip(TASKS, (0.2, 0.4, 0.6, 0.8), strict=True))
+    networks = [network(s, n, accuracy[s]) for s in TASKS for n in (1, 2)]
+    scores: dict[tuple[str, str, int | None], float] = {("x", s, 1): accuracy[s] for s in TASKS}
+    scores |= {("x", s, 2): accuracy[s] for s in TASKS}
+    scores["x", "s0", 2], scores["x", "s1", 2] = accuracy["s1"], accuracy["s0"]
+    row = found(networks, scores)["x", "within_n"]
+    assert row["tau"] == pytest.approx(5 / 6)
+    # Without s0 or s1 the order is perfect; without s2 or s3 tau is (1 + 1/3) / 2. The jackknife's
+    # variance is 3/4 of the sum of squared deviations from the mean of these, 5/6.
+    assert row["se"] == pytest.approx((3 / 4 * 4 * (1 / 6) ** 2) ** 0.5)
+    assert row["high"] - row["tau"] == pytest.approx(3.1824 * row["se"], rel=1e-4)
+
+
+def test_a_score_without_layer_holds_for_every_n() -> None:
+    networks = [network(s, n, i + n) for i, s in enumerate(TASKS) for n in (1, 2, 3)]
+    scores = {("leep", s, None): float(i) for i, s in enumerate(TASKS)}
+    rows = found(networks, scores)
+    assert rows["leep", "within_n"]["tau"] == pytest.approx(1)
+    assert ("leep", "over_n") not in rows
+
+
+def test_other_arms_and_unmeasured_networks_are_left_out() -> None:
+    networks = [network("s0", n, ACCURACY[n], arm="BnB") for n in ACCURACY]
+    assert found(networks, {("x", "s0", n): n for n in ACCURACY}) == {}
+    transfers = [network("s0", n, ACCURACY[n]) for n in ACCURACY]
+    assert found(transfers, {}) == {}
