@@ -118,6 +118,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
             "transfer": {"skipped": 1, "missing": 1},
         },
         "studies": [],
+        "measurements": [],
         "lacking": [],
         "reasons": [
             {

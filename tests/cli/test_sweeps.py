@@ -161,6 +161,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
         "flops": 2 * (full + 2 * frozen) * images,
         "seconds": None,
         "studies": [],
+        "measurements": [],
         "keep": "bases",
         "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
         "device": None,
