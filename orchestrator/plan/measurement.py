@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
-from orchestrator.sweep.schema import Measure, Resources
+from orchestrator.sweep.schema import MEASURED, Measure, Resources
 from trainers.canonical import digest
 from trainers.classifier import Classifier
 from trainers.config import ID_LENGTH, Adaptation, Task, Training
@@ -114,9 +114,9 @@ def view_of(training: Training) -> list[object]:
 def measurements_of(plan: Plan) -> dict[str, Measurement]:
     """Return the measurements of a plan by id, in canonical order.
 
-    Measured are the transfers and selffers; classifiers on features, which are no networks, and
-    stitched networks are left out. A trial whose target has no base in the plan is compared with
-    its source alone.
+    Measured are the transfers and selffers. Stitched networks have other layers, and classifiers on
+    features are no networks: they are left out. A trial whose target has no base in the plan is
+    compared with its source alone.
     """
     measures = plan.sweep.measure
     if not measures:
@@ -124,8 +124,7 @@ def measurements_of(plan: Plan) -> dict[str, Measurement]:
     copies = [
         trial
         for trial in plan.members
-        if trial.training.treatment.kind in ("selffer", "transfer")
-        and not trial.training.recipe.classifier
+        if trial.training.treatment.kind in MEASURED and not trial.training.recipe.classifier
     ]
     bases = {
         _place(trial): trial

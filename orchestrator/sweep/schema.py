@@ -35,10 +35,11 @@ TreatmentName = Literal[
     "stitched_self",  # Bn|B: the same with the first n layers of the same half
     "pixels",  # no network: recipe.classifier on the pixels
 ]
+Measure = Literal["weights", "interpolation", "similarity", "predictors"]
 DEFAULT_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)[:7]  # the paper's
 COPYING = ("selffer", "selffer+", "transfer", "transfer+", "stitched", "stitched_self")
 FROM_SOURCE = ("transfer", "transfer+", "stitched")
-Measure = Literal["weights", "interpolation", "similarity", "predictors"]
+MEASURED = ("selffer", "transfer")  # kinds, frozen or fine-tuned
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
 MOST_LAYERS = 10_000  # in a range such as 1..7
@@ -328,8 +329,7 @@ class Sweep(Grid):
 
         What is measured is kept for it; with `keep: none`, to the end of the run.
         """
-        copies = treatment.has_parent and not treatment.is_stitched
-        measured = bool(self.measure) and copies
+        measured = bool(self.measure) and treatment.kind in MEASURED
         return self.keep == "all" or treatment.kind == "base" or measured
 
     def request(self, treatment: Treatment) -> Resources:
