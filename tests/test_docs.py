@@ -38,7 +38,7 @@ FEW = ["--set", "fine_tune.search.trials=2", "--set", "fine_tune.search.splits=[
 FEW += ["--set", "fine_tune.search.layers=[3]"]
 
 HERE = ("digits", "digits_search", "mine.yaml", "sweep.yaml")  # sweeps whose data is here
-TAKE_CHANGES = ("run", "plan", "status", "check", "debug", "search", "features")
+TAKE_CHANGES = ("run", "plan", "status", "check", "debug", "search", "features", "pictures")
 
 ALONE = "which_layers"  # the sweep whose commands tests/test_sweeps.py runs, one after the other
 

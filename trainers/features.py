@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,11 +16,12 @@ from trainers.classifier import Pool
 from trainers.config import NetworkRef, Training
 from trainers.datasets import SUBSETS, DataError, load
 from trainers.feature_classifier import pool
-from trainers.networks import build, load_tensors
+from trainers.networks import build, load_tensors, tensors_of
 from trainers.recipe import layer_number
 from trainers.results import Runtime
-from trainers.task_data import READERS, task_data
+from trainers.task_data import READERS, TaskData, task_data
 from trainers.tasks import members
+from trainers.transfer import stages_of, starting_network, wholly_frozen_layers
 
 PART_BYTES = 2**26  # of a part's features, about
 
@@ -35,7 +37,7 @@ class Trained(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Features of successive images of one set."""
+    """Features of images of one set."""
 
     subset: str
     first: int
@@ -46,6 +48,23 @@ class Part(NamedTuple):
     """(B,): indices into the classes of the task."""
     features: dict[int, np.ndarray]
     """(B, F), float32, by the number of the layer."""
+
+
+def unchanged_weights(
+    training: Training, parent: bytes | None, layers: int, on: Runtime
+) -> bytes | None:
+    """Return the weights of layers 1..n as a checkpoint, if the training never changes them.
+
+    They are its first weights, so nothing has to be trained for them. `parent` is the checkpoint of
+    its base. Raises `DataError`, `NetworkError`, `CheckpointError`.
+    """
+    view = _data(training, dataclasses.replace(on, device="cpu")).view
+    c, h, w = view.seen
+    network = starting_network(training, (c, h, w), view.dtype, parent)
+    frozen = frozenset.intersection(*(stage.frozen for stage in stages_of(network, training)))
+    if layers > wholly_frozen_layers(network, frozen):
+        return None
+    return checkpoint.pack(tensors_of(network[:layers]), {})
 
 
 class Extractor:
@@ -59,14 +78,7 @@ class Extractor:
         self, trained: Trained, training: Training, layers: Sequence[int], rule: Pool, on: Runtime
     ):
         torch.set_num_threads(on.threads)
-        device = torch.device(on.device)
-        data = task_data(
-            training,
-            device,
-            whole_bytes=on.whole_bytes,
-            data_root=on.data_root,
-            source_root=on.source_root,
-        )
+        device, data = torch.device(on.device), _data(training, on)
         self.sets = dict(zip(SUBSETS, data.parts, strict=True))
         stored = load(training.target.dataset, on.data_root)
         self.images = {
@@ -99,15 +111,19 @@ class Extractor:
 
     def part(self, subset: str, first: int) -> Part:
         """Compute the part that begins with an image. Raises `DataError`."""
-        of_set, stop = self.sets[subset], first + self.at_once
-        rows = torch.arange(first, min(stop, len(self.images[subset])))
+        stop = min(first + self.at_once, len(self.images[subset]))
+        return self.at(subset, torch.arange(first, stop))
+
+    def at(self, subset: str, rows: torch.Tensor) -> Part:
+        """Compute the features of the images of a set at `rows` (B,). Raises `DataError`."""
+        of_set = self.sets[subset]
         with ThreadPoolExecutor(READERS, streams.READERS) as readers:
             outputs = list(map(self._outputs, chunks_at(of_set, rows, readers)))
         return Part(
             subset,
-            first,
-            self.images[subset][first:stop],
-            of_set.labels[first:stop].cpu().numpy(),
+            int(rows[0]),
+            self.images[subset][rows.numpy()],
+            of_set.labels.cpu()[rows].numpy(),
             {n: np.concatenate([one[n].numpy() for one in outputs]) for n in self.layers},
         )
 
@@ -119,3 +135,13 @@ class Extractor:
             if number in self.layers:
                 outputs[number] = pool(images, self.rule).float().cpu()
         return outputs
+
+
+def _data(training: Training, on: Runtime) -> TaskData:
+    return task_data(
+        training,
+        torch.device(on.device),
+        whole_bytes=on.whole_bytes,
+        data_root=on.data_root,
+        source_root=on.source_root,
+    )

@@ -85,6 +85,10 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "Example: layerwise features digits 'A s2' --layer 3 --layer 5 --to features",
     ),
     (
+        data.pictures,
+        "Example: layerwise pictures digits 'A s2' 'R3A s2' --layer 3 --to pictures",
+    ),
+    (
         results.clean,
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),

@@ -1,4 +1,4 @@
-"""Commands on data: pack a dataset, write features."""
+"""Commands on data: pack a dataset, write features, draw pictures."""
 
 from __future__ import annotations
 
@@ -103,3 +103,38 @@ def features(
     with pack_progress("features", "images") as progress:
         images = extract(of, layer, pool, to, progress)
     echo(f"wrote the features of {count(images, 'image')} to {to}")
+
+
+def pictures(
+    sweep: SweepArgument,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Bases such as 'A s2', other trials, beginnings of ids, or names under weights.",
+        ),
+    ],
+    layer: Annotated[int, typer.Option(help="Number of the layer whose outputs are mapped.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task of the images, such as 'B s2' or mnist. Default: each trial's."),
+    ] = None,
+    projection: Annotated[
+        Literal["tsne", "pca"], typer.Option(help="t-SNE or principal components.")
+    ] = "tsne",
+    to: Annotated[Path, typer.Option(help="Folder of the page and PNG files.")] = Path("pictures"),
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+) -> None:
+    """Draw networks side by side: filters of the first layer, and images by a layer's outputs."""
+    from orchestrator.execution.origin import origin
+    from orchestrator.execution.pictures import picture
+    from orchestrator.report.pictures import write_pictures
+
+    opened = open_store(store)
+    planned = plan_of(sweep, changes, opened)
+    drawn = [
+        picture(origin(planned, source, task, opened, layers=layer), layer, projection)
+        for source in dict.fromkeys(sources)
+    ]
+    echo(write_pictures(drawn, planned.sweep.name, layer, projection, to))

@@ -37,19 +37,11 @@ def extract(
     from trainers.datasets import DataError
     from trainers.features import Extractor, Trained
     from trainers.networks import NetworkError
-    from trainers.results import Runtime
 
-    request = of.trial.request
-    require_gpu([(of.name, request)])
-    runtime = Runtime(
-        device="cuda" if request.gpu else "cpu",
-        threads=max(1, int(request.cpu)),
-        data_root=of.data_root,
-        source_root=of.source_root,
-    )
+    require_gpu([(of.name, of.trial.request)])
     try:
         trained = Trained(of.network, of.classes, of.weights)
-        extractor = Extractor(trained, of.training, layers, rule, runtime)
+        extractor = Extractor(trained, of.training, layers, rule, of.runtime())
         key = _key(of, extractor)
         _require_place(to, key, extractor)
         return _write(of, extractor, to, key, advance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan.filter import find
@@ -13,10 +14,14 @@ from orchestrator.plan.trial import Trial
 from orchestrator.plan.weights import WeightsParent
 from orchestrator.states import State
 from orchestrator.store.store import Store
-from trainers.checkpoint import CheckpointError
+from trainers.canonical import ConfigError
+from trainers.checkpoint import CheckpointError, checksum
 from trainers.config import NetworkRef, Training
 from trainers.spelling import hint
 from trainers.tasks import training_images
+
+if TYPE_CHECKING:
+    from trainers.results import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +43,19 @@ class Origin:
     data_root: str | None
     source_root: str | None
 
+    def runtime(self) -> Runtime:
+        """Return device, threads and folders for a pass over the images."""
+        return _runtime(self.trial, self.data_root, self.source_root)
 
-def origin(plan: Plan, name: str, task: str | None, store: Store) -> Origin:
+
+def origin(
+    plan: Plan, name: str, task: str | None, store: Store, *, layers: int | None = None
+) -> Origin:
     """Return the origin of features: a complete trial, or a file of weights that a grid copies.
 
-    `task` is `B s2`, the name of a task, or None for the trial's own. Raises `LayerwiseError` for
-    an unknown name, and for a trial without weights.
+    `task` is `B s2`, the name of a task, or None for the trial's own. A trial that never changes
+    its first `layers` layers needs no weights in the store: these layers are those of its base, or
+    random. Raises `LayerwiseError` for an unknown name, and for a trial without weights.
     """
     declared = plan.sweep.weights.keys()
     for weights in plan.weights.values():
@@ -51,11 +63,20 @@ def origin(plan: Plan, name: str, task: str | None, store: Store) -> Origin:
             return _of_weights(plan, weights, task)
     if name in declared:
         raise LayerwiseError(f"no grid of sweep {plan.sweep.name} copies from {name}: add one")
-    return _of_trial(plan, find(plan, name), task, store)
+    return _of_trial(plan, find(plan, name), task, store, layers)
 
 
-def _of_trial(plan: Plan, trial: Trial, task: str | None, store: Store) -> Origin:
-    sha256, weights = _checkpoint(trial, store)
+def _of_trial(
+    plan: Plan, trial: Trial, task: str | None, store: Store, layers: int | None
+) -> Origin:
+    _require_network(trial)
+    try:
+        sha256, weights = _checkpoint(trial, store)
+    except LayerwiseError:
+        unchanged = layers and _unchanged(plan, trial, store, layers)
+        if not unchanged:
+            raise
+        sha256, weights = checksum(unchanged), unchanged
     training, images = trial.training, trial
     source_root = trial.source_root
     if task is not None:
@@ -128,8 +149,8 @@ def _unknown(plan: Plan, task: str, known: Iterable[str]) -> str:
     return f"no task {task!r} in sweep {plan.sweep.name}{near}"
 
 
-def _checkpoint(trial: Trial, store: Store) -> tuple[str, bytes]:
-    """Return SHA-256 and content of a trial's checkpoint. Raises `LayerwiseError`."""
+def _require_network(trial: Trial) -> None:
+    """Raise `LayerwiseError` for a trial that has no network of its own."""
     if trial.training.treatment.kind == "pixels":
         raise LayerwiseError(f"{trial.name} is a classifier on pixels, without a network")
     if trial.training.recipe.classifier:
@@ -138,6 +159,10 @@ def _checkpoint(trial: Trial, store: Store) -> tuple[str, bytes]:
         )
     if trial.training.treatment.is_stitched:
         raise LayerwiseError(f"{trial.name} is stitched from layers of bases: name a base")
+
+
+def _checkpoint(trial: Trial, store: Store) -> tuple[str, bytes]:
+    """Return SHA-256 and content of a trial's checkpoint. Raises `LayerwiseError`."""
     row = store.row(trial.id, (State.COMPLETE,))
     if row is None:
         raise LayerwiseError(
@@ -150,3 +175,33 @@ def _checkpoint(trial: Trial, store: Store) -> tuple[str, bytes]:
         raise LayerwiseError(
             f"{trial.name}: {error}; `keep: all` keeps the weights of every trial"
         ) from error
+
+
+def _unchanged(plan: Plan, trial: Trial, store: Store, layers: int) -> bytes | None:
+    """Return the weights of layers that a frozen trial never changes, if its base has weights."""
+    from trainers.datasets import DataError
+    from trainers.features import unchanged_weights
+    from trainers.networks import NetworkError
+
+    if not trial.training.treatment.frozen:
+        return None
+    try:
+        parent = None
+        if trial.parent is not None:
+            given = plan.weights.get(trial.parent)
+            parent = given.data if given else _checkpoint(plan.trials[trial.parent], store)[1]
+        runtime = _runtime(trial, trial.data_root, trial.source_root)
+        return unchanged_weights(trial.training, parent, layers, runtime)
+    except (LayerwiseError, ConfigError, DataError, NetworkError, CheckpointError):
+        return None  # the error of the trial's own weights says what is missing
+
+
+def _runtime(trial: Trial, data_root: str | None, source_root: str | None) -> Runtime:
+    from trainers.results import Runtime
+
+    return Runtime(
+        device="cuda" if trial.request.gpu else "cpu",
+        threads=max(1, int(trial.request.cpu)),
+        data_root=data_root,
+        source_root=source_root,
+    )

@@ -66,9 +66,17 @@ class Frame:
     up_ticks: Sequence[float] = ()
     up_label: str = "datum.label"
     across_title: str = "training step"
+    bare: bool = False
+    """Whether coordinates mean nothing: no axes are drawn."""
 
     def xy(self, x: str, y: str) -> dict[str, Any]:
         """Return the encodings of two columns."""
+        if self.bare:
+            across, up = (alt.Scale(domain=d, nice=False) for d in (self.across, self.up))
+            return {
+                "x": alt.X(f"{x}:Q", scale=across, axis=None),
+                "y": alt.Y(f"{y}:Q", scale=up, axis=None),
+            }
         if self.layers:
             values = self.layers if len(self.layers) <= 16 else alt.Undefined
             name = "datum.value == 0 ? 'base' : datum.label"
@@ -174,6 +182,15 @@ def texts(rows: Rows, frame: Frame, column: str, *, x: str = "n") -> alt.Chart:
     """Draw the value of a column above each row."""
     mark = _chart(rows).mark_text(dy=-8, fontSize=10)
     return mark.encode(**frame.xy(x, "y"), text=f"{column}:N", color=_literal(alt.Color, "ink"))
+
+
+def image(address: str, width: int, height: int) -> alt.LayerChart:
+    """Draw one picture, given by its data URI and its size, as large as a square panel allows."""
+    scale = HEIGHT / max(width, height)
+    mark = _chart([{"url": address}]).mark_image(
+        align="left", baseline="top", width=scale * width, height=scale * height
+    )
+    return alt.layer(mark.encode(url=alt.Url("url:N"), x=alt.value(0), y=alt.value(0)))
 
 
 def overlay(rows: Rows, frame: Frame) -> list[alt.Chart]:

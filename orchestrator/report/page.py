@@ -101,7 +101,7 @@ def write_report(
     }
     path = folder / PAGE
     _write_pngs(folder, figures)
-    whole_file.write(path, _render(page).encode())
+    whole_file.write(path, render("page.html", page).encode())
     return path
 
 
@@ -325,13 +325,19 @@ def _counted(rows: Rows, *columns: str) -> str:
     return ", ".join(f"{value} ({count})" if len(known) > 1 else value for value, count in known)
 
 
-def _render(page: Mapping[str, Any]) -> str:
-    """Return the page from its template. Everything but the JavaScript is escaped."""
+def render(template: str, page: Mapping[str, Any]) -> str:
+    """Return a page from its template. Everything but the JavaScript is escaped."""
     import jinja2
 
+    def source(name: str) -> str:
+        return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
     script = re.sub(r"<(?=/script|!--)", r"\\x3c", charts.javascript(), flags=re.IGNORECASE)
-    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(source),
     )
-    return environment.from_string(template).render(page, javascript=script)
+    return environment.get_template(template).render(page, javascript=script)

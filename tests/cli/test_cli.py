@@ -29,6 +29,7 @@ COMMANDS = (
     "debug",
     "pack",
     "features",
+    "pictures",
     "clean",
 )
 
