@@ -89,7 +89,7 @@ def test_features_of_a_file_of_weights(plan: Plan, store: Store, tmp_path: Path)
 def test_mistakes_are_one_line(plan: Plan, store: Store) -> None:
     assert mistake(plan, store, "old") == ("old is copied to small, other: name one with --task")
     assert mistake(plan, store, "unused") == "no grid of sweep kept copies from unused: add one"
-    assert mistake(plan, store, "old", "smal") == (
-        "no task 'smal' in sweep kept; did you mean 'small'?"
+    assert mistake(plan, store, "old", "smallest") == (
+        "no task 'smallest' in sweep kept; did you mean 'small'?"
     )
     assert "is not complete in" in mistake(plan, store, "other-1-small d0 k5", "other")
