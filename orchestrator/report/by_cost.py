@@ -16,6 +16,8 @@ from orchestrator.stats.measurements import ARMS, WITHOUT_LAYERS, Network
 
 COLOURS = ("#08519c", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3")
 
+Names = dict[tuple[str, str | None], str]  # of a way, by arm and condition
+
 
 def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) -> list[Panel]:
     """Draw mean accuracy over the median seconds of one network, a line per way to use n layers.
@@ -27,7 +29,7 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
     for network in networks:
         if network.id in seconds:
             by_limit[network.images_per_class].append(network)
-    names = _names(networks)
+    names = names_of_ways(networks)
     if sum(arm not in WITHOUT_LAYERS for arm, _ in names) < 2:
         return []
     inks = dict(zip(dict.fromkeys(names.values()), COLOURS * len(names), strict=False))
@@ -39,7 +41,7 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
     return panels
 
 
-def _names(networks: Sequence[Network]) -> dict[tuple[str, str | None], str]:
+def names_of_ways(networks: Sequence[Network]) -> Names:
     """Return a name for every arm and condition: `AnB`, or `AnB, logistic (none)`.
 
     Conditions with the same networks of an arm share a name, with the settings that they have in

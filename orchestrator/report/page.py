@@ -160,7 +160,12 @@ def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
         "suffix": group.suffix,
         "metric": METRICS[group.group.metric],
         "drawn": list(group.figures),
-        "sentences": sentences_of(group.included, group.levels, group.speeds),
+        "costs": group.costs,
+        "overtaking": group.overtaking,
+        "overtaken": group.overtaken,
+        "sentences": sentences_of(
+            group.included, group.levels, group.speeds, group.gaps, group.gap_levels
+        ),
         "layers": group.layers,
         "levels": _matrix(group.levels, "arm", group.layers, _level, ARMS),
         "effects": with_chance,

@@ -23,6 +23,7 @@ from orchestrator.stats.comparisons import COMPARISONS
 from orchestrator.stats.effects import EFFECTS, LEVELS, TABLE1
 from orchestrator.stats.learning_speed import SPEED, SPEEDS
 from orchestrator.stats.measurements import METRICS
+from orchestrator.stats.overtaking import OVERTAKING
 from orchestrator.stats.predictions import PREDICTIONS
 from orchestrator.stats.search_gain import HELD_OUT
 from orchestrator.stats.statistics import Statistics
@@ -57,6 +58,7 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
     "table1": (TABLE1, lambda statistics: statistics.table1),
     "speed": (SPEED, lambda statistics: statistics.speed),
     "speeds": (SPEEDS, lambda statistics: statistics.speeds),
+    "overtaking": (OVERTAKING, lambda statistics: statistics.overtaking),
     "studies": (SCHEMAS["studies"], lambda statistics: statistics.read("studies")),
     "measurements": (
         SCHEMAS["measurements"],
@@ -74,6 +76,7 @@ COMPARED = {
     "table1",
     "speed",
     "speeds",
+    "overtaking",
     "held_out",
     "comparisons",
     "predictions",

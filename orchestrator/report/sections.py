@@ -19,6 +19,12 @@ from orchestrator.reference.published import SWEEP as PAPER
 from orchestrator.report import by_cost, by_images, figures
 from orchestrator.report.charts import Panel
 from orchestrator.report.measured import measured_figures
+from orchestrator.report.ways import (
+    Listing,
+    cost_listing,
+    overtaking_listing,
+    overtaking_sentences,
+)
 from orchestrator.report.wording import capital, population
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import (
@@ -49,11 +55,17 @@ class Section:
     layers: Sequence[int]
     included: Rows
     excluded: Rows
+    gaps: Rows
+    """Effects on training less test top-1; empty for one class against the rest."""
+    gap_levels: Rows
     levels: Rows
     speeds: Rows
     table1: Rows
     predictions: Rows
     figures: dict[str, list[Panel]] = field(default_factory=dict)
+    costs: Listing | None = None
+    overtaking: Listing | None = None
+    overtaken: list[str] = field(default_factory=list)
     overlaid: bool = False
 
 
@@ -66,6 +78,8 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
     """
     networks = statistics.networks
     by_effect, by_level = statistics.effects.to_pylist(), statistics.levels.to_pylist()
+    gaps = statistics.by("train_gap")
+    by_gap, by_gap_level = gaps.effects.to_pylist(), gaps.levels.to_pylist()
     by_step, by_speed = statistics.speed.to_pylist(), statistics.speeds.to_pylist()
     others = _published(statistics.metric) if published == PAPER else ([], [])
     by_predictor = statistics.predictions.to_pylist()
@@ -87,6 +101,8 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             layers=sorted(planned[group.condition, group.division, group.images_per_class] - {0}),
             included=[row for row in rows if row["at_chance"] == "included"],
             excluded=[row for row in rows if row["at_chance"] == "excluded"],
+            gaps=[x for x in _alike(by_gap, group) if x["at_chance"] == "included"],
+            gap_levels=_alike(by_gap_level, group),
             levels=[row for row in by_level if group_of(row) == group],
             speeds=_alike(by_speed, group),
             table1=[row for row in statistics.table1.to_pylist() if group_of(row) == group],
@@ -99,7 +115,7 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             part.figures |= measured_figures(row for row in compared if group_of(row) == group)
     _draw_figure3(sections, others[1])
     _draw_effects_by_images(sections)
-    _draw_costs(sections, networks, statistics.trials)
+    _draw_costs(sections, statistics)
     _draw_images(sections, sizes, by_level, others)
     return [part for part in sections if part.figures]
 
@@ -188,18 +204,28 @@ def _draw_effects_by_images(parts: Sequence[Section]) -> None:
             some[0].figures["effects_by_images"] = panels
 
 
-def _draw_costs(parts: Sequence[Section], networks: Sequence[Network], trials: pa.Table) -> None:
-    """Draw accuracy by cost in the first section of those with one division and metric."""
-    ids, seconds = (trials[name].to_pylist() for name in ("id", "seconds_total"))
-    times = {id: time for id, time in zip(ids, seconds, strict=True) if time}
+def _draw_costs(parts: Sequence[Section], statistics: Statistics) -> None:
+    """Draw accuracy by cost in the first section of those with one division and metric.
+
+    Its tables are those of `ways`.
+    """
+    columns = ["id", "seconds_total", "peak_memory_bytes"]
+    trials = statistics.trials.select(columns).to_pylist()
+    times = {row["id"]: row["seconds_total"] for row in trials if row["seconds_total"]}
+    pairs = statistics.overtaking.to_pylist()
     alike: dict[Group, list[Section]] = {}
     for part in parts:
         alike.setdefault(_all_images(part.group._replace(condition=None)), []).append(part)
     for group, some in alike.items():
         place = group.division, group.metric
-        chosen = [x for x in networks if (x.division, x.metric) == place]
+        chosen = [x for x in statistics.networks if (x.division, x.metric) == place]
         if panels := by_cost.accuracy_by_cost(chosen, times):
             some[0].figures["cost"] = panels
+            some[0].costs = cost_listing(chosen, trials)
+        if rows := [row for row in pairs if (row["division"], row["metric"]) == place]:
+            names = by_cost.names_of_ways(chosen)
+            some[0].overtaking = overtaking_listing(rows, names)
+            some[0].overtaken = overtaking_sentences(rows, names)
 
 
 def _draw_images(

@@ -14,17 +14,24 @@ from orchestrator.stats.intervals import DRAW
 from orchestrator.stats.measurements import METRICS, is_direction
 
 Rows = Sequence[Mapping[str, Any]]
+OVERFITTING = {  # effect on training less test top-1: the beginning of what is said of it
+    "gain": "With all layers fine-tuned (AnB+),",
+    "transfer": "With the first n layers frozen (AnB),",
+    "pixels": "On pixels",
+    "longer_training": "With longer training (base_long),",
+}
 ByEffect = dict[str, dict[int, Mapping[str, Any]]]  # effect → n → row
 
 
-def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
-    """Return sentences on frozen transfer, fine-tuning and speed.
+def sentences_of(
+    effects: Rows, levels: Rows, speeds: Rows, gaps: Rows = (), gap_levels: Rows = ()
+) -> list[str]:
+    """Return sentences on frozen transfer, fine-tuning, over-fitting and speed.
 
-    `effects` are rows with `at_chance` included, all of one group.
+    `effects` are rows with `at_chance` included, all of one group; `gaps` and `gap_levels` are
+    those of training less test top-1.
     """
-    by_effect: ByEffect = {}
-    for row in effects:
-        by_effect.setdefault(row["effect"], {})[row["n"]] = row
+    by_effect = _by_effect(effects)
     metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
     sentences = [
         _bases(levels, metric),
@@ -36,9 +43,17 @@ def sentences_of(effects: Rows, levels: Rows, speeds: Rows) -> list[str]:
         _stitched(by_effect),
         _fine_tuned(by_effect),
         _over_longer(by_effect),
+        _overfitting(_by_effect(gaps), gap_levels),
         _speed(speeds),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _by_effect(rows: Rows) -> ByEffect:
+    by_effect: ByEffect = {}
+    for row in rows:
+        by_effect.setdefault(row["effect"], {})[row["n"]] = row
+    return by_effect
 
 
 def _bases(levels: Rows, metric: str) -> str:
@@ -227,6 +242,39 @@ def _over_longer(by_effect: ByEffect) -> str:
     if own := by_effect.get("selffer_gain_over_longer"):
         text += f" Its control (BnB+) gains {_range(own)}" + _clear(own)
     return text
+
+
+def _overfitting(by_effect: ByEffect, levels: Rows) -> str:
+    """Say how far networks over-fit, each kind against the bases of the same targets."""
+    base = next((row for row in levels if row["arm"] == "base"), None)
+    if base is None:
+        return ""
+    text = (
+        f"Over-fitting, training less test top-1, is {percent(base['value'])} points in the bases"
+    )
+    parts = []
+    for effect, name in OVERFITTING.items():
+        if rows := by_effect.get(effect):
+            first, last = rows[min(rows)], rows[max(rows)]
+            part = f"{name} it changes by {points(first['estimate'])}{bounds(first)}"
+            part += f" at n = {first['n']}" if first["n"] else ""
+            if last is not first:
+                part += f" and by {points(last['estimate'])}{bounds(last)} at n = {last['n']}"
+            parts.append(part + _sides(rows))
+    return f"{'. '.join([text, *parts])}."
+
+
+def _sides(rows: Mapping[int, Mapping[str, Any]]) -> str:
+    """Return the n at which a simultaneous interval lies below and above zero."""
+    bounded = {n: row for n, row in rows.items() if n and row["low"] is not None}
+    if not bounded:
+        return ""
+    below = [n for n, row in bounded.items() if row["high_simultaneous"] < 0]
+    above = [n for n, row in bounded.items() if row["low_simultaneous"] > 0]
+    return (
+        f"; the simultaneous interval lies below zero at {_where(below)} and above zero at "
+        f"{_where(above)}"
+    )
 
 
 def _clear(rows: Mapping[int, Mapping[str, Any]]) -> str:

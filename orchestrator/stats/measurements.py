@@ -56,7 +56,9 @@ METRICS = {  # metric: its name for a reader
     "auroc": "test AUROC",
     "top1_at_best": "test top-1 at the best validation step",
     "val_mean10": "mean of the ten best validation top-1",
+    "train_gap": "training less test top-1",
 }
+LESS = {"train_gap": ("train_top1", "top1")}  # metric: the columns that it is the difference of
 ONE_CLASS = ("balanced_accuracy", "auroc")  # metrics of one class against the rest
 
 Number = float | np.ndarray  # a value, or the value followed by the part of each class in its error
@@ -191,10 +193,11 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
 
     Labels come from the members: one trial may belong to two sweeps under different names. A trial
     is measured by test top-1; if it sets one class against the rest, by each of `ONE_CLASS`
-    instead. `metric` names another column of `trials`; trials without a value there are left out.
+    instead. `metric` names another column of `trials`, or a difference of two columns (`LESS`);
+    trials without a value there are left out.
     """
     columns = ["id", "outcome", "classes", "val_top1", "at_chance", "training"]
-    columns += [metric] if metric else ["top1", *ONE_CLASS]
+    columns += LESS.get(metric, (metric,)) if metric else ("top1", *ONE_CLASS)
     rows = {
         row["id"]: row
         for row in trials.select(list(dict.fromkeys(columns))).to_pylist()
@@ -218,14 +221,14 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
             arm=arm(member["treatment"], member["frozen"]),
             classes=row["classes"],
             metric=name,
-            value=row[name],
+            value=value,
             val_top1=row["val_top1"],
             at_chance=row["at_chance"],
         )
         for member in members.to_pylist()
         if (row := rows.get(member["id"])) is not None
         for name in ([metric] if metric else _metrics(row))
-        if row[name] is not None
+        if (value := _value(row, name)) is not None
     ]
     return sorted(
         networks,
@@ -276,6 +279,14 @@ def difference(first: Sequence[Value], second: Sequence[Value]) -> Number:
     minuend, subtrahend = (np.mean(np.stack(side), axis=0) for side in numbers)
     difference: Number = minuend - subtrahend
     return difference
+
+
+def _value(row: Mapping[str, Any], metric: str) -> float | None:
+    """Return a metric of a row of `trials`; None without a value."""
+    values = [row[name] for name in LESS.get(metric, (metric,))]
+    if None in values:
+        return None
+    return float(values[0] - values[1] if metric in LESS else values[0])
 
 
 def _metrics(row: Mapping[str, Any]) -> tuple[str, ...]:

