@@ -51,7 +51,7 @@ def test_without_only_no_trial_is_selected(plan_of: PlanOf) -> None:
 
 COLUMNS = (
     "on the columns id, name, sweep, split, split_hash, division, condition, "
-    "images_per_class, source, target, treatment, n, frozen, seed, parent"
+    "images_per_class, source, target, treatment, n, frozen, seed, parent, upper"
 )
 FINE_TUNED = "fine-tuned trials are treatment = 'transfer' AND NOT frozen"
 WRONG = {
