@@ -6,8 +6,10 @@ scores, a proof that the frozen layers stay as they are.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,19 +22,23 @@ from trainers.config import Training
 from trainers.datasets import DataError
 from trainers.evaluation import Score, evaluate
 from trainers.learner import Learner
+from trainers.linear_fit import fit_by_minibatches
 from trainers.losses import total_loss
 from trainers.networks import Network
 from trainers.task_data import READERS, TaskData
 
-MOST_BYTES = 2**30  # of the features of all images together, which are kept in memory
+MOST_BYTES = 2**30  # of the features of all images together; larger ones are kept on disk
 DISTANCES = 2**24  # distances between images that are computed at once
+ROWS = 1024  # of features that are standardised at once
 MOST_ITERATIONS = 5000
 
 
 class FeatureClassifier(Learner):
     """One training's classifier before its fit; `parent` is the base's checkpoint, if any.
 
-    Raises `DataError` if the features of all images exceed `MOST_BYTES`.
+    Features of more than `MOST_BYTES` are kept in a temporary file, which is read again and again:
+    that is faster than to run the network for each pass. Linear classifiers are then fitted by
+    minibatches (`linear_fit`). Raises `DataError` if the disk is too small for the features.
     """
 
     def __init__(
@@ -48,25 +54,25 @@ class FeatureClassifier(Learner):
         self.layers = self.network[: training.treatment.n].eval()
         self.network = Network.of(list(self.layers))
         self.seed = training.seed
-        self.head: nn.Module | None = None
+        self.head: _Head | None = None
         self.images = sum(len(part.labels) for part in data.parts)
         self._features: dict[str, torch.Tensor] = {}
+        self._nearest: dict[str, torch.Tensor] = {}
+        generator = torch.Generator().manual_seed(key("rows of features", self.seed))
+        self.order = torch.randperm(len(data.train.labels), generator=generator)
+        """Order of the training images in a file: a block of rows has images of all classes."""
 
     def step(self, step: int, rate: float) -> torch.Tensor:  # noqa: ARG002
         """Fit the classifier, and return its mean loss on the training images.
 
         Of the values that the recipe names, the validation images choose.
         """
-        labels = self.batches.data.train.labels
-        head = _Head(self.features("train"))
+        head = _Head(self.features("train"), whole=self.features_in == "memory")
         best = -1
-        values = list(self.classifier.values)
-        if self.classifier.kind == "knn":
-            values = [x for x in values if x <= len(labels)] or [float(len(labels))]
-        for value in values:
-            head.classify = self._fitted(head.standard, labels, value)
+        for value, classify in self._candidates(head):
+            head.classify = classify
             if (correct := self._scored(head, "validation").correct) > best:
-                best, self.choice, chosen = correct, float(value), head.classify
+                best, self.choice, chosen = correct, float(value), classify
         head.classify = chosen
         self.head = head
         if isinstance(chosen, nn.Linear):
@@ -78,36 +84,84 @@ class FeatureClassifier(Learner):
         return self._scored(self.head, subset)
 
     def features(self, subset: str) -> torch.Tensor:
-        """Return the pooled outputs (N, F) of layer n for all images of a set, as float64."""
+        """Return the pooled outputs (N, F) of layer n for all images of a set, as float32.
+
+        Training images in a file are in the order `order`.
+        """
         if subset not in self._features:
             if subset == "train":
                 _, chunks = self.batches.training_sample(self.images)
             else:
                 chunks = self.batches.chunks(subset)
-            self._features[subset] = self._outputs(chunks)
-        return self._features[subset].double()
+            self._features[subset] = self._outputs(subset, chunks)
+        return self._features[subset]
+
+    def labels(self, subset: str) -> torch.Tensor:
+        """Return the labels (N,) of a set in the order of `features`."""
+        labels: torch.Tensor = getattr(self.batches.data, subset).labels.cpu()
+        is_shuffled = subset == "train" and self.features_in == "disk"
+        return labels[self.order] if is_shuffled else labels
 
     @torch.no_grad()
-    def _outputs(self, chunks: Iterable[torch.Tensor]) -> torch.Tensor:
-        outputs = []
-        for images in chunks:
+    def _outputs(self, subset: str, chunks: Iterable[torch.Tensor]) -> torch.Tensor:
+        outputs: torch.Tensor | None = None
+        images = len(getattr(self.batches.data, subset).labels)
+        places, done = torch.arange(images), 0
+        for some in chunks:
             with self.autocast:
-                pooled = pool(self.layers(images), self.classifier.pool).float().cpu()
-            self.feature_values = pooled.shape[1]
-            if self.feature_values * 4 * self.images > MOST_BYTES:
-                raise DataError(
-                    f"the outputs of layer {len(self.layers)} are {self.feature_values} numbers "
-                    f"per image, {self.feature_values * 4 * self.images / 1e9:.1f} GB in all: "
-                    "pool them (recipe.classifier.pool), or choose another layer"
-                )
-            outputs.append(pooled)
-        return torch.cat(outputs)
+                pooled = pool(self.layers(some), self.classifier.pool).float().cpu()
+            if outputs is None:
+                outputs = self._room(images, pooled.shape[1])
+                if subset == "train" and self.features_in == "disk":
+                    places = self.order.argsort()
+            outputs[places[done : done + len(pooled)]] = pooled
+            done += len(pooled)
+        assert outputs is not None
+        return outputs
 
-    def _fitted(self, standard: torch.Tensor, labels: torch.Tensor, value: float) -> nn.Module:
-        """Return the classifier of standardised features (N, F) for one of the values."""
+    def _room(self, images: int, size: int) -> torch.Tensor:
+        """Return a tensor (images, size), in memory or in a file that is gone with it."""
+        self.feature_values, needed = size, size * 4 * self.images
+        self.features_in = "memory" if needed <= MOST_BYTES else "disk"
+        if self.features_in == "memory":
+            return torch.empty(images, size)
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free + 4 * size * sum(map(len, self._features.values()))
+        if needed > free:
+            raise DataError(
+                f"the outputs of layer {len(self.layers)} are {size} numbers per image, "
+                f"{needed / 1e9:.1f} GB in all, and {folder} has {free / 1e9:.1f} GB free: pool "
+                "them (recipe.classifier.pool), choose another layer, or set TMPDIR to a larger "
+                "disk"
+            )
+        with tempfile.NamedTemporaryFile(prefix="layerwise-") as file:
+            values = torch.from_file(file.name, shared=True, size=images * size)
+        return values.view(images, size)
+
+    def _candidates(self, head: _Head) -> Iterator[tuple[float, nn.Module]]:
+        """Yield the values of the recipe, each with the classifier that is fitted with it."""
+        labels, values = self.labels("train"), list(self.classifier.values)
         if self.classifier.kind == "knn":
-            return _Neighbours(standard, labels.cpu(), int(value), self.classes)
-        return _linear(self._estimator(value), standard, labels.cpu(), self.classes)
+            some = [int(x) for x in values if x <= len(labels)] or [len(labels)]
+            self.neighbours = max(some)
+            yield from ((k, _Votes(labels, k, self.classes)) for k in some)
+        elif self.features_in == "memory":
+            standard = head.standardised(self.features("train").double())
+            for value in values:
+                yield value, _linear(self._estimator(value), standard, labels, self.classes)
+        else:
+            known, numbers = torch.unique(labels, return_inverse=True)
+            generator = torch.Generator().manual_seed(key("minibatches", self.seed))
+            fitted = fit_by_minibatches(
+                self.classifier.kind,
+                self.features("train"),
+                numbers,
+                head.standardised,
+                values,
+                generator,
+            )
+            for value, layer in zip(values, fitted, strict=True):
+                yield value, _spread(layer.weight, layer.bias, known, self.classes)
 
     def _estimator(self, value: float) -> Any:
         from sklearn.linear_model import LogisticRegression
@@ -118,11 +172,41 @@ class FeatureClassifier(Learner):
         state = key("svm", self.seed) % 2**31
         return LinearSVC(C=value, max_iter=MOST_ITERATIONS, random_state=state)
 
-    def _scored(self, head: nn.Module, subset: str) -> Score:
-        labels = getattr(self.batches.data, subset).labels.cpu()
-        chunks = torch.split(self.features(subset), 1024)
+    def _scored(self, head: _Head, subset: str) -> Score:
+        if self.classifier.kind == "knn":
+            network, inputs = head.classify, torch.split(self._neighbours_of(head, subset), ROWS)
+        else:
+            network = head
+            inputs = tuple(torch.split(self.features(subset), ROWS))
+        chunks = (some if some.dtype == torch.int64 else some.double() for some in inputs)
         loss = partial(total_loss, self.recipe)
-        return evaluate(head, chunks, labels, self.classes, loss)
+        return evaluate(network, chunks, self.labels(subset), self.classes, loss)
+
+    def _neighbours_of(self, head: _Head, subset: str) -> torch.Tensor:
+        """Return the places (N, k) of each image's nearest training images, the nearest first."""
+        if subset not in self._nearest:
+            training = self.features("train")
+            rows = max(1, DISTANCES // min(len(training), ROWS))
+            self._nearest[subset] = torch.cat(
+                [
+                    nearest(head.standardised(some.double()), training, head, self.neighbours)
+                    for some in torch.split(self.features(subset), rows)
+                ]
+            )
+        return self._nearest[subset]
+
+
+def nearest(features: torch.Tensor, training: torch.Tensor, head: _Head, k: int) -> torch.Tensor:
+    """Return the places (B, k) of the nearest training images; only `ROWS` are read at once."""
+    distances = torch.empty(len(features), 0, dtype=torch.float64)
+    places = torch.empty(len(features), 0, dtype=torch.int64)
+    for number, some in enumerate(torch.split(training, ROWS)):
+        there = torch.cdist(features, head.standardised(some.double()))
+        here = torch.arange(len(some)).expand(len(features), -1) + number * ROWS
+        both, which = torch.cat([distances, there], 1), torch.cat([places, here], 1)
+        distances, best = both.topk(min(k, both.shape[1]), largest=False)
+        places = which.gather(1, best)
+    return places
 
 
 def pool(outputs: torch.Tensor, rule: str) -> torch.Tensor:
@@ -134,22 +218,40 @@ def pool(outputs: torch.Tensor, rule: str) -> torch.Tensor:
 
 
 class _Head(nn.Module):
-    """Standardise features by those of the training images, then classify them."""
+    """Standardise features by those of the training images, then classify them.
+
+    `whole` says that the training features are in memory; others are read in chunks, twice.
+    """
 
     mean: torch.Tensor
     deviation: torch.Tensor
     classify: nn.Module
 
-    def __init__(self, training: torch.Tensor):
+    def __init__(self, training: torch.Tensor, *, whole: bool):
         super().__init__()
-        deviation = training.std(0, correction=0)
-        self.register_buffer("mean", training.mean(0))
+        if whole:
+            values = training.double()
+            mean, deviation = values.mean(0), values.std(0, correction=0)
+        else:
+            mean, deviation = moments(training)
+        self.register_buffer("mean", mean)
         self.register_buffer("deviation", torch.where(deviation > 1e-8, deviation, 1.0))
-        self.standard = (training - self.mean) / self.deviation
+
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features (B, F) less the mean of the training images, over their deviation."""
+        return (features - self.mean) / self.deviation
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.classify((features - self.mean) / self.deviation)
+        scores: torch.Tensor = self.classify(self.standardised(features))
         return scores
+
+
+def moments(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation (F,) of features (N, F) as float64, of which `ROWS` are read."""
+    chunks = torch.split(features, ROWS)
+    mean = sum((some.double().sum(0) for some in chunks), torch.zeros(())) / len(features)
+    squares = ((some.double() - mean).square().sum(0) for some in chunks)
+    return mean, (sum(squares, torch.zeros(())) / len(features)).sqrt()
 
 
 def _linear(
@@ -167,35 +269,37 @@ def _linear(
         # Where the penalty is weak it may not converge; the validation images choose all the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
         estimator.fit(features.numpy(), labels.numpy())
-    linear = nn.Linear(features.shape[1], classes, dtype=torch.float64)
     weight, bias = map(torch.from_numpy, (estimator.coef_, estimator.intercept_))
+    return _spread(weight, bias, torch.from_numpy(estimator.classes_), classes)
+
+
+def _spread(
+    weight: torch.Tensor, bias: torch.Tensor, known: torch.Tensor, classes: int
+) -> nn.Linear:
+    """Return the layer of all classes; `known` are those with training images."""
+    linear = nn.Linear(weight.shape[1], classes, dtype=torch.float64)
     with torch.no_grad():
         linear.weight.zero_()
         linear.bias.fill_(-torch.inf)  # a class without training images
-        if len(estimator.classes_) == 2:
+        if len(known) == 2:
             weight = torch.cat([torch.zeros_like(weight), weight])
             bias = torch.cat([torch.zeros_like(bias), bias])
-        linear.weight[estimator.classes_] = weight
-        linear.bias[estimator.classes_] = bias
+        linear.weight[known] = weight
+        linear.bias[known] = bias
     return linear
 
 
-class _Neighbours(nn.Module):
-    """Scores (B, C): logarithms of the shares of votes, with 1/C of a vote added to each class.
+class _Votes(nn.Module):
+    """Scores (B, C) of neighbours: logarithms of the shares of the first k, with 1/C added to each.
 
     Of classes with equally many votes, the first one wins.
     """
 
-    def __init__(self, features: torch.Tensor, labels: torch.Tensor, k: int, classes: int):
+    def __init__(self, labels: torch.Tensor, k: int, classes: int):
         super().__init__()
-        self.features, self.labels, self.k, self.classes = features, labels, k, classes
+        self.labels, self.k, self.classes = labels, k, classes
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        rows = max(1, DISTANCES // len(self.features))
-        parts = [
-            torch.cdist(some, self.features).topk(self.k, largest=False).indices
-            for some in torch.split(features, rows)
-        ]
-        chosen = self.labels[torch.cat(parts)]
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        chosen = self.labels[places[:, : self.k]]
         votes = nn.functional.one_hot(chosen, self.classes).sum(1).double()
         return ((votes + 1 / self.classes) / (self.k + 1)).log()

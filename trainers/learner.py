@@ -51,6 +51,9 @@ class Learner:
     feature_values: int | None = None
     """Numbers per image that a classifier on features sees; of no other training."""
 
+    features_in: str | None = None
+    """Place of these features, `memory` or `disk`; of no other training."""
+
     def __init__(
         self,
         training: Training,

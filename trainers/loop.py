@@ -310,6 +310,7 @@ def _result(
         kept_step=run.kept_step if learner.best_weights else None,
         choice=learner.choice,
         feature_values=learner.feature_values,
+        features_in=learner.features_in,
         images=run.curve[-1].images,
         test=test,
         validation=validation,

@@ -69,6 +69,8 @@ class Result:
     """Setting of a classifier on features that the validation images chose; None for others."""
     feature_values: int | None
     """Numbers per image that a classifier on features sees; None for other trainings."""
+    features_in: str | None
+    """Place of these features, `memory` or `disk`; None for other trainings."""
     images: int
     """Training images seen, repeats counted."""
     test: Score | None

@@ -89,6 +89,7 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
         "frozen_proven": _proven(training, result),
         "kept_step": result.kept_step,
         "classifier_choice": result.choice,
+        "features_in": result.features_in,
         "feature_values": result.feature_values,
         "checkpoint": result.checkpoint_sha256,
         "resumes": result.resumes,

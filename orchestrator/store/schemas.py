@@ -102,6 +102,11 @@ RESULTS: list[Column] = [
         "C or k of a classifier on features, chosen by validation top-1; null for networks",
     ),
     ("feature_values", INT, "numbers per image that it sees; null for networks"),
+    (
+        "features_in",
+        TEXT,
+        "memory, or disk above 1 GiB: linear classifiers are then fitted by minibatches",
+    ),
     ("train_loss", REAL, "mean training loss between the last two evaluations"),
     ("train_top1", REAL, "top-1 on training images after the last step, without augmentation"),
     ("train_total", INT, "training images so scored: all, or a fixed sample as large as the test"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,11 +196,54 @@ def test_pooling_by_hand() -> None:
     assert pool(torch.ones(2, 3), "maximum").shape == (2, 3)
 
 
-def test_more_features_than_memory_are_one_line(
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No memory for features; the folder of temporary files, which is empty."""
+    monkeypatch.setattr(feature_classifier, "MOST_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_neighbours_are_the_same_from_disk(
+    parent: bytes, on_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = fitted("knn", choices=(3.0, 5.0))
+    last = result(one, parent)
+    monkeypatch.setattr(feature_classifier, "ROWS", 7)
+    in_parts = result(one, parent)
+    monkeypatch.setattr(feature_classifier, "MOST_BYTES", 2**30)
+    expected = result(one, parent)
+    assert (last.features_in, expected.features_in) == ("disk", "memory")
+    for some in (last, in_parts):
+        assert (some.choice, some.test, some.training.correct) == (
+            *(expected.choice, expected.test),
+            expected.training.correct,
+        )
+    assert list(on_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_linear_classifiers_from_disk_are_nearly_those_from_memory(
+    kind: str, parent: bytes, on_disk: Path
+) -> None:
+    one = fitted(kind, choices=(0.001, 0.01))
+    last, again = result(one, parent), result(one, parent)
+    assert (last.features_in, last.checkpoint) == ("disk", again.checkpoint)
+    parts = sets(one, parent)
+    assert last.choice is not None
+    expected = make_pipeline(StandardScaler(), estimator(kind, last.choice)).fit(*parts["train"])
+    assert last.test is not None
+    assert abs(last.test.correct - correct(expected, parts["test"])) <= 0.02 * last.test.total
+    assert list(on_disk.iterdir()) == []
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_more_features_than_the_disk_holds_are_one_line(
     parent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_classifier, "MOST_BYTES", 1000)
-    message = r"the outputs of layer 1 are 144 numbers per image, 0\.0 GB in all: pool them"
+    usage = shutil._ntuple_diskusage(total=10**6, used=10**6 - 1000, free=1000)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    message = r"the outputs of layer 1 are 144 numbers per image, 0\.0 GB in all, and .* pool them"
     with pytest.raises(DataError, match=message):
         result(fitted("logistic", 1, pool="none"), parent)
 
