@@ -14,7 +14,10 @@ from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
 from orchestrator.stats.measurements import ARMS, WITHOUT_LAYERS, Network
 
-COLOURS = ("#08519c", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3")
+COLOURS = (
+    *("#222222", "#08519c", "#00735c", "#e08a1e", "#b2400b"),
+    *("#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3", "#9a7d0a"),
+)
 
 Names = dict[tuple[str, str | None], str]  # of a way, by arm and condition
 
