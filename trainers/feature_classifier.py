@@ -128,11 +128,11 @@ class FeatureClassifier(Learner):
         folder = tempfile.gettempdir()
         free = shutil.disk_usage(folder).free + 4 * size * sum(map(len, self._features.values()))
         if needed > free:
+            what = f"outputs of layer {len(self.layers)}" if len(self.layers) else "pixels"
             raise DataError(
-                f"the outputs of layer {len(self.layers)} are {size} numbers per image, "
-                f"{needed / 1e9:.1f} GB in all, and {folder} has {free / 1e9:.1f} GB free: pool "
-                "them (recipe.classifier.pool), choose another layer, or set TMPDIR to a larger "
-                "disk"
+                f"the {what} are {size} numbers per image, {needed / 1e9:.1f} GB in all, and "
+                f"{folder} has {free / 1e9:.1f} GB free: pool them (recipe.classifier.pool), "
+                "choose another layer, or set TMPDIR to a larger disk"
             )
         with tempfile.NamedTemporaryFile(prefix="layerwise-") as file:
             values = torch.from_file(file.name, shared=True, size=images * size)

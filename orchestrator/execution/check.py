@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
 import tempfile
 from typing import Any
 
@@ -12,7 +13,8 @@ from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
 from orchestrator.execution.run import Run
 from orchestrator.plan.descriptions import as_mistakes
-from orchestrator.plan.plan import make_plan
+from orchestrator.plan.feature_size import feature_bytes
+from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import ResolvedSweep, resolve
 from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending, State
@@ -27,9 +29,9 @@ def try_treatments(resolved: ResolvedSweep) -> list[Trial]:
     """Train every treatment and layer of one target of each division for two steps.
 
     Returns the trained trials. Their store is thrown away. Raises `LayerwiseError` with the reasons
-    if one cannot be trained.
+    if one cannot be trained, and before any training for features that the disk cannot hold.
     """
-    make_plan(resolved)  # checks the searches too: the shortened sweep has none
+    _require_disk(make_plan(resolved))  # checks the searches too: the shortened sweep has none
     plan = make_plan(resolve(shorten(resolved.sweep, STEPS), resolved.source))
     first: dict[tuple[object, ...], str] = {}
     for trial in plan.members:
@@ -49,6 +51,25 @@ def try_treatments(resolved: ResolvedSweep) -> list[Trial]:
     if problems.lines:
         raise LayerwiseError("\n".join(problems.lines))
     return [plan.trials[id] for id in chosen]
+
+
+def _require_disk(plan: Plan) -> None:
+    """Raise `LayerwiseError` for a classifier whose features fit neither memory nor this disk.
+
+    Only here, since the disk of a worker may be another one. A worker refuses them itself.
+    """
+    from trainers.feature_classifier import MOST_BYTES
+
+    sizes = {id: feature_bytes(plan, trial) for id, trial in plan.trials.items()}
+    largest = max(sizes, key=lambda id: sizes[id])
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if sizes[largest] > max(MOST_BYTES, free):
+        raise LayerwiseError(
+            f"{plan.trials[largest].name}: its features are {sizes[largest] / 1e9:.1f} GB, and "
+            f"{folder} has {free / 1e9:.1f} GB free: pool them (recipe.classifier.pool), choose "
+            "other layers or fewer images, or set TMPDIR to a larger disk"
+        )
 
 
 def check_own_code(resolved: ResolvedSweep) -> list[str]:
