@@ -181,12 +181,13 @@ def _stitched(by_effect: ByEffect) -> str:
     if there := [n for n in lost if n in newer_better]:
         text += (
             f" At {_where(there)}, new upper layers (AnB) are clearly better behind the same "
-            "layers: information is there, and no map was found to the coordinates of the old ones."
+            "layers: some of what is missing is there, in coordinates from which no map was found."
         )
     if gone := [n for n in lost if n in specific and n not in newer_better]:
         text += (
             f" At {_where(gone)}, AnB is clearly below BnB too, and not clearly above An|B: "
-            "neither old nor new upper layers find what is missing, so information is lost."
+            "neither old nor new upper layers find what is missing. That information is lost to "
+            "both."
         )
     if kept := [n for n in specific if n not in lost]:
         text += (

@@ -149,10 +149,10 @@ def test_stitched_sentences_say_what_is_lost() -> None:
         "With the first n layers from the other half in their place (An|B), stitched networks lose "
         "+0.0 to +18.0 points more than stitched to themselves; the simultaneous interval lies "
         "above zero at n = 2 and 3. At n = 2, new upper layers (AnB) are clearly better behind the "
-        "same layers: information is there, and no map was found to the coordinates of the old "
-        "ones. At n = 3, AnB is clearly below BnB too, and not clearly above An|B: neither old nor "
-        "new upper layers find what is missing, so information is lost. At n = 1, AnB is clearly "
-        "below BnB and An|B is not clearly below Bn|B: lost information "
+        "same layers: some of what is missing is there, in coordinates from which no map was "
+        "found. At n = 3, AnB is clearly below BnB too, and not clearly above An|B: neither old "
+        "nor new upper layers find what is missing. That information is lost to both. At n = 1, "
+        "AnB is clearly below BnB and An|B is not clearly below Bn|B: lost information "
         "does not show there."
     )
 
