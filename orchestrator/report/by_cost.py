@@ -14,11 +14,6 @@ from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
 from orchestrator.stats.measurements import ARMS, WITHOUT_LAYERS, Network
 
-COLOURS = (
-    *("#222222", "#08519c", "#00735c", "#e08a1e", "#b2400b"),
-    *("#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3", "#9a7d0a"),
-)
-
 Names = dict[tuple[str, str | None], str]  # of a way, by arm and condition
 
 
@@ -35,7 +30,7 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
     names = names_of_ways(networks)
     if sum(arm not in WITHOUT_LAYERS for arm, _ in names) < 2:
         return []
-    inks = dict(zip(dict.fromkeys(names.values()), COLOURS * len(names), strict=False))
+    inks = dict(zip(dict.fromkeys(names.values()), charts.SERIES * len(names), strict=False))
     panels = []
     for limit in sorted(by_limit, key=lambda limit: math.inf if limit is None else limit):
         images = "all images" if limit is None else f"{limit} images of each class"

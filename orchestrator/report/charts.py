@@ -19,6 +19,10 @@ from orchestrator.stats.measurements import STITCHED, WITHOUT_LAYERS
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
+SERIES = (  # for series that are no arms
+    *("#222222", "#08519c", "#00735c", "#e08a1e", "#b2400b"),
+    *("#7b4fa3", "#b8336a", "#5f6f52", "#4a98d3", "#9a7d0a"),
+)
 COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fine-tuned
     "base": "#222222",
     "base_long": "#7b4fa3",

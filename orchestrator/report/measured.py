@@ -102,6 +102,49 @@ def _chart(rows: list[Row], everything: Rows, across: str) -> Any:
 # Predictors -------------------------------------------------------------------------------------
 
 
+def predictor_figure(rows: Rows) -> list[Panel]:
+    """Return a panel per arm and order: tau-b of every predictor with its interval, and the list.
+
+    `rows` are those of `predictions`, of one group.
+    """
+    names = [name for name in PREDICTORS if any(row["predictor"] == name for row in rows)]
+    looks = dict(zip(names, charts.SERIES[1:], strict=False)) | {STATIC: charts.SERIES[0]}
+    panels = []
+    for arm in ARMS:
+        for comparison in ("over_n", "within_n"):
+            marks = [
+                _predictor(row, names.index(row["predictor"]), looks)
+                for row in rows
+                if (row["arm"], row["comparison"]) == (arm, comparison)
+            ]
+            if marks:
+                frame = Frame(
+                    (-0.5, len(names) - 0.5),
+                    (-1.05, 1.05),
+                    across_title="predictors",
+                    across_ticks=(0,),
+                    across_text="''",
+                )
+                hover = {"label": "predictor", "y": "τ", "half": "± (95 %)"}
+                chart = stack(
+                    *charts.bands(marks, frame),
+                    charts.points(marks, frame, hover),
+                    charts.labels(marks, frame),
+                )
+                title = f"{arm}: τ with the measured accuracy, {COMPARISONS[comparison]}"
+                panels.append(Panel(title, chart))
+    return panels
+
+
+def _predictor(row: Mapping[str, Any], place: int, looks: Mapping[str, str]) -> Row:
+    name = row["predictor"]
+    look = {"colour": looks[name], "ink": looks[name], "dash": [1, 0]}
+    look["shape"] = "square" if name == STATIC else "circle"
+    bounds = {key: row[key] for key in ("low", "high")}
+    half = "none" if row["low"] is None else f"{(row['high'] - row['low']) / 2:.2f}"
+    return look | bounds | {"label": PREDICTORS[name], "n": place, "y": row["tau"], "half": half}
+
+
 def predictor_table(rows: Rows) -> dict[str, Any] | None:
     """Return sentences, headings and cells on the predictors of a group; None without any.
 

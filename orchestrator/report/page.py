@@ -64,6 +64,7 @@ PNG = {  # kind of figure: (panels per row, pixels per panel), where they are no
     "weights": (3, 320),
     "interpolation": (3, 320),
     "similarity": (3, 320),
+    "predictors": (2, 420),
     "search_fine_tune": (3, 320),
     "search_base_long": (2, 320),
 }

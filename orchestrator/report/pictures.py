@@ -8,13 +8,12 @@ from pathlib import Path
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
-from orchestrator.report import by_cost, charts
+from orchestrator.report import charts
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
 from orchestrator.report.page import render
 from orchestrator.store.names import PAGE
 from trainers import whole_file
 
-COLOURS = (*by_cost.COLOURS, "#8a6d3b", "#222222")  # of classes, in their order
 MOST_NAMED = 15  # classes whose names stand beside a map
 WIDTH = {"filters": 280, "map": 340}  # pixels per panel of the PNG files
 
@@ -28,7 +27,7 @@ def write_pictures(
     """
     classes = {name for one in pictures for name in one.map.classes}
     in_order = sorted(classes, key=lambda name: (len(name), name))  # 2 before 10
-    colours = dict(zip(in_order, itertools.cycle(COLOURS), strict=False))
+    colours = dict(zip(in_order, itertools.cycle(charts.SERIES), strict=False))
     figures = {
         "filters": [Panel(one.name, charts.image(*one.filters)) for one in pictures],
         "map": [_map(one, colours) for one in pictures],

@@ -18,7 +18,7 @@ from orchestrator.reference.published import ALL_IMAGES
 from orchestrator.reference.published import SWEEP as PAPER
 from orchestrator.report import by_cost, by_images, figures
 from orchestrator.report.charts import Panel
-from orchestrator.report.measured import measured_figures
+from orchestrator.report.measured import measured_figures, predictor_figure
 from orchestrator.report.ways import (
     Listing,
     cost_listing,
@@ -113,6 +113,8 @@ def sections_of(statistics: Statistics, published: str | None = None) -> list[Se
             beside = _beside(others, group, sizes)
             _draw(part, chosen, _alike(by_step, group), statistics, beside)
             part.figures |= measured_figures(row for row in compared if group_of(row) == group)
+            if panels := predictor_figure(part.predictions):
+                part.figures["predictors"] = panels
     _draw_figure3(sections, others[1])
     _draw_effects_by_images(sections)
     _draw_costs(sections, statistics)

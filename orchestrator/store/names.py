@@ -31,6 +31,7 @@ FIGURES = (  # kinds of figures that a report has as PNG files
     "weights",
     "interpolation",
     "similarity",
+    "predictors",
     "search_fine_tune",
     "search_base_long",
 )

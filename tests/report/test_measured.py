@@ -9,7 +9,12 @@ import pytest
 
 from orchestrator.report import charts
 from orchestrator.report.charts import Panel
-from orchestrator.report.measured import measured_figures, predictor_table, signed
+from orchestrator.report.measured import (
+    measured_figures,
+    predictor_figure,
+    predictor_table,
+    signed,
+)
 from orchestrator.report.page import write_report
 from orchestrator.store.store import Store
 from tests.synthetic import blank, digits
@@ -20,6 +25,16 @@ def compared(quantity: str, value: float, n: int, **columns: Any) -> dict[str, A
     bounds = {"low": value - 0.5, "high": value + 0.5}
     place = {"arm": "AnB", "n": n, "against": "base of the target", "quantity": quantity}
     return place | {"layer": None, "position": None, "value": value} | bounds | columns
+
+
+def marks_of(panel: Panel) -> list[dict[str, Any]]:
+    """Return the rows that the markers of a panel stand for."""
+    drawn = panel.chart.to_dict()
+    layer = next(x for x in drawn["layer"] if x["mark"]["type"] == "point")
+    marks: list[dict[str, Any]] = (
+        layer["data"].get("values") or drawn["datasets"][layer["data"]["name"]]
+    )
+    return marks
 
 
 def lines(panel: Panel) -> dict[str, list[tuple[float, float]]]:
@@ -43,6 +58,7 @@ def drawn(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_without_measurements_there_is_no_figure() -> None:
     assert measured_figures([]) == {}
     assert predictor_table([]) is None
+    assert predictor_figure([]) == []
 
 
 def test_a_line_per_n_goes_from_place_to_place() -> None:
@@ -113,6 +129,28 @@ def test_a_predictor_that_does_not_beat_the_static_list_is_said_not_to() -> None
         ["LogME", ("+0.95", "±0.05"), ("+0.05", "±0.05"), ("–", "")],
         ["probe", ("+0.50", "±0.05"), ("−0.40", "±0.05"), ("+0.20", "±0.15")],
         ["smaller n", ("+0.90", "±0.05"), ("–", ""), ("–", "")],
+    ]
+
+
+def test_every_predictor_is_a_mark_with_its_interval_beside_the_list() -> None:
+    rows = [
+        correlation("smaller n", "over_n", 0.9, 0.1),
+        correlation("logme", "over_n", 0.25, 0.25),
+        correlation("logme", "over_n_less_static", -0.65, 0.125),
+        correlation("logme", "within_n", 0.5, 0.25),
+    ]
+    panels = predictor_figure(rows)
+    assert [panel.title for panel in panels] == [
+        "AnB: τ with the measured accuracy, over n",
+        "AnB: τ with the measured accuracy, at one n",
+    ]
+    marks = [
+        (mark["label"], mark["n"], mark["y"], mark["low"], mark["high"], mark["half"])
+        for mark in marks_of(panels[0])
+    ]
+    assert marks == [
+        ("smaller n", 1, 0.9, pytest.approx(0.85), pytest.approx(0.95), "0.05"),
+        ("LogME", 0, 0.25, 0.125, 0.375, "0.12"),
     ]
 
 

@@ -13,7 +13,8 @@ import pytest
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
 from orchestrator.report import charts
-from orchestrator.report.pictures import COLOURS, MOST_NAMED, write_pictures
+from orchestrator.report.charts import SERIES
+from orchestrator.report.pictures import MOST_NAMED, write_pictures
 from trainers.pictures import Map, sheet
 
 NASTY = "<script>alert('x')</script>"
@@ -61,12 +62,12 @@ def test_every_image_is_a_mark_in_the_colour_of_its_class(tmp_path: Path) -> Non
     points, names = marks(page, "map", 0)
     shown = [(row["number"], row["label"], row["colour"], row["image"]) for row in points]
     assert shown == [
-        (0, "10", COLOURS[2], "data:,"),
-        (1, "2", COLOURS[0], "data:,"),
-        (2, "10", COLOURS[2], "data:,"),
+        (0, "10", SERIES[2], "data:,"),
+        (1, "2", SERIES[0], "data:,"),
+        (2, "10", SERIES[2], "data:,"),
     ]
     assert {row["label"] for row in names} == {"2", "10"}
-    assert [row["colour"] for row in marks(page, "map", 1)[0]] == [COLOURS[1], COLOURS[0]]
+    assert [row["colour"] for row in marks(page, "map", 1)[0]] == [SERIES[1], SERIES[0]]
     ((sheet_of_filters,),) = marks(page, "filters", 1)
     assert sheet_of_filters["url"] == both[1].filters.address
     assert "principal components" in page
