@@ -172,7 +172,7 @@ class _Scene:
         self.ground = random.uniform(0.25, 0.75, 3)
         slope = random.uniform(-0.1, 0.1, 2)
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        light = slope[0] * x + slope[1] * y + 0.08 * random.standard_normal((height, width))
+        light = slope[0] * x + slope[1] * y + 0.04 * random.standard_normal((height, width))
         self.image = self.ground + light[..., None]
         self.light = light[..., None]
         self.taken = np.zeros((height, width), bool)
@@ -193,7 +193,7 @@ class _Scene:
         else:
             return
         v, u = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-        contrast = self.random.choice([-1, 1], 3) * self.random.uniform(0.2, 0.4, 3)
+        contrast = self.random.choice([-1, 1], 3) * self.random.uniform(0.3, 0.5, 3)
         colour = self.ground + contrast * (0.1 if difficult else 1)
         self.image[place] = np.where(
             SHAPES[shape](u, v)[..., None], colour + self.light[place], self.image[place]
