@@ -49,12 +49,28 @@ def check_detecting(sweep: Sweep, tasks: Described, source: Source) -> None:
                 (source.nearest(in_grid(name, path, source)), message)
                 for path, message in _problems(grid, task)
             ]
+    if sweep.measure and _all_detect(sweep, tasks):
+        message = "measured are networks that name classes, and all transfers go to detectors"
+        problems.append((source.nearest(("measure",)), f"{message}: leave it out"))
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
 
 
+def _all_detect(sweep: Sweep, tasks: Described) -> bool:
+    """Return whether every transfer of a sweep goes to a task of objects."""
+    return all(
+        sweep.has_directions(grid)
+        and {target for _, target in pairs(sweep, grid)} <= set(detecting(sweep, grid, tasks))
+        for grid in sweep.parts.values()
+    )
+
+
 def _problems(grid: Grid, task: str) -> Iterator[Problem]:
     """Yield keys of a grid that do not go with a task of objects."""
+    for index, name in enumerate(grid.treatments):
+        if name.startswith("stitched"):
+            message = f"the upper layers of {task} are a detector: leave {name} out"
+            yield ("treatments", index), message
     for path, recipe in recipes_of(grid):
         if recipe.crop is not None:
             yield (*path, "crop"), f"a crop would cut the objects of {task}: leave it out"

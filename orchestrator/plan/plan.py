@@ -78,8 +78,8 @@ class Plan:
     def flops(self, trial: Trial) -> float:
         """Return the floating-point operations of a training, two per multiply-add.
 
-        Frozen layers cost no backward pass. The fit of a classifier is not counted, and of a detector
-        the backbone and the neck alone are.
+        Frozen layers cost no backward pass. The fit of a classifier is not counted, nor is what a
+        detector does above its neck.
         """
         training = trial.training
         macs = training_macs(
