@@ -46,19 +46,19 @@ def test_rows_of_detectors_have_map_and_no_top1(store: Store) -> None:
     rows = store.table("trials").to_pylist()
     assert {row["outcome"] for row in rows} == {"complete"}
     assert len(rows) == 9
-    found = detectors(store)
-    assert len(found) == 8
+    of_boxes = detectors(store)
+    assert len(of_boxes) == 8
     columns = ("map", "map50", "map50_voc07", "map50_voc10", "val_map50", "train_map50")
-    for row in found:
+    for row in of_boxes:
         assert row["detector"] == "fcos"
         assert all(0 <= row[name] <= 1 for name in columns)
         assert row["map"] <= row["map50"]
         assert [row[name] for name in ("top1", "top5", "correct", "val_top1")] == [None] * 4
         assert row["total"] == 8
-    (base,) = [row for row in rows if row not in found]
+    (base,) = [row for row in rows if row not in of_boxes]
     assert [base[name] for name in columns] == [None] * len(columns)
     assert base["top1"] is not None
-    frozen = [row for row in found if row["frozen"]]
+    frozen = [row for row in of_boxes if row["frozen"]]
     assert [row["frozen_proven"] for row in frozen] == [True] * 4
 
 
@@ -112,26 +112,12 @@ def test_resuming_a_detector_is_bit_identical(plan: Plan, store: Store, kind: st
     assert once["map50"] == expected.test.map50
 
 
-LEARNING = (
-    "tasks.alone.dataset.images=60",
-    "tasks.scenes.dataset.images=14",
-    "tasks.scenes.images=48",
-    "tasks.scenes.draws=[0]",
-    "network.conv=[12, 24, 24]",
-    "layers=[3]",
-    "treatments=[base, transfer+]",
-    "recipe.epochs=40",
-    "recipe.least_steps=160",
-    "recipe.evaluate_every=160",
-    "recipe.detector.width=24",
-)
-
-
 @pytest.mark.slow
 def test_copied_layers_that_learn_find_shapes_far_better(tmp_path: Path) -> None:
     """A detector from scratch has the same steps, images and head."""
-    plan = make_plan(resolve(*load_sweep("detection:tiny", LEARNING)))
+    changes = ("tasks.scenes.draws=[0]", "treatments=[base, transfer+]", "layers=[3]")
+    plan = make_plan(resolve(*load_sweep("detection", changes)))
     store = Store(tmp_path)
     run_inline(Run.open(plan, store, RunProgress(Console(quiet=True))))
     scores = {row["treatment"]: row["map50"] for row in detectors(store)}
-    assert scores["transfer"] > scores["base"] + 0.1
+    assert scores["transfer"] > scores["base"] + 0.2
