@@ -66,6 +66,7 @@ def curve(training: Training) -> list[dict[str, Any]]:
     steps = training.recipe.steps or 0
     every = training.recipe.evaluate_every or max(1, steps // 10)
     values = {"rate": 0.1, "train_loss": 1.0, "val_loss": 1.0, "val_top1": 0.5, "val_top5": 0.9}
+    values |= {"val_map50": None}
     return [
         {"id": training.id, "attempt": ATTEMPT, "step": step, "images": step, "seconds": 1.0}
         | values
@@ -76,7 +77,7 @@ def curve(training: Training) -> list[dict[str, Any]]:
 def classes(training: Training) -> list[dict[str, Any]]:
     return [
         {"id": training.id, "attempt": ATTEMPT, "subset": subset}
-        | {"class_index": index, "correct": 25, "total": 50}
+        | {"class_index": index, "correct": 25, "total": 50, "average_precision": None}
         for subset in ("validation", "test")
         for index in training.target.labels
     ]

@@ -54,6 +54,7 @@ MODELS = (
         "Stage",
         "Stop",
         "Classifier",
+        "Detector",
         "FineTune",
         "Search",
         "Space",
@@ -62,7 +63,13 @@ MODELS = (
 )
 
 # Modules whose type aliases are documented.
-SOURCES = ("trainers.config", "trainers.recipe", "trainers.classifier", "orchestrator.sweep.")
+SOURCES = (
+    "trainers.config",
+    "trainers.recipe",
+    "trainers.classifier",
+    "trainers.detector",
+    "orchestrator.sweep.",
+)
 
 # Values that a key takes in a file and that its type does not show.
 FORMS = {

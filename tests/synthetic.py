@@ -154,7 +154,7 @@ def trial_row(member: Mapping[str, Any], top1: float | None, **columns: Any) -> 
 
 def class_row(trial: Mapping[str, Any], index: int) -> Row:
     counts = {"class_index": index, "correct": 40 + index, "total": 50, "subset": "test"}
-    return {"id": trial["id"], "attempt": trial["attempt"]} | counts
+    return blank("classes") | {"id": trial["id"], "attempt": trial["attempt"]} | counts
 
 
 def curve_rows(

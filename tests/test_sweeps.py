@@ -37,7 +37,7 @@ SIZES = {
     "cifar100": 296,
 }
 FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two draws, not five
-OTHERS = ("unequal", "extraction_vs_finetuning", "stitching", "measured")
+OTHERS = ("unequal", "extraction_vs_finetuning", "stitching", "measured", "detection")
 
 
 @functools.cache

@@ -99,7 +99,7 @@ class Batches:
             match getattr(data, subset):
                 case Streamed() as part if subset == "train":
                     self._streams[subset] = self._training_stream(training, part, device)
-                case Streamed(pixels, chosen, _, _, chunk):
+                case Streamed(pixels, chosen, _, _, chunk, _):
                     self._streams[subset] = chunk_stream(pixels, chosen, chunk, device, self._pool)
 
     def _training_stream(self, training: Training, part: Streamed, device: torch.device) -> Stream:
@@ -134,6 +134,11 @@ class Batches:
                 step, lambda pixels: part.view.training(pixels, self._all, crops)
             )
         return images, part.labels[rows]
+
+    def mirrored(self, step: int) -> torch.Tensor | None:
+        """Return which images (B,) of a 0-based step are mirrored; None if none is ever."""
+        of_epoch = self._augmentation(self.order.epoch(step))
+        return None if of_epoch is None else of_epoch.of(self.order(step)).mirrored
 
     def chunks(self, subset: str) -> Iterator[torch.Tensor]:
         """Yield the images of a set as evaluations see them, in order."""

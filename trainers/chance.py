@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 LEAST_LOSS = 0.98  # of the loss at chance: a training loss that was never lower shows no learning
+LEAST_MAP = 0.01  # mAP at an overlap of 0.5 below which a detector shows no learning
 Z = 1.959964  # 97.5 % of the normal distribution lie below
 
 

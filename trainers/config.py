@@ -94,6 +94,8 @@ class DatasetInfo:
     """Hash of the dataset's content."""
     notes: tuple[str, ...] = ()
     """Sentences on the data that a user should read."""
+    has_objects: bool = False
+    """True if images have objects in boxes: networks learn to detect them."""
 
 
 @dataclass(frozen=True, kw_only=True)

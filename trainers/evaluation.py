@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,12 @@ class Score:
     """Pairs (correct, total) in the order of the task's labels."""
     auroc: float | None = None
     """Area under the receiver operating characteristic; of two classes only."""
+    map50: ClassVar[None] = None
+
+    @property
+    def goal(self) -> float:
+        """Number by which validation images choose, the higher the better: top-1."""
+        return self.top1
 
     @property
     def top1(self) -> float:
@@ -39,6 +46,39 @@ class Score:
         shares = [correct / total for correct, total in self.per_class if total]
         return sum(shares) / len(shares)
 
+
+@dataclass(frozen=True, kw_only=True)
+class BoxScore:
+    """Score of a detector on a set of images.
+
+    mAP is the mean of the average precision over the classes that have objects in the set. Objects
+    marked as difficult do not count.
+    """
+
+    total: int
+    """Images."""
+    loss: float
+    """Mean over images of the sum of the detector's losses."""
+    map: float
+    """COCO's mAP: the mean over overlaps of 0.5, 0.55, …, 0.95."""
+    map50: float
+    """COCO's mAP at an overlap of 0.5."""
+    map50_voc07: float
+    """mAP by the rule of PASCAL VOC 2007: precision at eleven recalls."""
+    map50_voc10: float
+    """mAP by the rule of PASCAL VOC 2010: the area below the whole curve."""
+    per_class: tuple[float | None, ...]
+    """Average precision of each class by the rule of 2010; None without objects in the set."""
+    top1: ClassVar[None] = None
+    top5: ClassVar[None] = None
+
+    @property
+    def goal(self) -> float:
+        """Number by which validation images choose, the higher the better: COCO's mAP at 0.5."""
+        return self.map50
+
+
+Scored = Score | BoxScore
 
 cross_entropy = functools.partial(F.cross_entropy, reduction="sum")
 

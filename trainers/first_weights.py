@@ -28,11 +28,14 @@ def initialise(
       this function keeps its weights if the network `is_own`, a user's.
 
     If a module has weights and no `reset_parameters`, its layer's `fill_parameters` sets them in
-    any case. Raises `NetworkError` if a layer lacks the function that it needs.
+    any case, and so does that of a layer that is `always_filled`. Raises `NetworkError` if a layer
+    lacks the function that it needs.
     """
     for number, (layer, seed) in enumerate(zip(network, seeds, strict=True), start=1):
         init = recipe.init_random or recipe.init if number <= random else recipe.init
         fill = getattr(layer, "fill_parameters", None)
+        if getattr(layer, "always_filled", False):
+            init = "network"
         if init == "network" and not callable(fill):
             if is_own:
                 continue

@@ -13,10 +13,11 @@ import torch
 from trainers import streams
 from trainers.batches import Batches, chunks_at
 from trainers.canonical import digest, key
+from trainers.chance import LEAST_MAP, at_chance
 from trainers.config import Training, is_own
-from trainers.evaluation import Score, evaluate, features
+from trainers.evaluation import BoxScore, Scored, evaluate, features
 from trainers.losses import chance_loss, distance, mean_loss, total_loss
-from trainers.networks import is_random, load_tensors, tensors_of
+from trainers.networks import Network, Shape, is_random, load_tensors, tensors_of
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.seeds import seed_generators
 from trainers.stitching import fit
@@ -67,7 +68,7 @@ class Learner:
         self.recipe = recipe
         view, device = data.view, data.train.labels.device
         c, h, w = view.seen
-        network = starting_network(training, (c, h, w), view.dtype, parent, upper)
+        network = self.first_network(training, (c, h, w), view.dtype, parent, upper)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.classes = len(training.target.labels)
         self.chance_loss = chance_loss(recipe, self.classes)
@@ -103,6 +104,17 @@ class Learner:
         self.learning_part = self.network[cut:]
         self.batches = Batches(training, data, readers)
 
+    def first_network(
+        self,
+        training: Training,
+        shape: Shape,
+        dtype: torch.dtype,
+        parent: bytes | None,
+        upper: bytes | None,
+    ) -> Network:
+        """Return the network before its first step, for images (C, H, W), on the CPU."""
+        return starting_network(training, shape, dtype, parent, upper)
+
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step, and return its mean loss before the update."""
         set_rate(self.optimiser, rate * self.enter(step).rate)
@@ -118,7 +130,7 @@ class Learner:
                     images = self.frozen_part(images)
             outputs = self.copied_part(images)
             scores = self.learning_part(outputs)
-            loss = mean_loss(self.recipe, scores, labels)
+            loss = self.loss(scores, labels, step)
         total = loss + self._penalty(outputs)
         if not total.requires_grad:  # all layers are copied and frozen
             return loss
@@ -126,6 +138,10 @@ class Learner:
         total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
+
+    def loss(self, scores: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002
+        """Return the mean loss of the outputs (B, …) of a 0-based step for labels (B,)."""
+        return mean_loss(self.recipe, scores, labels)
 
     def _penalty(self, outputs: torch.Tensor) -> torch.Tensor | float:
         """Return the weighted penalties; `outputs` are those of layer n, if they have one."""
@@ -154,7 +170,7 @@ class Learner:
             self.frozen_now = stage.frozen
         return stage
 
-    def score(self, subset: str) -> Score:
+    def score(self, subset: str) -> Scored:
         """Score the network as it is now on the `train`, `validation` or `test` images.
 
         Training images are not augmented, and are a fixed sample if they outnumber the test images.
@@ -175,6 +191,16 @@ class Learner:
             )
         training_mode(self.network, self.frozen_now)
         return score
+
+    def at_chance(self, score: Scored, loss: float) -> bool:
+        """Return whether nothing was learned: `loss` is the lowest training loss.
+
+        A detector learned nothing if its mAP is below `chance.LEAST_MAP`.
+        """
+        if isinstance(score, BoxScore):
+            return score.map50 < LEAST_MAP
+        guess = max(total for _, total in score.per_class) / score.total
+        return at_chance(loss, self.chance_loss, score.correct, score.total, guess)
 
     def frozen_hash(self) -> str:
         """Return the SHA-256 of all that is frozen in all stages, or "" if nothing is."""

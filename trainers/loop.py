@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 
 from trainers import checkpoint
-from trainers.chance import at_chance
 from trainers.config import Training
-from trainers.evaluation import Score
+from trainers.detection.learner import DetectorLearner
+from trainers.evaluation import Scored
 from trainers.feature_classifier import FeatureClassifier
 from trainers.learner import Learner
 from trainers.networks import tensors_of
@@ -85,12 +85,12 @@ def train(
                 clock.lap("train", learner.batches.waited)
                 validation = learner.score("validation")
                 is_last |= run.judge(validation, recipe.stop, learner)
-                improved = validation.correct > run.best_correct
+                improved = validation.goal > run.best
                 if training.tested and (improved or is_last):
                     test = learner.score("test")
                 if improved:
-                    run.best_correct, run.best_step = validation.correct, run.step
-                    run.test_correct_best = test.correct if test else 0
+                    run.best, run.best_step = validation.goal, run.step
+                    run.test_best = test.goal if test else 0.0
                 clock.lap("evaluate")
                 if failure := run.failure(validation, test):
                     yield failure
@@ -120,6 +120,8 @@ def _learner(
     readers: int,
 ) -> Learner:
     parent, upper = parents
+    if training.recipe.detector:
+        return DetectorLearner(training, data, parent, feature_bytes, readers)
     if training.recipe.classifier:
         return FeatureClassifier(training, data, parent, readers)
     return Learner(training, data, parent, feature_bytes, readers, upper)
@@ -168,9 +170,11 @@ class _Progress:
     losses: list[Any] = dataclasses.field(default_factory=list)
     """Losses of the steps since the last evaluation."""
     curve: list[Evaluation] = dataclasses.field(default_factory=list)
-    best_correct: int = -1
+    best: float = -1.0
+    """Best goal of a validation so far, and its step."""
     best_step: int = 0
-    test_correct_best: int = 0
+    test_best: float = 0.0
+    """Goal of the test at that step."""
     frozen_hash_start: str = ""
     stage_hash: str = ""
     """SHA-256 of what is frozen in this stage, when it began."""
@@ -190,6 +194,8 @@ class _Progress:
         state, meta = checkpoint.unpack(data)
         if meta.pop("trial", None) != self.trial:
             raise checkpoint.CheckpointError(f"the snapshot is not of trial {self.trial}")
+        if meta.keys() != {field.name for field in dataclasses.fields(self)} - {"trial"}:
+            raise checkpoint.CheckpointError("the snapshot is of another version of layerwise")
         learner.load_state(state)
         is_same = meta.pop("environment") == self.environment
         for phase, spent in meta.pop("seconds").items():
@@ -213,19 +219,19 @@ class _Progress:
         if self.stage_hash:
             self.stages_proven = self.stages_proven and learner.stage_hash() == self.stage_hash
 
-    def judge(self, validation: Score, stop: Stop | None, learner: Learner) -> bool:
+    def judge(self, validation: Scored, stop: Stop | None, learner: Learner) -> bool:
         """Keep the weights if their score is the best yet; return whether patience is over."""
         if stop is None:
             return False
-        score = validation.correct if stop.metric == "val_top1" else -validation.loss
+        score = validation.goal if stop.metric == "val_top1" else -validation.loss
         if self.kept_score is None or score > self.kept_score:
-            self.kept_score, self.kept_step, self.unimproved = float(score), self.step, 0
+            self.kept_score, self.kept_step, self.unimproved = score, self.step, 0
             learner.keep()
         else:
             self.unimproved += 1
         return self.unimproved >= stop.patience
 
-    def failure(self, validation: Score, test: Score | None) -> Failure | None:
+    def failure(self, validation: Scored, test: Scored | None) -> Failure | None:
         """Return the failure if a loss since the last evaluation is not finite.
 
         A score that is not a number makes the loss of its set so. The losses of validation and
@@ -246,7 +252,7 @@ class _Progress:
                 )
         return None
 
-    def point(self, validation: Score, rate: float, images: int) -> Evaluation:
+    def point(self, validation: Scored, rate: float, images: int) -> Evaluation:
         """Add a point to the curve and return it; losses are collected anew for the next point."""
         losses = [float(loss) for loss in self.losses]
         point = Evaluation(
@@ -258,6 +264,7 @@ class _Progress:
             val_top1=validation.top1,
             val_top5=validation.top5,
             seconds=self.seconds.train,
+            val_map50=validation.map50,
         )
         self.curve.append(point)
         self.losses.clear()
@@ -292,7 +299,11 @@ class _Clock:
 
 
 def _result(
-    run: _Progress, learner: Learner, clock: _Clock, validation: Score, test: Score | None
+    run: _Progress,
+    learner: Learner,
+    clock: _Clock,
+    validation: Scored,
+    test: Scored | None,
 ) -> Result:
     """Return the row of a completed training; the scores are those after the last step."""
     run.prove_stage(learner)
@@ -304,7 +315,7 @@ def _result(
     clock.lap("evaluate")
     weights = checkpoint.pack(tensors_of(learner.network), {"trial": run.trial, "steps": run.step})
     score = test or validation
-    best = sorted((point.val_top1 for point in run.curve), reverse=True)[:10]
+    best = sorted((point.goal for point in run.curve), reverse=True)[:10]
     return Result(
         steps=run.step,
         kept_step=run.kept_step if learner.best_weights else None,
@@ -315,18 +326,12 @@ def _result(
         test=test,
         validation=validation,
         training=training,
-        test_correct_best=run.test_correct_best,
-        val_best=run.best_correct / validation.total,
+        test_best=run.test_best,
+        val_best=run.best,
         val_best_step=run.best_step,
         val_mean10=sum(best) / len(best),
         train_loss=run.curve[-1].train_loss,
-        at_chance=at_chance(
-            min(point.train_loss for point in run.curve),
-            learner.chance_loss,
-            score.correct,
-            score.total,
-            max(total for _, total in score.per_class) / score.total,
-        ),
+        at_chance=learner.at_chance(score, min(point.train_loss for point in run.curve)),
         frozen_hash_start=run.frozen_hash_start,
         frozen_hash_end=learner.frozen_hash(),
         stages_proven=run.stages_proven,

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from trainers.canonical import MOST, STRICT, require
 from trainers.classifier import Classifier
+from trainers.detector import Detector
 
 Optimiser = Literal["sgd", "caffe_sgd", "adam", "adamw"]
 """Rule that updates the weights.
@@ -56,7 +57,7 @@ Loss = Literal["cross_entropy", "squared_error"]
 Metric = Literal["val_top1", "val_loss"]
 """Validation score that early stopping watches.
 
-- `val_top1`: top-1 accuracy, the higher the better.
+- `val_top1`: top-1 accuracy, the higher the better; of a detector, mAP at an overlap of 0.5.
 - `val_loss`: loss, the lower the better.
 """
 
@@ -324,6 +325,9 @@ class Recipe:
     classifier: Classifier | None = None
     """Classifier that is fitted to the outputs of frozen layers, in place of the layers above them,
     or to the pixels (treatment `pixels`); none by default."""
+    detector: Detector | None = None
+    """Detector of a task whose images have objects in boxes, in place of the layers above its
+    backbone; `fcos` on all layers of maps by default. Other tasks have none."""
 
     def __post_init__(self) -> None:
         finite = "expected a finite number"

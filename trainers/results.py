@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainers.evaluation import Score
+from trainers.evaluation import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,20 @@ class Evaluation:
     train_loss: float
     """Mean loss per image since the point before."""
     val_loss: float
-    val_top1: float
+    val_top1: float | None
+    """Null for a detector."""
     val_top5: float | None
     seconds: float
     """Wall time of training steps until now."""
+    val_map50: float | None = None
+    """mAP at an overlap of 0.5; of a detector only."""
+
+    @property
+    def goal(self) -> float:
+        """Number by which validation images choose: top-1, or the mAP of a detector."""
+        goal = self.val_top1 if self.val_map50 is None else self.val_map50
+        assert goal is not None
+        return goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +83,20 @@ class Result:
     """Place of these features, `memory` or `disk`; None for other trainings."""
     images: int
     """Training images seen, repeats counted."""
-    test: Score | None
+    test: Scored | None
     """Score after the last step; None for a training that is not tested."""
-    validation: Score
+    validation: Scored
     """Score after the last step."""
-    training: Score
+    training: Scored
     """Score after the last step on training images, at most as many as there are test images."""
-    test_correct_best: int
-    """Correct test images at `val_best_step`; 0 for a training that is not tested."""
+    test_best: float
+    """Test top-1, or mAP of a detector, at `val_best_step`; 0 for a training that is not tested."""
     val_best: float
-    """Best validation top-1 of all evaluations."""
+    """Best validation top-1, or mAP of a detector, of all evaluations."""
     val_best_step: int
     """Step of that evaluation, the first if there are several."""
     val_mean10: float
-    """Mean of the ten best validation top-1, the paper's metric."""
+    """Mean of the ten best validation top-1 (the paper's metric), or mAP of a detector."""
     train_loss: float
     """Mean training loss between the last two evaluations."""
     at_chance: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from trainers.config import DatasetRef, Task, TaskForm, Training
 from trainers.datasets import SUBSETS, DataError, Dataset, Pixels, load, task_arrays
 from trainers.datasets.own import hash_arrays
 from trainers.datasets.places import cache
+from trainers.datasets.sets import Objects
 from trainers.recipe import Recipe
 from trainers.streams import InMemory, in_chunks
 from trainers.tasks import members
@@ -46,6 +47,9 @@ class Whole(NamedTuple):
     chunk: int = CHUNK
     """Images per forward pass of an evaluation."""
 
+    objects: Sequence[Objects] | None = None
+    """Objects of each of N images, whose labels are then their numbers; None without boxes."""
+
     def chunks(self) -> Iterator[torch.Tensor]:
         """Yield the images as evaluations see them, in order and in new memory."""
         return map(self.view.centre, torch.split(self.images, self.chunk))
@@ -66,6 +70,9 @@ class Streamed(NamedTuple):
 
     chunk: int = CHUNK
     """Images per forward pass of an evaluation."""
+
+    objects: Sequence[Objects] | None = None
+    """Objects of each of N images, whose labels are then their numbers; None without boxes."""
 
 
 @dataclass(frozen=True)
@@ -249,14 +256,17 @@ def _byte_data(
 
     def part(subset: str) -> Whole | Streamed:
         indices, numbers = chosen[subset]
+        objects = dataset.subset(subset).objects
+        if objects is not None:
+            objects, numbers = [objects[i] for i in indices], np.arange(len(indices))
         labels = torch.from_numpy(numbers).to(device)
         if not is_whole:
-            return Streamed(stored[subset], indices, labels, view, chunk)
+            return Streamed(stored[subset], indices, labels, view, chunk, objects)
         images = torch.empty((len(indices), *shape), dtype=torch.uint8, device=device)
         chunks = in_chunks(stored[subset], indices, chunk, device, reading.readers)
         for part_of_images, values in zip(torch.split(images, chunk), chunks, strict=True):
             part_of_images.copy_(values)
-        return Whole(images, labels, view, chunk)
+        return Whole(images, labels, view, chunk, objects)
 
     return TaskData(part("train"), part("validation"), part("test"))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +31,15 @@ def starting_network(
     dtype: torch.dtype,
     parent: bytes | None,
     upper: bytes | None = None,
+    replace: Callable[[Network], Network] = lambda network: network,
 ) -> Network:
     """Return the network before its first step, on the CPU; `parent` is its base's checkpoint.
 
     `upper` is the checkpoint that a stitched network has its upper layers from.
 
     Fresh layers of one target and seed start the same in all treatments and for every n, and so do
-    random filters. A replaced or widened tensor starts as in a fresh layer.
+    random filters. A replaced or widened tensor starts as in a fresh layer. `replace` puts other
+    layers in place of the upper ones, before first weights are drawn.
     Raises `NetworkError` if layers do not fit, `CheckpointError` if the checkpoint is missing or
     damaged.
     """
@@ -54,6 +56,7 @@ def starting_network(
     network = built(role)
     if random and is_own(training.network.name):
         network = Network.of([*built("random")[:random], *network[random:]])
+    network = replace(network)
     roles = ["random"] * random + [role] * (len(network) - random)
     seeds = [layer_seed(training.seed, role, task, i) for i, role in enumerate(roles, start=1)]
     initialise(network, training.recipe, seeds, random, is_own=is_own(training.network.name))

@@ -121,6 +121,8 @@ class Report:
     seconds: float = 0.0
     top1: float | None = None
     val_top1: float | None = None
+    map50: float | None = None
+    """Test mAP of a detector."""
     damaged_base: tuple[str, str] | None = None
     """Id of the base whose checkpoint could not be read, and the SHA-256 that it should have."""
 
@@ -135,4 +137,5 @@ class Report:
             row["seconds_total"],
             row["top1"],
             row["val_top1"],
+            row["map50"],
         )

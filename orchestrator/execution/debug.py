@@ -98,14 +98,16 @@ def _train(assignment: Assignment, trial: Trial, *, record: bool, echo: Echo) ->
 
     def watch(row: Any) -> None:
         if isinstance(row, Evaluation):
+            score = "top-1" if row.val_map50 is None else "mAP"
             echo(
                 f"  step {row.step:6d}  rate {row.rate:.5f}  train loss {row.train_loss:.4f}  "
-                f"validation loss {row.val_loss:.4f}  top-1 {row.val_top1:.4f}"
+                f"validation loss {row.val_loss:.4f}  {score} {row.goal:.4f}"
             )
 
     report = worker.run(assignment, record=record, raises=True, watch=watch)
-    if report.top1 is not None:
-        echo(f"  test top-1 {report.top1:.4f} in {report.seconds:.1f} s")
+    for score, value in (("top-1", report.top1), ("mAP", report.map50)):
+        if value is not None:
+            echo(f"  test {score} {value:.4f} in {report.seconds:.1f} s")
     return report
 
 

@@ -157,6 +157,8 @@ def _require_network(trial: Trial) -> None:
         raise LayerwiseError(
             f"{trial.name} is a classifier on the features of its base: name the base"
         )
+    if trial.training.recipe.detector:
+        raise LayerwiseError(f"{trial.name} is a detector: name the base that its layers are of")
     if trial.training.treatment.is_stitched:
         raise LayerwiseError(f"{trial.name} is stitched from layers of bases: name a base")
 

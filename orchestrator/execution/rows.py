@@ -76,11 +76,11 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
     return _test_columns(result) | {
         "val_top1": result.validation.top1,
         "val_loss": result.validation.loss,
-        "val_best": result.val_best,
-        "val_best_step": result.val_best_step,
-        "val_mean10": result.val_mean10,
+        **_best_columns(result),
         "train_loss": result.train_loss,
         "train_top1": result.training.top1,
+        "train_map50": result.training.map50,
+        "val_map50": result.validation.map50,
         "train_total": result.training.total,
         "at_chance": result.at_chance,
         "images": result.images,
@@ -109,11 +109,32 @@ def _proven(training: Training, result: Result) -> bool | None:
 
 def _test_columns(result: Result) -> dict[str, Any]:
     """Columns of the test set. Empty when the training has no test."""
+    from trainers.evaluation import BoxScore
+
     if result.test is None:
         return {}
+    if isinstance(result.test, BoxScore):
+        of_boxes = ("total", "map", "map50", "map50_voc07", "map50_voc10", "loss")
+        return {name: getattr(result.test, name) for name in of_boxes}
     names = ("correct", "total", "top1", "top5", "balanced_accuracy", "auroc", "loss")
-    best = {"top1_at_best": result.test_correct_best / result.test.total}
+    best = {"top1_at_best": result.test_best}
     return {name: getattr(result.test, name) for name in names} | best
+
+
+def _best_columns(result: Result) -> dict[str, Any]:
+    """Columns of the evaluations before the last. Those of a detector are in its curve."""
+    if result.validation.top1 is None:
+        return {}
+    names = ("val_best", "val_best_step", "val_mean10")
+    return {name: getattr(result, name) for name in names}
+
+
+def class_columns(of_class: tuple[int, int] | float | None) -> dict[str, Any]:
+    """Columns of one class: correct and all images, or the average precision of a detector."""
+    columns = dict.fromkeys(("correct", "total", "average_precision"))
+    if isinstance(of_class, tuple):
+        return columns | {"correct": of_class[0], "total": of_class[1]}
+    return columns | {"average_precision": of_class}
 
 
 def failure_columns(assignment: Assignment, training: Training, failure: Failure) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from orchestrator.errors import StoreError
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.rows import (
     EMPTY_ROW,
+    class_columns,
     exception_columns,
     failure_columns,
     result_columns,
@@ -205,11 +206,9 @@ class _Work:
         scores += [("test", result.test)] if result.test is not None else []
         key: dict[str, Any] = {"id": self.id, "attempt": self.attempt}
         rows = [
-            key | {"subset": subset, "class_index": index, "correct": correct, "total": total}
+            key | {"subset": subset, "class_index": index} | class_columns(of_class)
             for subset, score in scores
-            for index, (correct, total) in zip(
-                self.training.target.labels, score.per_class, strict=True
-            )
+            for index, of_class in zip(self.training.target.labels, score.per_class, strict=True)
         ]
         assert all(name in rows[0] for name, _, _ in CLASSES)
         self.store.write_attempt("classes", self.id, self.attempt, rows)

@@ -89,6 +89,7 @@ def _flat(prefix: str, recipe: Recipe, unused: Collection[str]) -> Settings:
     schedule = {f"schedule.{k}": v for k, v in values.pop("schedule").items()}
     if "classifier" in values:
         values["classifier"] = recipe.classifier.label if recipe.classifier else "none"
+    values["detector"] = recipe.detector.label if recipe.detector else "default"
     return {f"{prefix}.{key}": value for key, value in (values | schedule).items()}
 
 

@@ -32,7 +32,7 @@ EXPECTED = (
 )
 
 
-RateKey = tuple[str, int, bool, str | None]
+RateKey = tuple[str, int, bool, str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ def cost(plan: Plan, ids: Iterable[str], rates: Mapping[RateKey, float]) -> Cost
 
 
 def rate_key(trial: Trial) -> RateKey:
-    """Return (treatment, n, frozen, classifier): such trials take the same time per image."""
-    treatment, classifier = trial.training.treatment, trial.training.recipe.classifier
-    return treatment.kind, treatment.n, treatment.frozen, classifier.kind if classifier else None
+    """Return (treatment, n, frozen, classifier, detector): such trials are equally fast."""
+    treatment, recipe = trial.training.treatment, trial.training.recipe
+    classifier, detector = (x.kind if x else None for x in (recipe.classifier, recipe.detector))
+    return treatment.kind, treatment.n, treatment.frozen, classifier, detector
 
 
 @dataclass(frozen=True, kw_only=True)

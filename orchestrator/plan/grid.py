@@ -12,6 +12,7 @@ from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import FROM_SOURCE, Grid
 from trainers.config import Adaptation, DatasetInfo, NetworkRef, Task, Training, Treatment
+from trainers.detector import Detector
 from trainers.recipe import Recipe, Schedule, Stage, layer_number
 from trainers.splits import Split
 from trainers.tasks import training_images
@@ -24,6 +25,7 @@ OF_FROZEN = ("frozen_statistics", "frozen_affine", "freeze", "learn", "classifie
 OF_PIXELS = ("pixels", "normalise", "crop", "precision")
 OF_FEATURES = (*OF_PIXELS, "init", "init_random")
 OF_STITCHED = ("stitch",)
+OF_CLASSES = ("loss", "label_smoothing")  # fields that a detector has no use for
 DEFAULTS = Recipe()
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
 
@@ -215,9 +217,10 @@ def recipe_of(
     """
     images = training_images(target, data)
     tuned = grid.fine_tune.recipe or grid.recipe
-    recipe = _normal(tuned if treatment.fine_tuned else grid.recipe, images, treatment)
+    detects = data.has_objects
+    recipe = _normal(tuned if treatment.fine_tuned else grid.recipe, images, treatment, detects)
     if treatment.kind == "base_long":
-        more = _normal(tuned, images, treatment)
+        more = _normal(tuned, images, treatment, detects)
         assert recipe.steps is not None
         assert more.steps is not None
         return dataclasses.replace(recipe, steps=recipe.steps + more.steps)
@@ -227,12 +230,13 @@ def recipe_of(
 
 
 @functools.lru_cache(maxsize=1024)
-def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
+def _normal(recipe: Recipe, images: int, treatment: Treatment, detects: bool) -> Recipe:
     """The recipe in steps instead of epochs, with settings that have no effect at their default.
 
     Recipes that train alike become equal, and so do the ids of their trials. `images` is the number
     of training images.
     """
+    recipe = _of_task(recipe, detects)
     if recipe.epochs is not None:
         steps = max(recipe.least_steps or 1, round(recipe.epochs * (images // recipe.batch)))
         recipe = dataclasses.replace(recipe, steps=steps, epochs=None)
@@ -270,6 +274,14 @@ def _normal(recipe: Recipe, images: int, treatment: Treatment) -> Recipe:
         stages = tuple(_within(stage, treatment.n) for stage in recipe.stages)
         return dataclasses.replace(recipe, **_short_stages(stages))
     return recipe
+
+
+def _of_task(recipe: Recipe, detects: bool) -> Recipe:
+    """Return the recipe with a detector if the task `detects`, and without its loss of classes."""
+    if not detects:
+        return dataclasses.replace(recipe, detector=None)
+    recipe = _without(recipe, OF_CLASSES)
+    return dataclasses.replace(recipe, detector=recipe.detector or Detector())
 
 
 def _without(recipe: Recipe, fields: Iterable[str]) -> Recipe:

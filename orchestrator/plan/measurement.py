@@ -114,9 +114,9 @@ def view_of(training: Training) -> list[object]:
 def measurements_of(plan: Plan) -> dict[str, Measurement]:
     """Return the measurements of a plan by id, in canonical order.
 
-    Measured are the transfers and selffers. Stitched networks have other layers, and classifiers on
-    features are no networks: they are left out. A trial whose target has no base in the plan is
-    compared with its source alone.
+    Measured are the transfers and selffers. Stitched networks and detectors have other layers, and
+    classifiers on features are no networks: they are left out. A trial whose target has no base in
+    the plan is compared with its source alone.
     """
     measures = plan.sweep.measure
     if not measures:
@@ -124,7 +124,8 @@ def measurements_of(plan: Plan) -> dict[str, Measurement]:
     copies = [
         trial
         for trial in plan.members
-        if trial.training.treatment.kind in MEASURED and not trial.training.recipe.classifier
+        if trial.training.treatment.kind in MEASURED
+        and not (trial.training.recipe.classifier or trial.training.recipe.detector)
     ]
     bases = {
         _place(trial): trial

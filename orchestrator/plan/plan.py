@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.plan.conditions import with_conditions
+from orchestrator.plan.detectors import Detectors
 from orchestrator.plan.directions import direction_trials
 from orchestrator.plan.grid import trials_of
 from orchestrator.plan.resolve import ResolvedSweep
@@ -35,6 +36,8 @@ class Plan:
     """Trials that serve a search and are not reported."""
     weights: Mapping[str, WeightsParent] = field(default_factory=dict)
     """Files of weights that trials copy from, by id."""
+    detectors: Detectors = field(default_factory=dict)
+    """Networks with a detector."""
 
     @functools.cached_property
     def trials(self) -> dict[str, Trial]:
@@ -58,7 +61,10 @@ class Plan:
         return wanted | (parents & self.trials.keys())
 
     def layers(self, trial: Trial) -> NetworkInfo:
-        """Return the layers of a trial's network."""
+        """Return the layers of a trial's network; a detector is the last one of its own."""
+        training = trial.training
+        if detector := training.recipe.detector:
+            return self.detectors[training.network, detector, training.target.dataset]
         return self.networks[trial.training.network]
 
     def macs(self, trial: Trial) -> tuple[int, ...]:
@@ -72,7 +78,8 @@ class Plan:
     def flops(self, trial: Trial) -> float:
         """Return the floating-point operations of a training, two per multiply-add.
 
-        Frozen layers cost no backward pass. The fit of a classifier is not counted.
+        Frozen layers cost no backward pass. The fit of a classifier is not counted, nor is what a
+        detector does above its neck.
         """
         training = trial.training
         macs = training_macs(
@@ -114,4 +121,5 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
         weights={parent.id: parent for parent in resolved.weights.values()},
+        detectors=resolved.detectors,
     )

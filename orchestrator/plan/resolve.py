@@ -15,6 +15,12 @@ from orchestrator.plan.descriptions import (
     describe_dataset,
     describe_network,
 )
+from orchestrator.plan.detectors import (
+    Detectors,
+    check_detecting,
+    describe_detectors,
+    detector_of,
+)
 from orchestrator.plan.splits import SplitError, checked_splits, halves_of
 from orchestrator.plan.tasks import Described, check_tasks, form_shape, n_outputs
 from orchestrator.plan.weights import WeightsParent, normalisation, read_weights, used
@@ -57,6 +63,17 @@ class ResolvedSweep:
     """Normalisation of each file of weights, by name."""
     weights: Mapping[str, WeightsParent] = field(default_factory=dict)
     """Files of weights that are sources, by name."""
+    detectors: Detectors = field(default_factory=dict)
+    """Networks with a detector, for tasks of objects."""
+
+    def depth(self, grid: Grid, *names: str) -> int:
+        """Return the number of layers of the shallowest network of these tasks in a grid."""
+        depths = [self.layers.depth]
+        for ref, data in (self.tasks[name] for name in names if name in self.tasks):
+            if data.has_objects:
+                detectors = [detector_of(recipe) for recipe in grid.recipes]
+                depths += [self.detectors[self.target, x, ref].depth for x in detectors]
+        return min(depths)
 
     @property
     def layers(self) -> NetworkInfo:
@@ -93,6 +110,9 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
     }
     dataset, data = described.get(("dataset",)) or next(iter(described.values()))
     tasks = {name: described["tasks", name, "dataset"] for name in sweep.tasks}
+    if data.has_objects and sweep.dataset is not None:
+        message = f"{dataset.name} has objects in boxes, which make no halves: name it under tasks"
+        raise SweepError([source.mistake(source.nearest(("dataset", "name")), message)])
     parts = tuple(
         (grid, ())
         if sweep.has_directions(grid)
@@ -102,6 +122,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
     splits = [split for _, splits in parts for split in splits]
     _check_distinct(splits, source)
     check_tasks(sweep, tasks, source)
+    check_detecting(sweep, tasks, source)
     forms = {name: normalisation(sweep, name, source) for name in used(sweep)}
     shapes = _image_shapes(sweep, data, tasks, forms, source)
     outputs = [n_outputs(task, tasks[name][1]) for name, task in sweep.tasks.items()]
@@ -112,6 +133,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         target, layers = describe_network("target_network", sweep, n_classes, shapes, source)
         networks[target] = layers
         adapt = declared_adaptation(sweep, network, target, n_classes, next(iter(shapes)), source)
+    detectors = describe_detectors(sweep, tasks, networks, source)
     splits_of = {name: splits for name, (_, splits) in zip(sweep.parts, parts, strict=True)}
     _check_layers(sweep, layers, list(_unlike_heads(sweep, splits_of, tasks)), source)
     check_stitches(sweep, networks[network], layers, source)
@@ -132,6 +154,7 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
         next(iter(shapes)),
         forms,
         weights,
+        detectors,
     )
 
 

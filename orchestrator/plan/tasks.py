@@ -46,8 +46,11 @@ def task_of(
 ) -> Task:
     """Return one draw of a named task. `images_per_class` replaces the limit that the task has.
 
-    A sample of all images has neither a limit nor a draw: all of its draws are one task.
+    A sample of all images has neither a limit nor a draw: all of its draws are one task. Images of
+    objects keep the size that their dataset gives them.
     """
+    if data.has_objects:
+        form = of_objects(form)
     classes = classes_of(task, data)
     limit, total = task.images_per_class, task.images
     if images_per_class is not None:
@@ -65,6 +68,11 @@ def task_of(
         draw=draw if limit is not None or total is not None else None,
         form=normal_form(form, data.shape),
     )
+
+
+def of_objects(form: TaskForm) -> TaskForm:
+    """Return the part of a form that concerns images of objects in boxes: all but their size."""
+    return dataclasses.replace(form, size=None, fit="squash")
 
 
 def normal_form(form: TaskForm, stored: Shape) -> TaskForm:
@@ -109,7 +117,10 @@ def _problems(
     except ConfigError as error:
         yield "classes", str(error)
         return
-    if len(classes) < 2:
+    if data.has_objects and task.classes is not None:
+        yield "classes", "a detector learns all classes of its dataset: leave classes out"
+        return
+    if len(classes) < 2 and not data.has_objects:
         yield "classes", f"expected at least two classes, found {len(classes)}"
         return
     for subset in ("train", "validation", "test"):
@@ -171,8 +182,9 @@ def form_shape(
 ) -> Shape:
     """Return the shape (C, H, W) in which the networks of a grid see all of its tasks.
 
-    `forms` has the normalisation of each file of weights. Raises `SweepError` if a form does not
-    fit a dataset, or leaves two tasks in different shapes.
+    Images of objects may have another size: no layer above the backbone sees them. `forms` has the
+    normalisation of each file of weights. Raises `SweepError` if a form does not fit a dataset, or
+    leaves two tasks in different shapes.
     """
     from trainers.forms import shape_of
 
@@ -185,15 +197,18 @@ def form_shape(
     shapes: dict[str, Shape] = {}
     for name, form in seen:
         try:
-            channels, height, width = shape_of(form, tasks[name][1].shape)
+            data = tasks[name][1]
+            fitting = of_objects(form) if data.has_objects else form
+            channels, height, width = shape_of(fitting, data.shape)
         except ConfigError as error:
             path: KeyPath = in_grid(grid_name, ("form", error.field), source)
             message = f"task {name}: {error}"
             raise SweepError([source.mistake(source.nearest(path), message)]) from error
         shapes[name] = (channels, height, width)
-    first = next(iter(shapes))
+    first = next((name for name in shapes if not tasks[name][1].has_objects), next(iter(shapes)))
     for name, shape in shapes.items():
-        if shape != shapes[first]:
+        same = slice(1) if tasks[name][1].has_objects else slice(3)
+        if shape[same] != shapes[first][same]:
             one, other = ("×".join(map(str, x)) for x in (shapes[first], shape))
             key = "channels" if shape[0] != shapes[first][0] else "size"
             message = (

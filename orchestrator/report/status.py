@@ -207,13 +207,12 @@ def design_notes(plan: Plan) -> list[str]:
         "are random filters and training from scratch"
         for weights in plan.weights.values()
     ]
-    depths = {plan.layers(x).depth for x in plan.members} & {
-        x.training.treatment.n for x in plan.members
-    }
+    numbers = ((x.training.treatment.n, plan.layers(x).depth) for x in plan.members)
+    whole = {n for n, depth in numbers if n == depth}
     notes += [
         f"n = {n} copies the whole network, which names the classes of its source: frozen "
         "transfers are at chance unless source and target have the same classes"
-        for n in sorted(depths)
+        for n in sorted(whole)
     ]
     enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
     for (kind, splits), multiple in few_splits(labels).items():
@@ -311,7 +310,7 @@ def rates(plan: Plan, store: Store) -> dict[RateKey, float]:
     These are medians over complete trials in the store with the network, dataset and batch of the
     plan. A classifier on features has no batch.
     """
-    alike, kind = ("network", "dataset"), ("treatment", "n", "frozen", "classifier")
+    alike, kind = ("network", "dataset"), ("treatment", "n", "frozen", "classifier", "detector")
     first = plan.members[0].training
     equal = (first.network.name, first.target.dataset.name)
     columns = ["outcome", *alike, "batch", *kind, "images", "seconds_total"]
@@ -320,7 +319,7 @@ def rates(plan: Plan, store: Store) -> dict[RateKey, float]:
         is_alike = equal == tuple(row[name] for name in alike)
         is_alike &= row["batch"] in (first.recipe.batch, None)
         if row["outcome"] == State.COMPLETE and is_alike and row["images"] and row["seconds_total"]:
-            treatment, n, frozen, classifier = (row[name] for name in kind)
+            treatment, n, frozen, *head = (row[name] for name in kind)
             rate = row["images"] / row["seconds_total"]
-            measured.setdefault((treatment, n, frozen, classifier), []).append(rate)
+            measured.setdefault((treatment, n, frozen, *head), []).append(rate)
     return {key: median(values) for key, values in measured.items()}

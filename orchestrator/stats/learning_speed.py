@@ -71,6 +71,7 @@ def speed(networks: Iterable[Network], curves: pa.Table) -> pa.Table:
         last = max(step for step, _ in points[base.id])
         curve = sorted(points[x.id])
         labels = {name: getattr(x, name) for name in SPEED.names[: SPEED.names.index("goal")]}
+        assert base.val_top1 is not None
         reached = next((step for step, top1 in curve if top1 >= base.val_top1), None)
         rows.append(
             labels

@@ -54,6 +54,7 @@ METRICS = {  # metric: its name for a reader
     "top1": "test top-1",
     "balanced_accuracy": "balanced test accuracy",
     "auroc": "test AUROC",
+    "map50": "test mAP",
     "top1_at_best": "test top-1 at the best validation step",
     "val_mean10": "mean of the ten best validation top-1",
     "train_gap": "training less test top-1",
@@ -120,7 +121,7 @@ class Network:
     classes: int
     metric: str
     value: float
-    val_top1: float
+    val_top1: float | None
     at_chance: bool
 
     @property
@@ -193,11 +194,11 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
 
     Labels come from the members: one trial may belong to two sweeps under different names. A trial
     is measured by test top-1; if it sets one class against the rest, by each of `ONE_CLASS`
-    instead. `metric` names another column of `trials`, or a difference of two columns (`LESS`);
-    trials without a value there are left out.
+    instead, and a detector by its mAP at an overlap of 0.5. `metric` names another column of
+    `trials`, or a difference of two columns (`LESS`); trials without a value there are left out.
     """
     columns = ["id", "outcome", "classes", "val_top1", "at_chance", "training"]
-    columns += LESS.get(metric, (metric,)) if metric else ("top1", *ONE_CLASS)
+    columns += LESS.get(metric, (metric,)) if metric else ("top1", *ONE_CLASS, "map50")
     rows = {
         row["id"]: row
         for row in trials.select(list(dict.fromkeys(columns))).to_pylist()
@@ -291,6 +292,8 @@ def _value(row: Mapping[str, Any], metric: str) -> float | None:
 
 def _metrics(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the metrics of a trial: any two classes have an AUROC, only some are scored by it."""
+    if row["map50"] is not None:
+        return ("map50",)
     if row["auroc"] is None or row["training"] is None:
         return ("top1",)
     return ONE_CLASS if json.loads(row["training"])["target"].get("rest") else ("top1",)

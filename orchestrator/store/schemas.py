@@ -78,15 +78,25 @@ RESULTS: list[Column] = [
     ("training", TEXT, "everything that the id hashes, as JSON"),
     ("study", TEXT, "id of the study that the schedule comes from"),
     ("study_trial", INT, "number of the trial of that study"),
-    ("correct", INT, "test images classified correctly after the last step"),
+    ("detector", TEXT, "recipe: detector of a task of objects; null for other tasks"),
+    ("correct", INT, "test images classified correctly after the last step; null for a detector"),
     ("total", INT, "test images"),
     ("top1", REAL, "test top-1 accuracy after the last step: the primary metric"),
     ("top5", REAL, "test top-5 accuracy; null with five classes or fewer"),
     ("balanced_accuracy", REAL, "mean over classes of the share of correct test images"),
     ("auroc", REAL, "area under the test ROC curve; null unless there are two classes"),
-    ("loss", REAL, "test loss after the last step: cross-entropy in nats, or squared error"),
+    ("map", REAL, "test mAP of a detector by COCO, mean over overlaps of 0.5 to 0.95"),
+    ("map50", REAL, "test mAP of a detector by COCO at an overlap of 0.5: its primary metric"),
+    ("map50_voc07", REAL, "the same by the rule of PASCAL VOC 2007: precision at eleven recalls"),
+    ("map50_voc10", REAL, "the same by the rule of PASCAL VOC 2010: area below the curve"),
+    (
+        "loss",
+        REAL,
+        "test loss after the last step: cross-entropy in nats, squared error, or of a detector",
+    ),
     ("top1_at_best", REAL, "test top-1 at the step with the best validation top-1"),
-    ("val_top1", REAL, "validation top-1 after the last step"),
+    ("val_top1", REAL, "validation top-1 after the last step; null for a detector"),
+    ("val_map50", REAL, "validation mAP of a detector at an overlap of 0.5; null for others"),
     ("val_loss", REAL, "validation loss after the last step"),
     ("val_best", REAL, "best validation top-1 of all evaluations"),
     ("val_best_step", INT, "step of that evaluation, the first if several"),
@@ -109,6 +119,7 @@ RESULTS: list[Column] = [
     ),
     ("train_loss", REAL, "mean training loss between the last two evaluations"),
     ("train_top1", REAL, "top-1 on training images after the last step, without augmentation"),
+    ("train_map50", REAL, "mAP of a detector at an overlap of 0.5 on training images"),
     ("train_total", INT, "training images so scored: all, or a fixed sample as large as the test"),
     (
         "at_chance",
@@ -167,15 +178,21 @@ CURVE: list[Column] = [
     ("rate", REAL, "learning rate of the last step"),
     ("train_loss", REAL, "mean training loss since the row before"),
     ("val_loss", REAL, "validation loss"),
-    ("val_top1", REAL, "validation top-1"),
+    ("val_top1", REAL, "validation top-1; null for a detector"),
     ("val_top5", REAL, "validation top-5; null with five classes or fewer"),
+    ("val_map50", REAL, "validation mAP of a detector at an overlap of 0.5; null for others"),
 ]
 
 CLASSES: list[Column] = [
     ("subset", TEXT, "validation or test"),
     ("class_index", INT, "index of the class in the dataset; null for the rest"),
-    ("correct", INT, "images classified correctly after the last step"),
-    ("total", INT, "images"),
+    ("correct", INT, "images classified correctly after the last step; null for a detector"),
+    ("total", INT, "images; null for a detector"),
+    (
+        "average_precision",
+        REAL,
+        "of a detector by the rule of PASCAL VOC 2010; null without objects",
+    ),
 ]
 
 
@@ -298,6 +315,7 @@ def recipe_columns(recipe: Recipe) -> dict[str, Any]:
         "precision": recipe.precision,
         "normalise": recipe.normalise,
         "classifier": recipe.classifier and recipe.classifier.kind,
+        "detector": recipe.detector and recipe.detector.kind,
         "recipe": json.dumps(to_json(recipe), sort_keys=True),
     }
 

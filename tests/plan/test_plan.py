@@ -302,9 +302,9 @@ def test_cost_with_rates(plan_of: PlanOf) -> None:
     planned = plan_of(SMALL)
     base, long, frozen = (find(planned, name) for name in ("A s0", "A-long s0", "B3A s0"))
     rates = {rate_key(base): 40.0}
-    assert rate_key(frozen) == ("transfer", 3, True, None)
+    assert rate_key(frozen) == ("transfer", 3, True, None, None)
     fitted = find(plan_of(SMALL, "recipe.classifier={kind: knn}"), "B3A s0")
-    assert rate_key(fitted) == ("transfer", 3, True, "knn")
+    assert rate_key(fitted) == ("transfer", 3, True, "knn", None)
     assert cost(planned, [base.id], rates).seconds == 8
     assert cost(planned, [long.id], rates).seconds == pytest.approx(16, rel=1e-12)
     share = training_macs(MACS, 3) / training_macs(MACS, 0)

@@ -10,7 +10,7 @@ from rich.console import Console
 from orchestrator.plan.splits import summary as splits_summary
 from orchestrator.report.terminal import query_table, splits_table, summary_table
 from orchestrator.store.schemas import to_table
-from tests.synthetic import Label, Synthetic, digits
+from tests.synthetic import Label, Synthetic, blank, digits
 from tests.tables import cells, outside
 from trainers.splits import random_split
 
@@ -80,7 +80,8 @@ def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
         place = {"split": "whole", "target": "A", "division": "whole", "images_per_class": limit}
         sweep.add(Label(treatment="base", **place), 0.5)
     counts = [
-        {"id": row["id"], "attempt": "a0a0a0a0", "subset": "test", "class_index": index}
+        blank("classes")
+        | {"id": row["id"], "attempt": "a0a0a0a0", "subset": "test", "class_index": index}
         | {"correct": round(4 * row["top1"]), "total": 4}
         for row in sweep.trials
         for index in range(4)

@@ -20,7 +20,7 @@ from orchestrator.stats.intervals import (
 )
 from orchestrator.stats.measurements import Cell, Value
 from orchestrator.store.schemas import to_table
-from tests.synthetic import Label, Synthetic
+from tests.synthetic import Label, Synthetic, blank
 
 CLASSES, IMAGES = 40, 50
 
@@ -52,7 +52,8 @@ def known(
                     )
                     id = sweep.add(label, float(hits.sum()) / (CLASSES * IMAGES))
                     counts += [
-                        {"id": id, "attempt": "a0a0a0a0", "subset": subset, "class_index": index}
+                        blank("classes")
+                        | {"id": id, "attempt": "a0a0a0a0", "subset": subset, "class_index": index}
                         | {"correct": int(hit), "total": IMAGES}
                         for subset in ("validation", "test")
                         for index, hit in enumerate(hits)

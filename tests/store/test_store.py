@@ -216,7 +216,9 @@ def test_every_column_is_described() -> None:
         assert schema.metadata == {b"layerwise_schema": b"1"}
     assert "top1" in result_columns("trials")
     assert "seconds_total" not in result_columns("trials")
-    assert result_columns("classes") == ["id", "subset", "class_index", "correct", "total"]
+    assert result_columns("classes") == [
+        *("id", "subset", "class_index", "correct", "total", "average_precision")
+    ]
 
 
 def test_curves_are_those_of_the_rows_attempt(store: Store) -> None:

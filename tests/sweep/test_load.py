@@ -19,8 +19,9 @@ from trainers.recipe import Schedule
 pytestmark = pytest.mark.usefixtures("folder")
 
 BUNDLED = (
-    "across, across_stacked, balanced, cifar100, digits, digits_search, extraction_vs_finetuning, "
-    "measured, natural_manmade, paper, reduced, stitching, template, unequal, which_layers"
+    "across, across_stacked, balanced, cifar100, detection, digits, digits_search, "
+    "extraction_vs_finetuning, measured, natural_manmade, paper, reduced, stitching, template, "
+    "unequal, which_layers"
 )
 A_SWEEP = "expected a YAML file or a bundled sweep"
 NO_TEXT = "bad.yaml:1: the file is not UTF-8"

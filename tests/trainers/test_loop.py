@@ -290,7 +290,7 @@ def test_columns_from_a_curve_made_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
     fake = FakeScores([0.5] * 24, validation, test=[11, 31, 71, 55])
     fake.install(monkeypatch)
     last = result(training(steps=24, evaluate_every=2))
-    assert (last.val_best, last.val_best_step, last.test_correct_best) == (0.7, 8, 71)
+    assert (last.val_best, last.val_best_step, last.test_best) == (0.7, 8, 0.71)
     assert (last.validation.top1, last.test.top1) == (0.61, 0.55)
     best = [70, 70, 65, 64, 63, 61, 60, 50, 40, 30]
     assert last.val_mean10 == pytest.approx(sum(best) / 1000, rel=1e-15)

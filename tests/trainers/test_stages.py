@@ -136,7 +136,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert last.images == 16 * last.steps
     assert last.validation.top1 == max(scores) == last.val_best
     assert last.test is not None
-    assert last.test.correct == last.test_correct_best
+    assert last.test.top1 == last.test_best
     other = result(dataclasses.replace(one, recipe=training(stop=None).recipe))
     assert other.kept_step is None
 

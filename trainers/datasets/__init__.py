@@ -18,7 +18,7 @@ import numpy as np
 
 from trainers.canonical import ConfigError, Options, digest, key, require
 from trainers.config import DatasetInfo, DatasetRef, Task
-from trainers.datasets import archives, digits, folders, generated, imagenet
+from trainers.datasets import archives, digits, folders, generated, imagenet, shapes, voc
 from trainers.datasets.imagenet import natural_manmade
 from trainers.datasets.images import DataError, Pixels
 from trainers.datasets.own import from_mapping, hash_arrays
@@ -85,6 +85,8 @@ DATASETS: dict[str, DatasetKind] = {
     "generated": DatasetKind(
         generated.generated, generated.generated_info, files=True, packable=True
     ),
+    "voc": DatasetKind(voc.voc, files=True),
+    "shapes": DatasetKind(shapes.shapes, shapes.shapes_info, files=True),
 }
 
 
@@ -143,6 +145,7 @@ def describe(name: str, options: Options, root: str | None = None) -> DatasetInf
         shape=(c, h, w),
         fingerprint=dataset.fingerprint,
         notes=dataset.notes,
+        has_objects=dataset.train.objects is not None,
         **{s: tuple(counts[s]) for s in SUBSETS},
     )
 

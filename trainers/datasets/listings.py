@@ -94,7 +94,11 @@ def list_images(folder: Path) -> Tree:
     progress is shown on standard error. Of several processes on a machine one does so, and the
     others wait. Raises `DataError`.
     """
-    files = scan(folder)
+    return hashed(folder, scan(folder))
+
+
+def hashed(folder: Path, files: Scan) -> Tree:
+    """Return the image files of a scan with the hashes of their contents. Raises `DataError`."""
     listing = _listing_path(folder)
     hashes, known = _known_hashes(listing, files)
     if not known.all():
@@ -215,8 +219,12 @@ def _walk(
         elif not stat.S_ISREG((status := entry.stat()).st_mode):  # a pipe would never end
             passed_over["no regular file"] += 1
         else:
-            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            yield f"{name}/{entry.name}", stamp
+            yield f"{name}/{entry.name}", stamp_of(status)
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return the stamp of a file: size, times of change of content and of file, and inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _kind(name: str) -> str:

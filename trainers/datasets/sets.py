@@ -20,6 +20,20 @@ WHOLE_NUMBER = r"[0-9]{1,9}"  # as the name of a class
 
 
 @dataclass(frozen=True)
+class Objects:
+    """Objects of one image, in their stored order."""
+
+    boxes: np.ndarray
+    """Left, top, right and bottom edge in pixels of the image as networks see it: (K, 4)."""
+
+    labels: np.ndarray
+    """Class indices (K,), int64."""
+
+    difficult: np.ndarray
+    """True for objects that neither training nor scores count: (K,), bool."""
+
+
+@dataclass(frozen=True)
 class Subset:
     """One set of labelled images."""
 
@@ -31,6 +45,9 @@ class Subset:
 
     hashes: np.ndarray | None = None
     """A hash of the content of each image (N, 16), uint8; None if contents are not compared."""
+
+    objects: Sequence[Objects] | None = None
+    """Objects of each of N images; None for images that have labels only."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +192,20 @@ class Labelled:
     hashes: np.ndarray | None = None
     """A hash of the content of each image (N, 16), uint8; packs of old versions have none."""
 
+    objects: Sequence[Objects] | None = None
+    """Objects of each of N images; None for images that have labels only."""
+
     def all(self) -> Subset:
         """Return all images."""
-        return Subset(self.images, self.labels, self.hashes)
+        return Subset(self.images, self.labels, self.hashes, self.objects)
 
     def at(self, positions: np.ndarray) -> Subset:
         """Return the images at `positions` (M,)."""
         hashes = None if self.hashes is None else self.hashes[positions]
+        objects = None if self.objects is None else [self.objects[i] for i in positions]
         if isinstance(self.images, np.ndarray):
-            return Subset(self.images[positions], self.labels[positions], hashes)
-        return Subset(Picked(self.images, positions), self.labels[positions], hashes)
+            return Subset(self.images[positions], self.labels[positions], hashes, objects)
+        return Subset(Picked(self.images, positions), self.labels[positions], hashes, objects)
 
 
 @dataclass(frozen=True, kw_only=True)

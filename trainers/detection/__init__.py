@@ -1,0 +1,1 @@
+"""Detection of objects in boxes: a torchvision detector on the first layers of a network."""
