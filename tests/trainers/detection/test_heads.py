@@ -135,7 +135,7 @@ def test_difficult_objects_are_left_out_of_the_loss() -> None:
     features = network(torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)))
     one, none = objects((4, 4, 16, 16)), objects()
     hidden = Objects(one.boxes, one.labels, np.ones(1, bool))
-    losses = [float(network[-1].loss(features, [x])) for x in (one, hidden, none)]
+    losses = [network[-1].loss(features, [x]).item() for x in (one, hidden, none)]
     assert losses[1] == losses[2] != losses[0]
 
 
