@@ -120,7 +120,7 @@ def predictor_figure(rows: Rows) -> list[Panel]:
             if marks:
                 frame = Frame(
                     (-0.5, len(names) - 0.5),
-                    (-1.05, 1.05),
+                    (-1.2, 1.2),
                     across_title="predictors",
                     across_ticks=(0,),
                     across_text="''",
