@@ -6,6 +6,7 @@ import gzip
 import importlib
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -106,6 +107,9 @@ def test_imagenet_and_digits(
     assert (mnist.train, mnist.validation, mnist.test) == ((130,) * 10, (10,) * 10, (5,) * 10)
     divisions = {trial.division for trial in plan.members}
     assert divisions == {"weights imagenet to mnist", "weights imagenet to digits"}
+    features = plan_of(IMAGENET / "features.yaml")
+    kinds = Counter((x.treatment_name, x.images_per_class) for x in features.members)
+    assert kinds["transfer", 10] == kinds["transfer+", 10] == 2 * 3
 
 
 def test_names_of_the_published_weights(rename: ModuleType) -> None:

@@ -189,10 +189,18 @@ def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
     """
     from orchestrator.report.page import write_report
 
-    # A browser reads no bucket: the report of a remote store is written to the working folder.
+    folder = report_folder(store, sweep, statistics.metric or "")
+    return write_report(store, sweep, folder, statistics)
+
+
+def report_folder(store: Store, sweep: str, part: str = "") -> Path:
+    """Return the folder of a sweep's report, or of a part of it. Raises `StoreError` for a link.
+
+    A browser reads no bucket: the report of a remote store is written to the working folder.
+    """
     reports = (Path() if store.is_remote else Path(store.root)) / "reports"
-    folder = reports / sweep / (statistics.metric or "")
+    folder = reports / sweep / part
     for place in (reports, reports / sweep, folder):
         if place.is_symlink():
             raise StoreError(f"{place} is a link: no report is written through it; remove the link")
-    return write_report(store, sweep, folder, statistics)
+    return folder

@@ -14,6 +14,7 @@ from orchestrator.cli.arguments import (
     SweepArgument,
     open_store,
     plan_of,
+    report_folder,
 )
 from orchestrator.cli.surroundings import echo
 
@@ -122,7 +123,13 @@ def pictures(
     projection: Annotated[
         Literal["tsne", "pca"], typer.Option(help="t-SNE or principal components.")
     ] = "tsne",
-    to: Annotated[Path, typer.Option(help="Folder of the page and PNG files.")] = Path("pictures"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the page and PNG files. Default: with the sweep's report, which then "
+            "shows them."
+        ),
+    ] = None,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
 ) -> None:
@@ -130,6 +137,7 @@ def pictures(
     from orchestrator.execution.origin import origin
     from orchestrator.execution.pictures import picture
     from orchestrator.report.pictures import write_pictures
+    from orchestrator.store.names import PICTURES
 
     opened = open_store(store)
     planned = plan_of(sweep, changes, opened)
@@ -137,4 +145,7 @@ def pictures(
         picture(origin(planned, source, task, opened, layers=layer), layer, projection)
         for source in dict.fromkeys(sources)
     ]
-    echo(write_pictures(drawn, planned.sweep.name, layer, projection, to))
+    name = planned.sweep.name
+    if to is None:
+        to = report_folder(opened, name, PICTURES) if opened.exists() else Path(PICTURES)
+    echo(write_pictures(drawn, name, layer, projection, to))

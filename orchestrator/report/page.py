@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import Counter
@@ -37,7 +38,7 @@ from orchestrator.states import BAD_OUTCOMES, State
 from orchestrator.stats.intervals import CLASS_AND_SEED
 from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, is_direction
 from orchestrator.stats.statistics import Statistics
-from orchestrator.store.names import PAGE, FigureFile
+from orchestrator.store.names import PAGE, PICTURES, FigureFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import reference_of
 from trainers import whole_file
@@ -100,6 +101,7 @@ def write_report(
         for name, panels in figures.items()
         if not ((file := _png(name)) and file.kind == "curves")
     }
+    page["pictures"] = _pictures(folder / PICTURES)
     path = folder / PAGE
     _write_pngs(folder, figures)
     whole_file.write(path, render("page.html", page).encode())
@@ -116,6 +118,16 @@ def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
             columns, width = PNG.get(file.kind, (1, 620))
             image = charts.png(panels, columns=columns, width=width)
             whole_file.write(folder / file.name, image)
+
+
+def _pictures(folder: Path) -> dict[str, str]:
+    """Return the PNG files that `layerwise pictures` wrote there, in Base64, by kind."""
+    files = {kind: folder / FigureFile(kind).name for kind in ("map", "filters")}
+    return {
+        kind: base64.b64encode(path.read_bytes()).decode()
+        for kind, path in files.items()
+        if path.is_file()
+    }
 
 
 def _png(name: str) -> FigureFile | None:

@@ -18,6 +18,7 @@ SWEEP = r"[A-Za-z0-9][A-Za-z0-9_.,+=-]*"
 SAFE = re.compile(SWEEP)  # a name that leads to no other folder
 MARKER = "layerwise-store.json"  # written when a store is made
 PAGE = "index.html"  # of a report
+PICTURES = "pictures"  # folder in that of a report
 FIGURES = (  # kinds of figures that a report has as PNG files
     "figure2",
     "images",
@@ -32,6 +33,8 @@ FIGURES = (  # kinds of figures that a report has as PNG files
     "interpolation",
     "similarity",
     "predictors",
+    "map",
+    "filters",
     "search_fine_tune",
     "search_base_long",
 )

@@ -37,13 +37,19 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("full")
 def test_networks_are_side_by_side(layerwise: Layerwise) -> None:
     code, out, _ = layerwise(*LINE, "1", "A s0", "B1A s0", "A s0", "--task", "A s0")
-    assert (code, out) == (0, "pictures/index.html\n")
-    assert files(Path("pictures")) == WRITTEN
-    page = Path("pictures/index.html").read_text()
+    folder = Path.cwd() / "results/reports/small/pictures"
+    assert (code, out) == (0, f"{folder}/index.html\n")
+    assert files(folder) == WRITTEN
+    page = (folder / "index.html").read_text()
     for name in ("A s0", "B1A s0"):
         assert page.count(f"<h3>{name}</h3>") == 2  # a map and filters
     assert page.count('"validation image"') == 2
     assert page.count("data:image/png;base64,") == 2 * (10 + 1)  # images and a sheet of filters
+    assert layerwise("report", "small").code == 0
+    report = Path("results/reports/small/index.html").read_text()
+    assert report.count('src="data:image/png;base64,cG5n"') == 2  # `png` in Base64
+    assert layerwise("clean", "--sweep", "small", "--yes").code == 0
+    assert not folder.parent.exists()
 
 
 def test_frozen_layers_need_the_weights_of_the_base_only(full: Path) -> None:
@@ -89,7 +95,7 @@ def test_layers_that_learned_need_weights(layerwise: Layerwise) -> None:
     assert code == 2
     assert err.startswith("layerwise: B1A s0: ")
     assert err.endswith("`keep: all` keeps the weights of every trial\n")
-    assert not Path("pictures").exists()
+    assert not list(Path().rglob("*.png"))
 
 
 @pytest.mark.usefixtures("folder")
@@ -101,4 +107,4 @@ def test_a_first_layer_that_is_no_convolution(
     code, _, err = layerwise(*LINE, "1", "R1A s0", *RANDOM, "--set", "network=mlp:mlp")
     line = "layerwise: R1A s0: layer 1 is no convolution, so it has no filters to draw\n"
     assert (code, err) == (2, line)
-    assert not Path("pictures").exists()
+    assert not list(Path().rglob("*.png"))
