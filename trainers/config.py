@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from trainers.canonical import STRICT, Options, digest, require
 from trainers.recipe import Recipe, Stage, covered, layer_names, layer_number
@@ -220,6 +220,12 @@ class Treatment:
     """Number of first layers that come from elsewhere; 0 for bases."""
     fine_tuned: bool = False
     """True if layers 1..n learn with the others; by default they are frozen."""
+
+    @classmethod
+    def of(cls, name: str, n: int = 0) -> Self:
+        """Return the treatment of a name as a sweep file writes it, with n first layers."""
+        kind: Any = name.removesuffix("+")
+        return cls(kind=kind, n=n, fine_tuned=name.endswith("+"))
 
     @property
     def name(self) -> str:

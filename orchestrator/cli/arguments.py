@@ -123,12 +123,14 @@ def selected(planned: Plan, only: str | None) -> set[str] | None:
     from orchestrator.store.schemas import to_table
     from orchestrator.sweep.schema import TreatmentName
     from orchestrator.sweep.source import shown
+    from trainers.config import Treatment
 
-    for treatment in get_args(TreatmentName):
-        if treatment.endswith("+") and treatment in only:
+    for name in get_args(TreatmentName):
+        treatment = Treatment.of(name)
+        if treatment.fine_tuned and name in only:
             raise LayerwiseError(
-                f"--only: no label is {treatment!r}; fine-tuned trials are "
-                f"treatment = '{treatment.removesuffix('+')}' AND NOT frozen"
+                f"--only: no label is {name!r}; fine-tuned trials are "
+                f"treatment = '{treatment.kind}' AND NOT frozen"
             )
     labels = to_table("sweeps", [trial.labels() for trial in planned.members])
     labels = labels.drop_columns(["tuning_unequal"])

@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.plan.grid import OF_FINE_TUNED, OF_FROZEN, OF_LEARNING_COPIES, OF_STITCHED
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import Grid
+from trainers.config import Treatment
 from trainers.recipe import Recipe
 
 Settings = dict[str, Any]  # dotted key → value
@@ -64,7 +65,7 @@ def _place(trial: Trial) -> Place:
 
 def _settings(grid: Grid) -> Settings:
     """Return the settings that the treatments of a grid use."""
-    kinds = {name for name in grid.treatments if not name.endswith("+")}
+    kinds = {name for name in grid.treatments if not Treatment.of(name).fine_tuned}
     tuned = kinds != set(grid.treatments)
     settings: Settings = {
         f"splits.{key}": getattr(grid.splits, key) for key in ("reserved", "negatives")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.plan.grid import layers_of, name_of, recipe_of, source_network
+from orchestrator.plan.grid import name_of, recipe_of, source_network, treatments_of
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.tasks import task_of
 from orchestrator.plan.trial import Trial
@@ -99,14 +99,10 @@ class _Direction:
         layers = self.grid.layers or range(1, depth)
         parents = {"selffer": own, "stitched_self": own, "transfer": source, "stitched": source}
         for name in self.grid.treatments:
-            kind = name.removesuffix("+")
-            if kind in ("base_long", "pixels"):
-                yield self._trial(Treatment(kind=kind))  # type: ignore[arg-type]
-            elif kind != "base" and not (kind == "selffer" and self.is_weights):
-                for n in layers_of(kind, layers, depth):
-                    treatment = Treatment(kind=kind, n=n, fine_tuned=name.endswith("+"))  # type: ignore[arg-type]
+            for treatment in treatments_of(name, layers, depth):
+                if treatment.kind != "selffer" or not self.is_weights:
                     upper = own if treatment.is_stitched else None
-                    yield self._trial(treatment, parents.get(kind), upper)
+                    yield self._trial(treatment, parents.get(treatment.kind), upper)
 
     def _task(self, is_source: bool) -> Task:
         name = self.source if is_source else self.target

@@ -71,14 +71,9 @@ class _Pair:
         layers = self.grid.layers or range(1, self.resolved.layers.depth)
         for target in self.targets:
             for name in self.grid.treatments:
-                kind, fine_tuned = name.removesuffix("+"), name.endswith("+")
-                if kind in ("base_long", "pixels"):
-                    trials.append(self._trial(target, Treatment(kind=kind)))  # type: ignore[arg-type]
-                elif kind != "base":
-                    parent = self._parent(kind, target)
-                    for n in layers_of(kind, layers, self.resolved.layers.depth):
-                        treatment = Treatment(kind=kind, n=n, fine_tuned=fine_tuned)  # type: ignore[arg-type]
-                        trials.append(self._trial(target, treatment, parent))
+                for treatment in treatments_of(name, layers, self.resolved.layers.depth):
+                    parent = self._parent(treatment.kind, target)
+                    trials.append(self._trial(target, treatment, parent))
         return trials
 
     def _bases(self) -> list[Trial]:
@@ -178,9 +173,17 @@ class _Pair:
         )
 
 
-def layers_of(kind: str, layers: Iterable[int], depth: int) -> list[int]:
-    """Return the n of a treatment: above the last layer there is nothing to stitch."""
-    return [n for n in layers if n < depth or not kind.startswith("stitched")]
+def treatments_of(name: str, layers: Iterable[int], depth: int) -> list[Treatment]:
+    """Return the treatments of a name in a sweep file beside the bases: one per n, or one in all.
+
+    Above the last layer there is nothing to stitch.
+    """
+    one = Treatment.of(name)
+    if one.kind == "base":
+        return []
+    if one.kind in ("base_long", "pixels"):
+        return [one]
+    return [Treatment.of(name, n) for n in layers if n < depth or not one.is_stitched]
 
 
 def source_network(resolved: ResolvedSweep, treatment: Treatment) -> NetworkRef | None:

@@ -26,7 +26,7 @@ from orchestrator.store.names import (
 from orchestrator.store.ownership import require_own
 from orchestrator.store.store import Store
 from orchestrator.store.survey import Rows, Survey
-from trainers.config import unsearched_id
+from trainers.config import Treatment, unsearched_id
 
 AT_ONCE = 100  # files to remove between two looks at the store
 
@@ -254,7 +254,11 @@ def unowned(survey: Survey) -> dict[str, str]:
     rows = survey.rows
     owned |= {row[name] for row in rows if row["id"] in owned for name in ("parent", "upper")}
     return {
-        row["id"]: f"{row['treatment']}{'+' if row['n'] and not row['frozen'] else ''}"
+        row["id"]: Treatment(
+            kind=row["treatment"],
+            n=row["n"],
+            fine_tuned=row["n"] > 0 and not row["frozen"],
+        ).name
         for row in rows
         if row["outcome"] == State.COMPLETE and row["id"] not in owned
     }
