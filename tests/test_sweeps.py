@@ -1,4 +1,7 @@
-"""The bundled sweeps: their plans at full size, and tiny forms of the same shape that run."""
+"""The bundled sweeps: their plans at full size, and tiny forms of the same shape.
+
+The tiny forms are run in `tests/cluster/test_sweeps_through_ray.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
-from orchestrator.execution.inline import run_inline
-from orchestrator.execution.run import Run
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.plan.trial import Trial
 from orchestrator.reference.published import paper, published
-from orchestrator.report.progress import RunProgress
-from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep, read_sweep
 from tests.conftest import Ended
 from trainers.canonical import freeze_options
@@ -37,7 +35,6 @@ SIZES = {
     "cifar100": 296,
 }
 FEWER = {"across": (125, 50), "across_stacked": (135, 54)}  # tiny forms of two draws, not five
-OTHERS = ("unequal", "extraction_vs_finetuning", "stitching", "measured", "detection")
 
 
 @functools.cache
@@ -90,25 +87,6 @@ def test_steps_of_unequal_follow_the_images() -> None:
     assert steps["random", "B", 20] == 20 * (10_000 // 32)
     assert steps["random", "B", 100] == 20 * (50_000 // 32)
     assert steps["random", "A", None] > 20 * (500 * 1200 // 32)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*SIZES, *FEWER, *OTHERS])
-def test_the_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path / "data"))
-    """One network of each kind is trained: the others differ in split, seed or layer alone."""
-    plan, store = planned(f"{name}:tiny"), Store(tmp_path / "results")
-    chosen: dict[tuple[object, ...], str] = {}
-    for trial in plan.members:
-        kind = trial.training.treatment.n > 1, trial.images_per_class, trial.target
-        kind = *kind, trial.training.recipe.classifier
-        chosen.setdefault((trial.division, trial.treatment_name, *kind), trial.id)
-    run_inline(Run.open(plan, store, RunProgress(Console(quiet=True)), only=chosen.values()))
-    rows = store.table("trials").to_pylist()
-    trained = plan.with_parents(chosen.values())
-    assert Counter(row["outcome"] for row in rows) == {"complete": len(trained)}
-    assert {row["treatment"] for row in rows} == {t.training.treatment.kind for t in plan.members}
-    assert all(row["frozen_proven"] for row in rows if row["frozen"])
 
 
 def test_the_papers_networks() -> None:
