@@ -47,8 +47,6 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
     checkpoint = None
     if assignment.keep_checkpoint:
         checkpoint = store.put_checkpoint(training.id, CHECKPOINT)
-    store.write_attempt("curves", training.id, ATTEMPT, curve(training))
-    store.write_attempt("classes", training.id, ATTEMPT, classes(training))
     row = (
         EMPTY_ROW
         | first_labels(assignment.labels)
@@ -56,7 +54,7 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
     )
     row |= {"outcome": "complete", "attempt": ATTEMPT, "checkpoint": checkpoint, "top1": 0.5}
     row |= {"seconds_total": seconds, "started": started, "ended": datetime.now(UTC)}
-    store.write_row(row)
+    store.write_row(row, curve(training), classes(training))
     store.drop_progress(training.id)
     return Report(training.id, Ending.COMPLETE, "", checkpoint, seconds, 0.5, 0.5)
 

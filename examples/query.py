@@ -19,7 +19,8 @@ def mean_accuracy(store: Path, sweep: str) -> pl.DataFrame:
 
     A store may hold trials of several sweeps. `sweeps/` says which trial belongs to which.
     """
-    trials = pl.read_parquet(store / "trials/complete/*.parquet").select("id", "top1")
+    trials = pl.read_parquet(store / "trials/*.parquet").select("id", "outcome", "top1")
+    trials = trials.filter(pl.col("outcome") == "complete")
     members = pl.read_parquet(store / f"sweeps/{sweep}.parquet")
     return (
         members.join(trials, on="id")
@@ -31,15 +32,20 @@ def mean_accuracy(store: Path, sweep: str) -> pl.DataFrame:
 
 def slowest(store: Path) -> list[tuple[str, float]]:
     """Return the names and the seconds of training of the three slowest trials, with DuckDB."""
-    trials = duckdb.read_parquet(str(store / "trials/complete/*.parquet"))
-    rows = trials.project("name, round(seconds_train, 2) AS s").order("s DESC").limit(3)
+    trials = duckdb.read_parquet(str(store / "trials/*.parquet"))
+    rows = (
+        trials.filter("outcome = 'complete'")
+        .project("name, round(seconds_train, 2) AS s")
+        .order("s DESC")
+        .limit(3)
+    )
     return rows.fetchall()
 
 
 def learning_curve(store: Path) -> pd.Series:
     """Return the mean validation accuracy of the bases at each step, with pandas."""
-    trials = pd.read_parquet(store / "trials/complete")
-    curves = pd.read_parquet(store / "curves")
+    trials = pd.concat(map(pd.read_parquet, sorted(store.glob("trials/*.parquet"))))
+    curves = pd.concat(map(pd.read_parquet, sorted(store.glob("curves/*.parquet"))))
     rows = curves.merge(trials[["id", "attempt", "treatment"]], on=["id", "attempt"])
     return rows[rows["treatment"] == "base"].groupby("step")["val_top1"].mean()
 

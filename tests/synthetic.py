@@ -86,14 +86,13 @@ class Synthetic:
 
     def write(self, store: Store, text: str = "name: demo\n", **facts: str) -> None:
         store.write_sweep(self.name, self.members, text, **facts)
-        for id in {row["id"] for row in self.curves}:
-            rows = [row for row in self.curves if row["id"] == id]
-            store.write_attempt("curves", id, rows[0]["attempt"], rows)
+        curves: dict[str, list[Row]] = {}
+        for point in self.curves:
+            curves.setdefault(point["id"], []).append(point)
         for row in self.trials:
+            complete = row["outcome"] == "complete"
             counts = [class_row(row, index) for index in range(row["classes"] or 0)]
-            if row["outcome"] == "complete":
-                store.write_attempt("classes", row["id"], row["attempt"], counts)
-            store.write_row(row)
+            store.write_row(row, curves.get(row["id"], ()), counts if complete else ())
 
 
 def member_row(sweep: str, label: Label) -> Row:

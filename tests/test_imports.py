@@ -26,13 +26,13 @@ TABLE_FILES = {
     "orchestrator/execution/extraction.py": {"parquet"},
     "orchestrator/reference/published.py": {"parquet"},
     "orchestrator/report/query.py": {"parquet"},
-    "orchestrator/store/damage.py": {"dataset"},
     "orchestrator/store/files.py": {"fs"},
     "orchestrator/store/local_files.py": {"fs"},
     "orchestrator/store/locations.py": {"fs"},
-    "orchestrator/store/ownership.py": {"parquet"},
-    "orchestrator/store/remote_files.py": {"fs"},
-    "orchestrator/store/store.py": {"dataset", "parquet"},
+    "orchestrator/store/parts.py": {"parquet"},
+    "orchestrator/store/recovery.py": {"parquet"},
+    "orchestrator/store/remote_files.py": {"csv", "dataset", "fs"},
+    "orchestrator/store/table_files.py": {"parquet"},
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import StoreError
+from orchestrator.store.names import PartFile, RowFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.conftest import Ended
@@ -132,7 +133,11 @@ def test_a_pickle_in_the_store_is_a_damaged_file(trap: bytes, tmp_path: Path) ->
     store.put_progress("a", "bbbbbbbb", 1, trap)
     with pytest.raises(CheckpointError, match=r"^not a checkpoint"):
         unpack(next(store.progress("a")))
-    for path in (store.row_path("complete", "a"), store.path("sweeps", "mine.parquet")):
+    row = RowFile("a" * 16, "complete", "b" * 8, "c" * 16).name
+    part = PartFile("a" * 16, "b" * 16).name
+    old = store.path("trials", "complete", f"{'a' * 16}.parquet")
+    paths = [store.path("rows", row), store.path("trials", part), old]
+    for path in (*paths, store.path("sweeps", "mine.parquet")):
         store.put(path, trap)
     for table in ("trials", "sweeps"):
         assert store.table(table).num_rows == 0
@@ -189,8 +194,7 @@ def test_an_id_leads_nowhere(id: str, tmp_path: Path) -> None:
     for act in (
         lambda: store.write_row(row),
         lambda: store.write_row(row | {"id": "a", "outcome": id}),
-        lambda: store.write_attempt("curves", id, "aaaaaaaa", []),
-        lambda: store.write_attempt("curves", "a", f"{id}/../..", []),
+        lambda: store.write_row(row | {"id": "a" * 16, "attempt": id}),
         lambda: store.put_checkpoint(id, b"x"),
         lambda: store.get_checkpoint(id, "0" * 64),
         lambda: store.get_checkpoint("a", f"../{id}"),

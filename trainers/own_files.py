@@ -23,7 +23,8 @@ READING = re.compile(r"open|memmap|glob|iterdir|listdir|scandir|walk|\w*(load|re
 LISTING = ("iterdir", "listdir", "scandir", "walk", "glob", "rglob")
 TEXTS = (".md", ".rst", ".ipynb", ".log")  # no data of a program
 MOST_NAME = 255  # characters of a string that may name a file
-STORE = Path("trials", "complete")  # a folder that has it is a store of results, and no data
+# A folder that has one of these is a store of results, and no data.
+STORE = (Path("layerwise-store.json"), Path("trials", "complete"))
 
 
 @dataclass(frozen=True)
@@ -218,10 +219,14 @@ def _named(folder: Path, text: str, stem: str) -> Iterator[Path]:
                 yield path
 
 
+def _is_store(folder: Path) -> bool:
+    return any((folder / part).exists() for part in STORE)
+
+
 def _shipped(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder: but code, texts, hidden files and stores."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__pycache__")) or (path / STORE).is_dir():
+        if path.name.startswith((".", "__pycache__")) or _is_store(path):
             continue
         if path.is_dir():
             yield from _shipped(path)

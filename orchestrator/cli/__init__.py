@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import data, results, run, sweeps
+from orchestrator.cli import data, results, run, store, sweeps
 from orchestrator.cli.surroundings import echo, settle
 from orchestrator.errors import LayerwiseError, SweepError
 from orchestrator.signals import DRAINED, INTERRUPTED, Drained
@@ -92,6 +92,8 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         results.clean,
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),
+    (store.compact, "Example: layerwise compact --store results"),
+    (store.verify, "Example: layerwise verify --store results"),
 ]
 
 

@@ -228,6 +228,7 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         raise typer.Exit(1) from None
     finally:
         progress.close()
+        run.compact()
     if run.store_failure:
         _say_stopped(run, out, f"the store failed: {run.store_failure}; ")
         raise typer.Exit(1)

@@ -22,6 +22,8 @@ from orchestrator.execution.succession import leaving
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from orchestrator.states import OUTCOMES, Ending, State
+from orchestrator.store.compaction import LOOSE, compact
+from orchestrator.store.recovery import recover
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
 from trainers.checkpoint import CheckpointError
@@ -58,6 +60,8 @@ class Run:
         self.store_failure = ""
         """Reason why the store cannot be used. The run then hands out nothing more."""
         self.unusable = unusable or Unusable()
+        self.rows_written = 0
+        """Row files of this run since the last compaction."""
 
     @classmethod
     def open(
@@ -83,6 +87,8 @@ class Run:
         store.make()
         bench, wanted = Bench(plan.sweep, store), plan.wanted(only)
         lacking = store.check(plan.trials, curves=True)
+        if recover(store.trials):
+            lacking = store.check(plan.trials, curves=True)
         outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
@@ -168,9 +174,13 @@ class Run:
             accuracy = reports[item.id].top1 if item.id in reports else None
             self.progress.ended(item, ending, message, accuracy)
         given_up = self.frontier.finish(attempt, ending, message, can_be_met)
+        self.rows_written += len(reports) + len(given_up)
         with self._noting_failures():
             self._give_up(given_up)
             self._tidy()
+            if self.rows_written >= LOOSE:
+                self.rows_written = 0
+                compact(self.store.trials, everything=False)
 
     @contextlib.contextmanager
     def _noting_failures(self) -> Iterator[None]:
@@ -208,6 +218,12 @@ class Run:
         counts = {outcome.value: states[outcome] for outcome in OUTCOMES}
         return counts | {State.MISSING.value: len(self.trials) - sum(counts.values())}
 
+    def compact(self) -> None:
+        """Move the rows that this run wrote to parts, which any program reads."""
+        with self._noting_failures():
+            if not self.store_failure and self.store.names("rows"):
+                compact(self.store.trials)
+
     # Writing to the store -----------------------------------------------------------------------
 
     def _record_sweep(self) -> None:
@@ -241,6 +257,7 @@ class Run:
         """
         if not self.done:
             return
+        self.compact()
         for id in self.trials.keys() & set(self.store.names("progress")):
             if self.frontier.state[id] is State.COMPLETE:
                 self.store.drop_progress(id)

@@ -12,7 +12,7 @@ import time
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import StoreError
@@ -126,6 +126,9 @@ class _Work:
             data_root=assignment.data_root,
             source_root=assignment.source_root,
         )
+        self.before: dict[str, Any] | None = None
+        self.curve: list[dict[str, Any]] = []
+        self.classes: list[dict[str, Any]] = []
         self.row = (
             EMPTY_ROW
             | first_labels(assignment.labels)
@@ -143,7 +146,7 @@ class _Work:
         """Train from the newest snapshot to a result, a failure or a stop."""
         from trainers.results import Failure, Result, Snapshot
 
-        before = self._completed_row()  # a trial whose checkpoint was lost has a row already
+        self.before = before = self._completed_row()  # of a trial whose checkpoint was lost
         for row in self._rows(parents, stop):
             watch(row)
             match row:
@@ -158,7 +161,7 @@ class _Work:
                     self._write_result(row)
                     return self.finish(Ending.COMPLETE, result_columns(self.training, row))
                 case Failure():
-                    self._write_curve(row)
+                    self._take_curve(row)
                     columns = failure_columns(self.assignment, self.training, row)
                     return self.finish(Ending.FAILED, columns)
         assert stop(), "a training ends with a result or a failure, or is stopped"
@@ -187,39 +190,36 @@ class _Work:
         return self.store.row(self.id, (State.COMPLETE,))
 
     def finish(self, ending: Ending, columns: dict[str, Any]) -> Report:
-        """Write the row, after all that it refers to, and drop the snapshots."""
-        self.row |= columns | {"outcome": ending.outcome, "ended": datetime.now(UTC)}
+        """Write the row with curve and counts, after the checkpoint, and drop the snapshots."""
+        now = datetime.now(UTC)
+        if self.before and (ended := self.before["ended"]):  # whatever the clocks say
+            now = max(now, ended + timedelta(microseconds=1))
+        self.row |= columns | {"outcome": ending.outcome, "ended": now}
         self.row["seconds_total"] = time.perf_counter() - self.clock
         if self.record:
-            self.store.write_row(self.row)
+            self.store.write_row(self.row, self.curve, self.classes)
             self.drop_snapshots()
         return Report.of_row(self.row)
 
     def _write_result(self, result: Result) -> None:
-        """Write the curve, the checkpoint and the counts per class."""
-        self._write_curve(result)
-        if not self.record:
-            return
-        if self.assignment.keep_checkpoint:
+        """Write the checkpoint. Take the curve and the counts per class."""
+        self._take_curve(result)
+        if self.record and self.assignment.keep_checkpoint:
             self.store.put_checkpoint(self.id, result.checkpoint)
         scores = [("validation", result.validation)]
         scores += [("test", result.test)] if result.test is not None else []
         key: dict[str, Any] = {"id": self.id, "attempt": self.attempt}
-        rows = [
+        self.classes = [
             key | {"subset": subset, "class_index": index} | class_columns(of_class)
             for subset, score in scores
             for index, of_class in zip(self.training.target.labels, score.per_class, strict=True)
         ]
-        assert all(name in rows[0] for name, _, _ in CLASSES)
-        self.store.write_attempt("classes", self.id, self.attempt, rows)
+        assert all(name in self.classes[0] for name, _, _ in CLASSES)
 
-    def _write_curve(self, ended: Result | Failure) -> None:
-        if not self.record:
-            return
+    def _take_curve(self, ended: Result | Failure) -> None:
         key = {"id": self.id, "attempt": self.attempt}
-        curve = [key | asdict(point) for point in ended.curve]
-        assert not curve or all(name in curve[0] for name, _, _ in CURVE)
-        self.store.write_attempt("curves", self.id, self.attempt, curve)
+        self.curve = [key | asdict(point) for point in ended.curve]
+        assert not self.curve or all(name in self.curve[0] for name, _, _ in CURVE)
 
     def without_base(self, id: str, error: CheckpointError) -> Report:
         """Return the report of an attempt that could not begin without this base."""

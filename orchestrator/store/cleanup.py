@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import LayerwiseError, StoreError
-from orchestrator.states import State
+from orchestrator.states import OUTCOMES, State
+from orchestrator.store import removals
+from orchestrator.store.compaction import compact
 from orchestrator.store.leases import CLOCKS
 from orchestrator.store.names import (
     AttemptFile,
     MeasurementFile,
+    OldRowFile,
+    PartFile,
     RowFile,
     StudyFile,
     WeightsFile,
@@ -25,7 +29,7 @@ from orchestrator.store.names import (
 )
 from orchestrator.store.ownership import require_own
 from orchestrator.store.store import Store
-from orchestrator.store.survey import Rows, Survey
+from orchestrator.store.survey import Survey
 from trainers.config import Treatment, unsearched_id
 
 AT_ONCE = 100  # files to remove between two looks at the store
@@ -39,6 +43,8 @@ class Waste:
     reason: str
     is_report: bool = False
     """True for a file of a sweep's report. Its folder is removed with the last of them."""
+    trial: str = ""
+    """Id of a trial whose rows are removed, wherever they lie; `path` then names no file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,9 @@ class Cleaner:
     def __init__(self, store: Store, choice: Choice):
         """Raises `StoreError` if the store is not layerwise's."""
         require_own(store.files)
-        self.store, self.choice, self.known = store, choice, Rows(store)
+        self.store, self.choice = store, choice
         self.removed: set[str] = set()
+        self.trials: set[str] = set()  # whose rows were removed
         self.look()
 
     def look(self) -> list[Waste]:
@@ -65,7 +72,7 @@ class Cleaner:
 
         A store without rows is refused: someone moved them, unless this cleanup removed them.
         """
-        self.survey = survey = Survey.of(self.store, self.known)
+        self.survey = survey = Survey.of(self.store)
         if self.choice.sweep in {lease.sweep for lease in survey.used}:
             raise LayerwiseError(
                 f"a run of {self.choice.sweep} uses the store: clean when it has ended"
@@ -75,8 +82,13 @@ class Cleaner:
                 self.waste = []
                 return []
             raise StoreError(
-                f"no row in {self.store.root}/trials can be read, so nothing is removed; "
+                f"no row in {self.store.root} can be read, so nothing is removed; "
                 "`layerwise run` trains again what is missing"
+            )
+        if survey.is_unclear:
+            raise StoreError(
+                f"not every row in {self.store.root} can be read, so nothing is removed; "
+                "`layerwise check-store` says how to mend it"
             )
         waste = orphans(survey)
         if self.choice.failed:
@@ -97,20 +109,34 @@ class Cleaner:
         ordered, rows = sorted(waste, key=self._turn), {row["id"] for row in self.survey.rows}
         for start in range(0, len(ordered), AT_ONCE):
             now = {item.path for item in self.look()}
-            gone = {RowFile.parse(path.rpartition("/")[2]) for path in self.removed}
-            left = rows - {row.trial for row in gone if row}
-            if left and not self.survey.rows:
+            if rows - self.trials and not self.survey.rows:
                 raise StoreError(
                     f"the rows in {self.store.root} disappeared; no more files are removed"
                 )
-            for item in ordered[start : start + AT_ONCE]:
-                if item.path in now:
+            batch = [item for item in ordered[start : start + AT_ONCE] if item.path in now]
+            self._remove_rows({item.trial for item in batch if item.trial})
+            for item in batch:
+                if not item.trial:
                     self.store.delete(item.path)
-                    self.removed.add(item.path)
+                self.removed.add(item.path)
+        if self.trials and self.store.trials.look().parts:
+            compact(self.store.trials)
         for folder in sorted({Path(item.path).parent for item in waste if item.is_report})[::-1]:
             with contextlib.suppress(OSError):  # something else is there
                 folder.rmdir()
         return len(self.removed)
+
+    def _remove_rows(self, trials: Collection[str]) -> None:
+        """Remove all rows of these trials: first from what readers see, then their own files."""
+        attempts = {key for id in trials for key in self.survey.attempts.get(id, ())}
+        if attempts:
+            removals.write(self.store.files, attempts)
+        for name in self.survey.files:
+            folder, _, file = name.rpartition("/")
+            row = RowFile.parse(file) or OldRowFile.parse(file)
+            if folder.partition("/")[0] in ("rows", "trials") and row and row.trial in trials:
+                self.store.delete(self.survey.path(name))
+        self.trials |= set(trials)
 
     def _turn(self, item: Waste) -> int:
         order = ("progress", "trials", "", "studies", "sweeps")
@@ -129,9 +155,13 @@ def orphans(survey: Survey) -> list[Waste]:
         (row["id"], WeightsFile(row["checkpoint"]).name) for row in rows if row["checkpoint"]
     }
     files = _weights_files(survey)
+    parts = {name for part in survey.parts for name in part.names}
     for table in ("curves", "classes"):
         for (name,) in survey.below(table):
-            if name not in attempts:
+            if PartFile.parse(name):
+                if name not in parts and survey.is_settled(table, name):
+                    waste.append(Waste(survey.path(table, name), "part that no row names"))
+            elif name not in attempts:
                 waste.append(Waste(survey.path(table, name), "attempt that no row names"))
     for trial, name in survey.below("checkpoints"):
         if (trial, name) not in weights and trial not in files:
@@ -171,9 +201,10 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
     """Return every file of these trials."""
     wanted = set(trials)
     waste = []
-    for outcome, name in survey.below("trials"):
-        if (row := RowFile.parse(name)) and row.trial in wanted:
-            waste.append(Waste(survey.path("trials", outcome, name), reason))
+    for row in sorted(survey.rows, key=lambda row: (OUTCOMES.index(row["outcome"]), row["id"])):
+        if row["id"] in wanted:
+            path = survey.store.path("trials", row["outcome"], row["id"])
+            waste.append(Waste(path, reason, trial=row["id"]))
     for table in ("curves", "classes"):
         for (name,) in survey.below(table):
             if (attempt := AttemptFile.parse(name)) and attempt.trial in wanted:

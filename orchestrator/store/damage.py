@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-
-import pyarrow as pa
-import pyarrow.dataset as ds
+from collections.abc import Iterable, Mapping
 
 from orchestrator.errors import StoreError
 from orchestrator.store.files import Files
-from orchestrator.store.names import RowFile
-from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS
+from orchestrator.store.schemas import SCHEMA_VERSION
 
 FOLDER = "damaged"  # below the root of a store; readers do not look there
 NAMED = 10  # most files to name; the others are counted
-FOREIGN = "it was not written by layerwise"
-UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError)
-
 
 log = logging.getLogger("layerwise")
 
 
 class DamagedError(Exception):
-    """Files cannot be read as a table: at least one of them is damaged."""
+    """A file cannot be read as what its name says; the message is the flaw."""
 
 
 class Damage:
@@ -38,44 +30,28 @@ class Damage:
     def __init__(self, files: Files):
         self.files = files
         self.foreign_named = False
+        self.is_quiet = False
+        """True where the caller names the files itself."""
         self.reasons: dict[str, str] = {}
 
     def without(self, paths: Iterable[str]) -> list[str]:
         """Return the paths of files that are not known as damaged."""
         return [path for path in paths if path not in self.reasons]
 
-    def find(self, table: str, paths: Sequence[str]) -> bool:
-        """Read these files one by one, and name the damaged ones. Return whether there are any.
-
-        Raises `FileNotFoundError`, and `StoreError` for a newer version.
-        """
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            flaws = list(pool.map(lambda path: self._flaw(table, path), paths))
-        new = {path: flaw for path, flaw in zip(paths, flaws, strict=True) if flaw}
+    def note(self, table: str, flaws: Mapping[str, str]) -> None:
+        """Remember the flaws of files by their paths, and name these files."""
+        new = {path: flaw for path, flaw in flaws.items() if path not in self.reasons}
         self.reasons |= new
+        if self.is_quiet:
+            return
         for path, flaw in list(new.items())[:NAMED]:
             log.warning("%s is damaged and left out: %s", self.files.shown(path), flaw)
         if len(new) > NAMED:
             log.warning("%d more files of %s are damaged and left out", len(new) - NAMED, table)
-        return bool(new)
-
-    def _flaw(self, table: str, path: str) -> str:
-        """Return the flaw of a file; empty for a sound one."""
-        data = pa.py_buffer(self.files.get(path))
-        try:
-            fragment = ds.ParquetFileFormat().make_fragment(data)
-            version = schema_version(fragment.physical_schema)
-            if version is None:
-                return FOREIGN
-            refuse_newer(version, self.files.root)
-            arrow = fragment.to_table(schema=SCHEMAS[table])
-        except UNREADABLE:
-            return "it is no whole Parquet file of this table"
-        return "" if belongs(table, [path], arrow) else "it holds another row than its name says"
 
     def name_foreign(self, folder: str, names: list[str]) -> None:
         """Name files, or copies of files, that are no rows, once. They are left out."""
-        if names and not self.foreign_named:
+        if names and not self.foreign_named and not self.is_quiet:
             self.foreign_named = True
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             log.warning(
@@ -99,16 +75,6 @@ class Damage:
         self.reasons.clear()
 
 
-def schema_version(schema: pa.Schema) -> int | None:
-    """Return the version that wrote a file; None if that was not layerwise."""
-    text: bytes = _metadata(schema).get(b"layerwise_schema", b"")
-    return int(text) if text.isdigit() else None
-
-
-def _metadata(schema: pa.Schema) -> Mapping[bytes, bytes]:
-    return schema.metadata or {}
-
-
 def refuse_newer(version: int, root: str) -> None:
     """Raise `StoreError` for a file of a newer version."""
     if version > int(SCHEMA_VERSION):
@@ -116,22 +82,3 @@ def refuse_newer(version: int, root: str) -> None:
             f"store {root} was written by a newer layerwise (schema "
             f"{version}, this one knows {SCHEMA_VERSION}); upgrade layerwise"
         )
-
-
-def belongs(table: str, paths: Sequence[str], arrow: pa.Table) -> bool:
-    """Return whether each file of `trials` holds the one row that its path names.
-
-    `arrow` has the rows in the order of the files. Files of `measurements` hold all rows of the
-    measurement that their path names. Other tables are not looked at.
-    """
-    if table == "measurements":
-        named = {path.rpartition("-")[2].removesuffix(".parquet") for path in paths}
-        return "id" not in arrow.column_names or set(arrow["id"].to_pylist()) == named
-    if table != "trials":
-        return True
-    if arrow.num_rows != len(paths):
-        return False
-    if not {"id", "outcome"} <= set(arrow.column_names):
-        return True
-    rows = zip(arrow["outcome"].to_pylist(), arrow["id"].to_pylist(), paths, strict=True)
-    return all(path.endswith(f"/{outcome}/{RowFile(id).name}") for outcome, id, path in rows)

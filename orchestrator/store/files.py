@@ -103,11 +103,7 @@ class Files(ABC):
         infos = self.patiently(
             f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
         )
-        return sorted(
-            info.base_name
-            for info in infos
-            if not info.base_name.startswith(".") and not _is_empty(info)
-        )
+        return names_of(infos)
 
     def entries(self, folder: str) -> list[Entry]:
         """Return the files in a folder that `names` lists; links to files count as files."""
@@ -164,6 +160,15 @@ class Files(ABC):
                     log.warning("cannot %s yet, trying again: %s", doing, reason_of(error))
                 time.sleep(pause * random.uniform(0.75, 1.0))
         raise AssertionError("the last attempt returns or raises")
+
+
+def names_of(infos: Iterable[pafs.FileInfo]) -> list[str]:
+    """Return the sorted names of files and folders, without temporary and empty files."""
+    return sorted(
+        info.base_name
+        for info in infos
+        if not info.base_name.startswith(".") and not _is_empty(info)
+    )
 
 
 def entry_of(info: pafs.FileInfo) -> Entry:

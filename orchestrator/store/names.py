@@ -41,7 +41,57 @@ FIGURES = (  # kinds of figures that a report has as PNG files
 
 
 class RowFile(NamedTuple):
-    """`<id>.parquet`: the row of one trial."""
+    """`<id>-<outcome>-<attempt>-<digest>.json`: all that one attempt at a trial recorded."""
+
+    trial: str
+    outcome: str
+    attempt: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.trial}-{self.outcome}-{self.attempt}-{self.digest}.json"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_ROW, name)
+        return cls(*match.groups()) if match else None
+
+
+class PartFile(NamedTuple):
+    """`part-<token>-<digest>.parquet`: many rows of a table. A token is never used again."""
+
+    token: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"part-{self.token}-{self.digest}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_PART, name)
+        return cls(*match.groups()) if match else None
+
+
+class RemovalFile(NamedTuple):
+    """`<token>-<digest>.json`: rows that were removed, wherever they still lie."""
+
+    token: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.token}-{self.digest}.json"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_REMOVAL, name)
+        return cls(*match.groups()) if match else None
+
+
+class OldRowFile(NamedTuple):
+    """`<id>.parquet`: the row of one trial, as versions before 2 of the store wrote it."""
 
     trial: str
 
@@ -56,7 +106,7 @@ class RowFile(NamedTuple):
 
 
 class AttemptFile(NamedTuple):
-    """`<id>-<attempt>.parquet`: the curve or the class counts of one attempt."""
+    """`<id>-<attempt>.parquet`: the curve or the class counts beside an `OldRowFile`."""
 
     trial: str
     attempt: str
@@ -182,8 +232,14 @@ class FigureFile(NamedTuple):
         return cls(match[1], match[2] or "") if match else None
 
 
+_ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
+_PART = rf"part-({ID})-({ID})\.parquet"
+_REMOVAL = rf"({ID})-({ID})\.json"
 _FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.png"
 _TABLES = (
+    rf"rows/{_ROW}",
+    rf"(trials|curves|classes)/{_PART}",
+    rf"removed/{_REMOVAL}",
     rf"trials/({'|'.join(OUTCOMES)})/{ID}\.parquet",
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
     rf"sweeps/{SWEEP}\.parquet",

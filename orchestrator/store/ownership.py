@@ -1,7 +1,9 @@
 """Recognition of layerwise's own stores. Nothing is removed where that is not certain.
 
 A run that makes a store marks it with `layerwise-store.json`. A store of an older version has no
-such file, and is known by a file of its tables.
+such file, and is known by a file of its tables. The mark says which version of the store a reader
+must know. Versions before 2 do not read it: they meet a file that they read as a row, and say that
+the store is newer.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 
-import pyarrow.parquet as pq
-
 from orchestrator.errors import StoreError
-from orchestrator.store.damage import UNREADABLE, schema_version
+from orchestrator.store import table_files
+from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.files import Files
-from orchestrator.store.names import MARKER, stored
+from orchestrator.store.names import MARKER, RowFile, stored
+from orchestrator.store.row_files import digest
+from orchestrator.store.schemas import SCHEMA_VERSION, TRIALS
+from orchestrator.store.view import NOTICE, old_path
 
 TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements")
-FOLDERS = (*TABLES, "checkpoints", "progress", "leases", "damaged", "reports")
+FOLDERS = (*TABLES, "rows", "removed", "checkpoints", "progress", "leases", "damaged", "reports")
 TRIED = 3  # files of each table that are opened to recognise an older store
 
 
@@ -36,17 +40,40 @@ def require_own(files: Files) -> None:
 
 
 def claim(files: Files) -> None:
-    """Make the folder, and mark it as a store. Raises `StoreError` where foreign files are."""
+    """Make the folder, and mark it as a store of this version.
+
+    Raises `StoreError` where foreign files are, and for a newer store.
+    """
     files.make()
     marker = f"{files.base}/{MARKER}"
-    if files.present([marker]):
+    version = _version(files, marker)
+    if version == int(SCHEMA_VERSION):
+        return
+    if version:
+        refuse_newer(version, files.root)
+        _mark(files, marker)
         return
     if not _has_rows(files) and (foreign := _foreign(files)):
         raise StoreError(
             f"{files.root} contains {foreign}, which layerwise did not write; "
             "name another folder with --store"
         )
-    files.put(marker, json.dumps({"layerwise_store": 1}).encode() + b"\n")
+    _mark(files, marker)
+
+
+def _version(files: Files, marker: str) -> int:
+    """Return the version in the mark; 0 without one, 1 for one that cannot be read."""
+    try:
+        return int(json.loads(files.get(marker))["layerwise_store"])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, TypeError, KeyError):
+        return 1
+
+
+def _mark(files: Files, marker: str) -> None:
+    files.put(old_path(files, NOTICE), table_files.encode(TRIALS.empty_table()))
+    files.put(marker, json.dumps({"layerwise_store": int(SCHEMA_VERSION)}).encode() + b"\n")
 
 
 def _foreign(files: Files) -> str:
@@ -61,17 +88,17 @@ def _foreign(files: Files) -> str:
 
 def _has_rows(files: Files) -> bool:
     """Return whether a file of a table is there that layerwise wrote."""
-    for table in TABLES:
+    for folder in ("rows", *TABLES):
         tried = 0
-        for entry in files.walk(f"{files.base}/{table}"):
+        for entry in files.walk(f"{files.base}/{folder}"):
             name = entry.path.removeprefix(f"{files.base}/")
             if tried == TRIED:
                 break
+            if stored(name) and (file := RowFile.parse(name.rpartition("/")[2])):
+                return digest(files.get(entry.path)) == file.digest
             if stored(name) and name.endswith(".parquet"):
                 tried += 1
-                with contextlib.suppress(*UNREADABLE):
-                    with files.fs.open_input_file(entry.path) as file:
-                        version = schema_version(pq.read_schema(file))
-                    if version is not None:
-                        return True
+                with contextlib.suppress(DamagedError, FileNotFoundError):
+                    table_files.metadata(files.get(entry.path), files.root)
+                    return True
     return False

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+from pyarrow import csv
 
-from orchestrator.store.files import Entry, Files, entry_of
+from orchestrator.store.files import Entry, Files, entry_of, names_of
+from orchestrator.store.names import RowFile
 
 # Errors of S3, in the names of pyarrow, that another attempt would not change.
 REFUSED = (
@@ -23,6 +26,17 @@ REFUSED = (
     "UNRECOGNIZED_CLIENT",
 )
 
+LINE = pa.schema([("line", pa.large_binary())])
+
+
+def _lines(size: int) -> ds.CsvFileFormat:
+    """Return the format of a file of this size that is read as whole lines of bytes."""
+    parse = csv.ParseOptions(
+        delimiter="\x01", quote_char=False, escape_char=False, ignore_empty_lines=False
+    )
+    read = csv.ReadOptions(column_names=["line"], block_size=size + 1)
+    return ds.CsvFileFormat(parse, read_options=read)
+
 
 class RemoteFiles(Files):
     """A prefix of an object store. A file is one object; it appears whole and is checked."""
@@ -30,6 +44,7 @@ class RemoteFiles(Files):
     def __init__(self, uri: str, fs: pafs.FileSystem, base: str):
         """`base` is the path of the prefix in `fs`."""
         self.root, self.fs, self.base = uri, fs, base
+        self.sizes: dict[str, int] = {}  # of row files, from the last list
 
     def shown(self, path: str) -> str:
         return f"{urlsplit(self.root).scheme}://{path}"
@@ -59,6 +74,28 @@ class RemoteFiles(Files):
         stored, size = self.fs.get_file_info(path).size, pa.py_buffer(data).size
         if stored != size:
             raise OSError(f"AWS Error INCOMPLETE: {stored} bytes are stored of {size}")
+
+    def names(self, folder: str) -> list[str]:
+        selector = pafs.FileSelector(folder, allow_not_found=True)
+        infos = self.patiently(
+            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
+        )
+        sizes = {info.path: info.size for info in infos if RowFile.parse(info.base_name)}
+        self.sizes = sizes or self.sizes
+        return names_of(infos)
+
+    def get(self, path: str) -> bytes:
+        size = self.sizes.get(path)
+        if size is None:
+            return super().get(path)
+
+        def read() -> bytes:
+            # pyarrow's streams ask for the size first: a second request for each of many files.
+            fragment = _lines(size).make_fragment(path, self.fs, file_size=size)
+            lines = fragment.to_table(schema=LINE)
+            return b"".join(line.as_py() + b"\n" for line in lines["line"])
+
+        return self.patiently(f"read {self.shown(path)}", read)
 
     def delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

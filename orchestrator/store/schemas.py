@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from trainers.canonical import to_json
 from trainers.recipe import Recipe
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 TEXT, INT, REAL, YES = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 UTC = pa.timestamp("us", tz="UTC")

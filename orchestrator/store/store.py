@@ -1,8 +1,9 @@
 """The store: every path, and writes that no reader sees half done.
 
-trials/<outcome>/<id>.parquet               one row, written last
-curves/<id>-<attempt>.parquet               learning curve of one attempt
-classes/<id>-<attempt>.parquet              counts per class of one attempt
+rows/<id>-<outcome>-<attempt>-<digest>.json   all that an attempt recorded (`row_files.py`)
+trials/part-<token>-<digest>.parquet        rows of many trials, compacted (`parts.py`)
+curves/part-…, classes/part-…               their learning curves and counts per class
+removed/<token>-<digest>.json               rows that were removed (`removals.py`)
 checkpoints/<id>/<sha256>.safetensors       final weights, named by their content
 progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted after the row
 sweeps/<name>.parquet                       which trials a sweep consists of
@@ -12,9 +13,13 @@ leases/<sweep>-<token>.json                 a run that uses the store now (`leas
 damaged/…                                   files that could not be read, set aside (`damage.py`)
 layerwise-store.json                        written when the store is made (`ownership.py`)
 
+Versions before 2 wrote trials/<outcome>/<id>.parquet with curves/<id>-<attempt>.parquet and
+classes/<id>-<attempt>.parquet. These are read as they are, until they are compacted.
+
 The store is a folder or a prefix of an object store (`files.py`). Nothing rests on renaming, locks
-or conditional writes. A file's name says what is in the file (`names.py`); a trial's row is written
-last and says which of the trial's files count.
+or conditional writes. A file's name says what is in the file (`names.py`). A worker writes the row
+file of a trial last, as one object: row, curve and counts are there together or not at all.
+`compaction.py` moves them to parts.
 """
 
 from __future__ import annotations
@@ -26,18 +31,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
-from orchestrator.store.damage import Damage, DamagedError, belongs, refuse_newer, schema_version
+from orchestrator.store import row_files, table_files
+from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.locations import open_files
 from orchestrator.store.names import (
     SAFE,
-    AttemptFile,
     MeasurementFile,
     RowFile,
     SnapshotFile,
@@ -48,15 +50,12 @@ from orchestrator.store.names import (
 )
 from orchestrator.store.node_cache import NodeCache
 from orchestrator.store.ownership import claim
-from orchestrator.store.schemas import OF_FIRST, SCHEMAS, to_table
+from orchestrator.store.schemas import SCHEMAS, to_table
+from orchestrator.store.trial_tables import TrialTables
 from trainers.checkpoint import CheckpointError, checksum, verify
 from trainers.spelling import hint
 
-FILES: dict[
-    str, type[AttemptFile | SweepFile | StudyFile | MeasurementFile]
-] = {  # the files of each table
-    "curves": AttemptFile,
-    "classes": AttemptFile,
+FILES: dict[str, type[SweepFile | StudyFile | MeasurementFile]] = {  # the files of each table
     "sweeps": SweepFile,
     "studies": StudyFile,
     "measurements": MeasurementFile,
@@ -85,6 +84,7 @@ class Store:
         self.files = open_files(root)
         self.root = self.files.root
         self.damage = Damage(self.files)
+        self.trials = TrialTables(self.files, self.damage)
         self.is_remote = not isinstance(self.files, LocalFiles)
 
     def exists(self) -> bool:
@@ -116,9 +116,6 @@ class Store:
     def relative(self, path: str) -> str:
         """Return a path below the root without the root."""
         return path.removeprefix(f"{self.files.base}/")
-
-    def row_path(self, outcome: str, trial: str) -> str:
-        return self.path("trials", outcome, RowFile(trial).name)
 
     def sweep_path(self, sweep: str) -> str:
         return self.path("sweeps", SweepFile(sweep).name)
@@ -156,23 +153,22 @@ class Store:
 
     def write(self, table: str, path: str, rows: Sequence[Mapping[str, Any]], **meta: str) -> None:
         """Write rows as one Parquet file. `meta` goes into the schema's metadata."""
-        arrow = to_table(table, rows)
-        arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, **meta})
-        sink = pa.BufferOutputStream()
-        pq.write_table(arrow, sink, compression="zstd")
-        self.put(path, memoryview(sink.getvalue()))
+        self.put(path, table_files.encode(to_table(table, rows), **meta))
 
-    def write_row(self, row: Mapping[str, Any]) -> None:
-        """Write a trial's row, then delete its rows of worse outcomes."""
-        self.write("trials", self.row_path(row["outcome"], row["id"]), [row])
-        for worse in OUTCOMES[OUTCOMES.index(row["outcome"]) + 1 :]:
-            self.delete(self.row_path(worse, row["id"]))
-
-    def write_attempt(
-        self, table: str, trial: str, attempt: str, rows: Sequence[Mapping[str, Any]]
+    def write_row(
+        self,
+        row: Mapping[str, Any],
+        curve: Sequence[Mapping[str, Any]] = (),
+        classes: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Write the curve or the class counts of one attempt, before the trial's row."""
-        self.write(table, self.path(table, AttemptFile(trial, attempt).name), rows)
+        """Write all that an attempt at a trial recorded, as one object.
+
+        Its rows of other attempts stay; the best outcome counts, and of equal ones the latest.
+        """
+        attempt = row_files.encode(row, curve, classes)
+        if RowFile.parse(attempt.file.name) is None:
+            raise StoreError(f"{attempt.file.name!r} cannot name something in the store")
+        self.put(self.path("rows", attempt.file.name), attempt.data)
 
     def write_sweep(
         self, name: str, members: Sequence[Mapping[str, Any]], text: str, **meta: str
@@ -229,21 +225,11 @@ class Store:
         return {row["id"]: row for row in rows}
 
     def outcomes(self) -> dict[str, str]:
-        """Return the outcome of every trial that has a row, by id. No file is opened.
+        """Return the outcome of every trial that has a row, by id.
 
-        A row that is known as damaged does not count; `check` finds these.
+        Row files are not opened. One that is known as damaged does not count; `check` reads them.
         """
-        outcomes: dict[str, str] = {}
-        foreign = []
-        for outcome in reversed(OUTCOMES):  # a better outcome replaces a worse one
-            for name in self.files.names(self.path("trials", outcome)):
-                file = RowFile.parse(name)
-                if file is None:
-                    foreign.append(f"{outcome}/{name}")
-                elif self.row_path(outcome, file.trial) not in self.damage.reasons:
-                    outcomes[file.trial] = outcome
-        self.damage.name_foreign(self.path("trials"), foreign)
-        return outcomes
+        return self.trials.look().outcomes()
 
     def check(self, trials: Collection[str], *, curves: bool = False) -> dict[str, str]:
         """Read the rows of these trials, so that damaged ones are known and named.
@@ -251,34 +237,19 @@ class Store:
         Return the complete trials whose curve or class counts are gone, by id, with the path of the
         missing file. With `curves`, those files are read too, and damaged ones count as gone.
         """
-        outcomes = self.outcomes()
-        rows = [self.row_path(outcomes[id], id) for id in trials if id in outcomes]
-        columns = None if curves else ["id", "attempt", "outcome"]
-        read = self._read("trials", rows, columns).select(["id", "attempt", "outcome"])
-        attempts = {
-            AttemptFile(row["id"], row["attempt"]).name: row["id"]
-            for row in read.to_pylist()
-            if row["outcome"] == State.COMPLETE
-        }
-        lacking: dict[str, str] = {}
-        for table in ("curves", "classes") if attempts else ():
-            paths = {n: self.path(table, n) for n in attempts.keys() & set(self.names(table))}
-            if curves:
-                self._read(table, list(paths.values()))
-            sound = {n for n, path in paths.items() if path not in self.damage.reasons}
-            for name in sorted(attempts.keys() - sound):
-                lacking.setdefault(attempts[name], self.files.shown(self.path(table, name)))
-        return lacking
+        return self.trials.check(trials, curves=curves)
 
     def checkpoints(self, trials: Collection[str]) -> dict[str, str]:
         """Return the SHA-256 of the final weights of the complete ones of these trials, by id."""
         if not trials:
             return {}
-        outcomes = self.outcomes()
-        complete = [id for id in trials if outcomes.get(id) == State.COMPLETE]
-        rows = [self.row_path(State.COMPLETE, id) for id in complete]
-        read = self._read("trials", rows, ["id", "checkpoint", "outcome"]).to_pylist()
-        return {row["id"]: row["checkpoint"] or "" for row in read}
+        wanted = set(trials)
+        read = self.table("trials", ["id", "checkpoint", "outcome"]).to_pylist()
+        return {
+            row["id"]: row["checkpoint"] or ""
+            for row in read
+            if row["id"] in wanted and row["outcome"] == State.COMPLETE
+        }
 
     def check_weights(self, bases: Iterable[str | None]) -> dict[str, str]:
         """Return the complete ones of these trials whose checkpoint is gone, as `check` does."""
@@ -292,24 +263,17 @@ class Store:
     def table(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """Return a table: one row per trial, or the curves or classes of the rows' attempts.
 
-        Reading takes two milliseconds per row of `trials`; with a few `columns`, a quarter of that.
-        Raises `StoreError`.
+        With `columns`, no other column is decoded. Raises `StoreError`.
         """
+        if table in row_files.TABLES:
+            return self.trials.read(table, columns)
         for last in (False, False, True):
             try:
-                return self._table(table, columns)
-            except FileNotFoundError as error:  # a better row replaced one since the listing
+                return self._read(table, self._files(table), columns)
+            except FileNotFoundError as error:  # deleted since the listing
                 if last:
                     raise StoreError(f"table {table} in {self.root} keeps changing") from error
         raise AssertionError("the last attempt returns or raises")
-
-    def _table(self, table: str, columns: list[str] | None) -> pa.Table:
-        if table not in ("curves", "classes"):
-            return self._read(table, self._files(table), columns)
-        valid = self._read("trials", self._files("trials"), ["id", "attempt"])
-        arrow = self._read(table, self._files(table))
-        arrow = arrow.join(valid, ["id", "attempt"], join_type="inner")
-        return arrow if columns is None else arrow.select(columns)
 
     def sweep_names(self) -> list[str]:
         """Return the names of the sweeps that the store has."""
@@ -335,8 +299,8 @@ class Store:
         """Return the facts that a sweep's record holds; an empty record if there is none."""
         try:
             data = self.get(self.sweep_path(sweep))
-            metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
-        except (FileNotFoundError, pa.ArrowInvalid):
+            metadata = table_files.metadata(data, self.root)
+        except (FileNotFoundError, DamagedError):
             return SweepRecord()
         facts = {name.decode(): value.decode() for name, value in metadata.items()}
         return SweepRecord(
@@ -348,62 +312,34 @@ class Store:
 
     def row(self, trial: str, outcomes: Iterable[str] = OUTCOMES) -> dict[str, Any] | None:
         """Return the row of one trial, if it has one of these outcomes."""
-        paths = self.files.present(self.row_path(outcome, trial) for outcome in outcomes)
-        rows: list[dict[str, Any]] = self._read("trials", paths[:1]).to_pylist()
+        self.path(trial)
+        rows = self.trials.rows([trial], list(outcomes))
         return rows[0] if rows else None
 
     def rows(self, trials: Sequence[str], outcome: str = State.COMPLETE) -> list[dict[str, Any]]:
-        """Return the rows of trials that all have this outcome."""
-        paths = [self.row_path(outcome, trial) for trial in trials]
-        rows: list[dict[str, Any]] = self._read("trials", paths).to_pylist()
-        return rows
-
-    def read(self, table: str, paths: list[str], columns: list[str] | None = None) -> pa.Table:
-        """Read these files of a table. Raises `FileNotFoundError` if one has gone."""
-        return self._read(table, paths, columns)
+        """Return the rows of these trials that have this outcome, by id."""
+        for trial in trials:
+            self.path(trial)
+        return self.trials.rows(trials, [outcome])
 
     def _files(self, table: str) -> list[str]:
-        if table == "trials":
-            return [self.row_path(outcome, trial) for trial, outcome in self.outcomes().items()]
         return [self.path(table, n) for n in self.names(table) if FILES[table].parse(n)]
 
     def _read(self, table: str, files: list[str], columns: list[str] | None = None) -> pa.Table:
         """Read these files; those that are damaged are named and left out."""
-        doing = f"read table {table} in {self.root}"
-        while sound := self.damage.without(files):
-            try:
-                return self.files.patiently(doing, lambda: self._scan(table, sound, columns))
-            except DamagedError as error:
-                if not self.damage.find(table, sound):
-                    raise StoreError(str(error)) from error
-        empty = SCHEMAS[table].empty_table()
-        return empty if columns is None else empty.select(columns)
 
-    def _scan(self, table: str, files: list[str], columns: list[str] | None) -> pa.Table:
-        schema = SCHEMAS[table]
-        names = schema.names if columns is None else columns
-        old = [(now, was) for was, now in OF_FIRST.items() if now in names and was not in names]
-        for _, was in old:  # rows of old versions have this name
-            schema = schema.append(pa.field(was, pa.string()))
-        dataset = ds.dataset(files, format="parquet", filesystem=self.files.fs, schema=schema)
-        try:
-            arrow = dataset.to_table(columns=[*names, *(was for _, was in old)])
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, OSError) and (error.errno or self.files.transient(error)):
-                raise  # the disk or the service failed, and no content is wrong
-            raise DamagedError(f"cannot read table {table} in {self.root}: {error}") from error
-        for fragment in dataset.get_fragments():  # after reading, this costs nothing
-            version = schema_version(fragment.physical_schema)
-            if version is None:
-                raise DamagedError(f"{fragment.path} was not written by layerwise")
-            refuse_newer(version, self.root)
-        for now, was in old:
-            at = arrow.column_names.index(now)
-            either = pc.coalesce(arrow[now], arrow[was])
-            arrow = arrow.set_column(at, arrow.field(at), either).drop_columns([was])
-        if not belongs(table, files, arrow):
-            raise DamagedError(f"table {table} in {self.root} holds rows under other names")
-        return arrow
+        def read(path: str) -> pa.Table:
+            arrow = table_files.decode(table, self.get(path), self.root, columns)
+            if table == "measurements" and "id" in arrow.column_names:
+                file = MeasurementFile.parse(path.rpartition("/")[2])
+                if file is None or set(arrow["id"].to_pylist()) != {file.id}:
+                    raise DamagedError("it holds another row than its name says")
+            return arrow
+
+        paths = {path: path for path in self.damage.without(files)}
+        tables = list(self.trials.viewer.read_all(table, paths, read).values())
+        empty = SCHEMAS[table].empty_table()
+        return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
 
     # checkpoints -----------------------------------------------------------------------------
 

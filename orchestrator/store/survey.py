@@ -6,63 +6,28 @@ meanwhile is then named by a row, or its run is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from orchestrator.errors import StoreError
-from orchestrator.states import OUTCOMES, State
+from orchestrator.states import State
 from orchestrator.store.files import Entry
 from orchestrator.store.leases import Lease, expired, leases
-from orchestrator.store.names import RowFile, is_half, stored
+from orchestrator.store.names import OldRowFile, RowFile, is_half, stored
 from orchestrator.store.ownership import FOLDERS
+from orchestrator.store.parts import Part
+from orchestrator.store.removals import AttemptKey
 from orchestrator.store.store import Store
+from orchestrator.store.view import NOTICE
 
 COLUMNS = [
     *("id", "attempt", "checkpoint", "outcome", "parent", "upper", "treatment", "frozen", "n"),
     *("first_sweep", "study", "training"),
 ]
 Row = dict[str, Any]
-
-
-@dataclass
-class Rows:
-    """The best row of each trial. A second look reads only the files that are new since."""
-
-    store: Store
-    known: dict[Entry, Row] = field(default_factory=dict)
-
-    def read(self) -> list[Row]:
-        """Return the rows, without those that cannot be read. Raises `StoreError`."""
-        for last in (False, False, True):
-            best = self._best()
-            new = [entry for entry in best if entry not in self.known]
-            new = [entry for entry in new if entry.path not in self.store.damage.reasons]
-            try:
-                rows = self.store.read("trials", [entry.path for entry in new], COLUMNS).to_pylist()
-            except FileNotFoundError as error:  # a better row replaced one since the listing
-                if last:
-                    raise StoreError(f"the rows in {self.store.root} keep changing") from error
-                continue
-            by_id = {row["id"]: row for row in rows}
-            self.known |= {entry: by_id[id] for entry in new if (id := _id(entry)) and id in by_id}
-            return [self.known[entry] for entry in best if entry in self.known]
-        raise AssertionError("the last attempt returns or raises")
-
-    def _best(self) -> list[Entry]:
-        """Return the file of the best row of each trial."""
-        best: dict[str, Entry] = {}
-        for outcome in reversed(OUTCOMES):
-            for entry in self.store.files.entries(self.store.path("trials", outcome)):
-                if id := _id(entry):
-                    best[id] = entry
-        return list(best.values())
-
-
-def _id(entry: Entry) -> str | None:
-    file = RowFile.parse(entry.path.rpartition("/")[2])
-    return file.trial if file else None
+DAY = 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -78,17 +43,23 @@ class Survey:
     expired: list[str]
     """Paths of leases of runs that were killed."""
     rows: list[Row]
+    """The row that counts of each trial."""
+    attempts: Mapping[str, Collection[AttemptKey]]
+    """All rows of each trial, in row files and parts, by its id."""
+    parts: Sequence[Part]
 
     @classmethod
-    def of(cls, store: Store, rows: Rows | None = None) -> Survey:
-        """Look at a store; `rows` knows the rows of an earlier look. Raises `StoreError`."""
+    def of(cls, store: Store) -> Survey:
+        """Look at a store. Raises `StoreError`."""
         folders = [store.path(folder) for folder in FOLDERS]
         entries = [entry for folder in folders for entry in store.files.walk(folder)]
         named = {store.relative(entry.path): entry for entry in entries}
         files = {name: entry for name, entry in sorted(named.items()) if stored(name)}
         used, dead = leases(store), expired(store)
-        read = (rows or Rows(store)).read()
-        return cls(store, files, store.files.links(folders), used, dead, read)
+        rows = store.table("trials", COLUMNS).to_pylist()
+        view = store.trials.look()
+        links = store.files.links(folders)
+        return cls(store, files, links, used, dead, rows, view.attempts(), view.parts)
 
     def below(self, folder: str) -> Iterator[tuple[str, ...]]:
         """Yield the parts of each path in a folder, without the folder: (outcome, name).
@@ -100,6 +71,10 @@ class Survey:
             if first == folder and not is_half(name):
                 yield tuple(rest.split("/"))
 
+    def is_settled(self, *parts: str) -> bool:
+        """Return whether a file is so old that no compaction is about to name it."""
+        return self.files["/".join(parts)].written < time.time() - DAY
+
     def path(self, *parts: str) -> str:
         return self.files["/".join(parts)].path
 
@@ -110,9 +85,17 @@ class Survey:
 
     @cached_property
     def unclear(self) -> set[str]:
-        """Ids of the trials with a row that cannot be read."""
+        """Ids of the trials with a row that cannot be read, as far as names say it."""
         paths = [self.store.relative(path) for path in self.store.damage.reasons]
-        names = [path.rpartition("/")[2] for path in paths if path.startswith("trials/")]
-        names += [name for _, name in self.below("trials")]
-        ids = {row.trial for name in names if (row := RowFile.parse(name))}
-        return ids - {row["id"] for row in self.rows}
+        names = [path.rpartition("/")[2] for path in paths if path.startswith(("trials/", "rows/"))]
+        names += [parts[-1] for parts in self.below("trials")]
+        names += [name for (name,) in self.below("rows")]
+        parsed = [RowFile.parse(name) or OldRowFile.parse(name) for name in names]
+        ids = {row.trial for row in parsed if row}
+        return ids - {row["id"] for row in self.rows} - {NOTICE.trial}
+
+    @property
+    def is_unclear(self) -> bool:
+        """True if a file with the rows of many trials cannot be read."""
+        paths = [self.store.relative(path) for path in self.store.damage.reasons]
+        return any(path.startswith(("trials/part-", "removed/")) for path in paths)

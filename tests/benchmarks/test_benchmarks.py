@@ -164,6 +164,7 @@ def test_rows_are_read_from_what_each_program_writes(tmp_path: Path) -> None:
             "frozen": False,
         }
         | {"outcome": "complete", "top1": 0.5, "started": second, "ended": second}
+        | {"attempt": "aaaaaaaa"}
         | {"seconds_data": 1.0, "seconds_train": 2.0, "seconds_evaluate": 4.0}
     )
     moment = second.timestamp()

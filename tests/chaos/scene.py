@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from orchestrator.states import OUTCOMES
+from orchestrator.errors import StoreError
+from orchestrator.states import OUTCOMES, State
+from orchestrator.store import row_files
+from orchestrator.store.names import RowFile
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.chaos.machines import Machines, wait_for
@@ -33,12 +37,12 @@ class Reader(threading.Thread):
     """Thread that reads all files of a store again and again, to find one that is half written.
 
     It knows only that a name ends in `.parquet` or in the hash of the content, and that hidden
-    files do not count. Rows of complete trials must not change.
+    files do not count. Rows of complete trials must not change, and the store must have them.
     """
 
     def __init__(self, store: Store):
         super().__init__(daemon=True)
-        self.files = store.files
+        self.files, self.root = store.files, store.root
         self.spoilt: set[str] = set()  # paths that a fault damaged on purpose
         self.seen: dict[str, tuple[int, int]] = {}
         self.rows: dict[str, dict[str, object]] = {}
@@ -57,12 +61,14 @@ class Reader(threading.Thread):
             return
         for info in files:
             state = (info.size, info.mtime_ns)
-            if info.extension in ("parquet", "safetensors") and self.seen.get(info.path) != state:
+            is_whole = info.extension in ("json", "parquet", "safetensors")
+            if is_whole and "/leases/" not in info.path and self.seen.get(info.path) != state:
                 self.seen[info.path] = state
                 self.read(info.path)
-        complete = {info.base_name for info in files if "/trials/complete/" in info.path}
-        gone = [id for id in self.rows if f"{id}.parquet" not in complete]
-        self.wrong += [f"the row of {id} went away" for id in gone]
+        with contextlib.suppress(StoreError):  # the store fails
+            outcomes = Store(self.root).outcomes()
+            gone = [id for id in self.rows if outcomes.get(id) != "complete"]
+            self.wrong += [f"the row of {id} went away" for id in gone]
 
     def read(self, path: str) -> None:
         try:
@@ -75,9 +81,18 @@ class Reader(threading.Thread):
             if path.endswith(".safetensors"):
                 verify(data, Path(path).stem.rpartition("-")[2])
                 return
-            rows = pq.read_table(pa.BufferReader(data)).to_pylist()
-            if "/trials/complete/" in path:
-                [row] = rows
+            if path.endswith(".json"):
+                if file := RowFile.parse(Path(path).name):
+                    record = row_files.decode(file, data, self.root)
+                    rows = row_files.to_tables([record], {"trials": None})["trials"].to_pylist()
+                else:
+                    json.loads(data)
+                    return
+            else:
+                rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+            for row in rows if "/trials/" in path or "/rows/" in path else ():
+                if row["outcome"] != "complete":
+                    continue
                 result = {name: row[name] for name in result_columns("trials")}
                 if self.rows.setdefault(row["id"], result) != result:
                     self.wrong.append(f"the row of {row['id']} changed")
@@ -151,10 +166,11 @@ class Scene:
     def problems(self, expected: dict[str, pa.Table]) -> list[str]:
         """Return the conditions that the store fails after the end of the sweep."""
         problems = self.reader.close()
-        rows = {outcome: self.store.names("trials", outcome) for outcome in OUTCOMES}
-        if (complete := len(rows.pop("complete"))) != TRIALS:
+        outcomes = self.store.outcomes()
+        rows = {outcome: [id for id in outcomes if outcomes[id] == outcome] for outcome in OUTCOMES}
+        if (complete := len(rows.pop(State.COMPLETE))) != TRIALS:
             problems.append(f"{complete} of {TRIALS} trials are complete")
-        problems += [f"{outcome}: {', '.join(names)}" for outcome, names in rows.items() if names]
+        problems += [f"{outcome}: {', '.join(ids)}" for outcome, ids in rows.items() if ids]
         if left := self.store.names("progress"):
             problems.append(f"snapshots are left of {', '.join(left)}")
         for name, table in results(self.store.root).items():

@@ -31,6 +31,8 @@ COMMANDS = (
     "features",
     "pictures",
     "clean",
+    "compact",
+    "verify",
 )
 
 

@@ -19,6 +19,7 @@ from orchestrator.store.names import stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.small import files, small
+from tests.stores import forget, loosen, row_file, to_version_1
 from tests.tables import cells, outside
 
 Layerwise = Callable[..., tuple[int, str, str]]
@@ -30,7 +31,7 @@ def spoil(folder: Path) -> tuple[str, str]:
     by_name = {trial.name: trial for trial in planned.members}
     lost, skipped, missing = (by_name[name] for name in ("B s0", "B1A s0", "A1B s0"))
     for trial in (lost, skipped, missing):
-        store.delete(store.row_path("complete", trial.id))
+        forget(store, trial.id)
     store.write_row(driver_row(lost, State.LOST, "the worker died 4 times; last reason: signal 9"))
     store.write_row(driver_row(skipped, State.SKIPPED, f"its parent {lost.id} lost: signal 9"))
     return lost.id, skipped.id
@@ -58,7 +59,8 @@ def test_every_reader_names_a_damaged_file_and_what_its_numbers_leave_out(
 ) -> None:
     store = Store(full / "results")
     name = next(trial.id for trial in small(full).members if trial.name == "A s0")
-    path = Path(store.row_path("complete", name))
+    loosen(store)
+    path = Path(row_file(store, name))
     path.write_bytes(path.read_bytes()[:-100])
 
     def read(*arguments: str) -> tuple[str, str]:
@@ -66,7 +68,7 @@ def test_every_reader_names_a_damaged_file_and_what_its_numbers_leave_out(
         code, out, err = layerwise(*arguments)
         assert code == 0
         assert caplog.messages == [
-            f"{path} is damaged and left out: it is no whole Parquet file of this table"
+            f"{path} is damaged and left out: its content is not what its name says"
         ]
         return out, err
 
@@ -93,8 +95,8 @@ def test_a_null_in_a_curve_is_left_out(full: Path, layerwise: Layerwise) -> None
     nulls = dict.fromkeys(SCHEMAS["curves"].names)
     key = {"id": row["id"], "attempt": row["attempt"]}
     points = [nulls | key | {"step": 1}, nulls | key | {"step": 2, "val_top1": 0.5}, nulls | key]
-    store.write_attempt("curves", row["id"], row["attempt"], points)
-    store.write_row(row | {"images": None, "seconds_total": 0.0, "at_chance": None})
+    forget(store, row["id"])
+    store.write_row(row | {"images": None, "seconds_total": 0.0, "at_chance": None}, points)
     assert layerwise("report", "small")[0] == 0
     assert layerwise("plan", "small.yaml")[0] == 0
     assert layerwise("query", "SELECT * FROM speeds")[0] == 0
@@ -208,6 +210,8 @@ def test_the_metric_of_a_report_and_of_the_answer(
 def test_a_trial_that_lacks_a_file_is_missing_and_trained_again(
     gone: str, is_empty: bool, full: Path, layerwise: Layerwise
 ) -> None:
+    """A store of version 1 has a file of each kind per trial."""
+    to_version_1(Store(full / "results"))
     lost = sorted((full / "results" / gone).iterdir())[0]
     [name] = [trial.name for trial in small(full).members if lost.name.startswith(trial.id)]
     lost.unlink()
@@ -244,7 +248,9 @@ def test_clean_orphans(full: Path, layerwise: Layerwise, monkeypatch: pytest.Mon
     store.put(store.path("classes", f"{id}-00000000.parquet"), b"x")
     store.put(store.path("checkpoints", id, f"{16 * '0'}.safetensors"), b"x")
     store.put(store.path("progress", id, f"0000000001-00000000-{16 * '0'}.safetensors"), b"x")
-    Path(f"results/trials/complete/.{id}.parquet.00000000.tmp").write_bytes(b"half")
+    half = f"rows/.{id}-complete-00000000-{16 * '0'}.json.00000000.tmp"
+    Path("results/rows").mkdir(exist_ok=True)
+    Path("results", half).write_bytes(b"half")
     root = full / "results"
     listed = (
         "2 files, 0.0 MB: attempt that no row names\n"
@@ -256,7 +262,7 @@ def test_clean_orphans(full: Path, layerwise: Layerwise, monkeypatch: pytest.Mon
         f"{root}/checkpoints/{id}/{16 * '0'}.safetensors  (weights that no row names)\n"
         f"{root}/progress/{id}/0000000001-00000000-{16 * '0'}.safetensors  "
         "(snapshot of a complete trial)\n"
-        f"{root}/trials/complete/.{id}.parquet.00000000.tmp  (half-written file)\n"
+        f"{root}/{half}  (half-written file)\n"
         "5 files, 0.0 MB\n"
     )
     for answer, end in (("n\n", (0, "")), ("", (1, "Aborted!\n"))):
@@ -273,16 +279,14 @@ def test_clean_failed_trials(full: Path, layerwise: Layerwise) -> None:
     lost, skipped = spoil(full)
     code, out, _ = layerwise("clean", "--failed", "--yes")
     assert code == 0
-    reasons = re.findall(r"/(trials/\w+/\w+)\.parquet  \((.*)\)", out)
+    reasons = re.findall(r"/(trials/\w+/\w+)  \((.*)\)", out)
     assert reasons == [
         (f"trials/lost/{lost}", "failed, lost or skipped"),
         (f"trials/skipped/{skipped}", "failed, lost or skipped"),
     ]
     outcomes = Store("results").outcomes()
     assert sorted(outcomes.values()) == ["complete"] * 3
-    assert {Path(name).name.split("-")[0] for name in files(full / "results" / "curves")} == set(
-        outcomes
-    )
+    assert set(Store("results").table("curves")["id"].to_pylist()) == set(outcomes)
 
 
 def test_clean_a_sweep(full: Path, layerwise: Layerwise) -> None:
@@ -291,7 +295,7 @@ def test_clean_a_sweep(full: Path, layerwise: Layerwise) -> None:
     assert layerwise("run", "small.yaml", "--inline", "--no-report", *other)[0] == 0
     code, out, _ = layerwise("clean", "--sweep", "small", "--yes")
     assert code == 0
-    assert out.endswith("removed 13 files\n")
+    assert out.endswith("removed 5 files\n")
     store = Store("results")
     bases = [trial.id for trial in small(full).members[:2]]
     assert sorted(store.outcomes()) == sorted(bases)

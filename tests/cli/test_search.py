@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.names import MARKER
+from orchestrator.store.store import Store
 from tests.conftest import Ended
 from tests.searches import SEARCHED
 from tests.small import files
@@ -95,4 +96,6 @@ def test_clean_a_sweep_with_a_search(tmp_path: Path, layerwise: Layerwise) -> No
     code, out, _ = layerwise("run", sweep, *where, *other, "--inline", "--no-report")
     assert (code, out.splitlines()[0]) == (0, f"other: 10 trials, 10 complete in {store}")
     assert layerwise("clean", "--sweep", "other", "--yes", *where).code == 0
-    assert files(store) == [MARKER]
+    left = [name for name in files(store) if not name.startswith("removed/")]
+    assert left == [MARKER, f"trials/skipped/{'0' * 16}.parquet"]
+    assert Store(store).outcomes() == {}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from orchestrator.store.store import Store
 from tests.processes import descendants, environment
 
 SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evaluate_every=50")
@@ -57,7 +58,7 @@ def wait_for(happened: Callable[[], T], process: subprocess.Popen[str]) -> T:
 
 
 def wait_for_rows(store: Path, count: int, process: subprocess.Popen[str]) -> None:
-    wait_for(lambda: len(list(store.glob("trials/complete/*.parquet"))) >= count, process)
+    wait_for(lambda: len(Store(store).outcomes()) >= count, process)
 
 
 def training(process: subprocess.Popen[str]) -> set[int]:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.states import Ending
 from orchestrator.store.store import Store
 from tests.execution.runs import ALL, SMALL, PlanOf, carry_out, ids
+from tests.stores import forget
 
 
 def test_no_checkpoint_stays_with_keep_none(plan_of: PlanOf, store: Store) -> None:
@@ -67,8 +68,8 @@ def test_a_base_whose_checkpoint_goes_during_the_run_is_trained_again(
     planned, harmed = plan_of(SMALL), []
     write_row = Store.write_row
 
-    def harming(self: Store, row: dict[str, Any]) -> None:
-        write_row(self, row)
+    def harming(self: Store, row: dict[str, Any], *points: Any) -> None:
+        write_row(self, row, *points)
         if row["name"] in ("A s0", "B s0") and row["name"] not in harmed:
             harmed.append(row["name"])
             harm(Path(store.checkpoint_path(row["id"], row["checkpoint"])))
@@ -128,7 +129,7 @@ def test_a_trial_that_is_trained_again_is_not_ended_by_its_own_row(
     before = store.row(base)
     store.drop_checkpoints(base)
     child = ids(planned)["A1A s0"]
-    store.delete(store.row_path("complete", child))
+    forget(store, child)
     events, tally = carry_out(planned, store)
     assert (events.begun, tally) == (["A s0", "A1A s0"], {"complete": 6})
     after = store.row(base)

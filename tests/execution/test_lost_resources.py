@@ -15,6 +15,7 @@ from orchestrator.states import Ending, State
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.execution.runs import SMALL, Events, PlanOf, carry_out, ids
+from tests.stores import to_version_1
 from trainers import whole_file
 
 
@@ -49,7 +50,7 @@ def test_lost_and_skipped_trials_run_again_in_the_next_run(
     again, tally = carry_out(planned, store)
     assert again.begun == ["B s0", "B1A s0", "B1B s0"]
     assert tally == {"complete": 6}
-    assert store.names("trials", "lost") == store.names("trials", "skipped") == []
+    assert set(store.outcomes().values()) == {"complete"}
 
 
 def test_a_trial_that_ran_out_of_memory_is_tried_again_with_more_and_the_row_says_so(
@@ -87,7 +88,7 @@ def test_a_full_disk_is_waited_for_and_then_ends_the_run_and_no_trial(
     write, left = whole_file.write, [times]
 
     def full(path: Path, data: bytes) -> None:
-        if "/trials/" in str(path) and store.names("trials", "complete") and left[0]:
+        if "/rows/" in str(path) and store.names("rows") and left[0]:
             left[0] -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
@@ -102,10 +103,11 @@ def test_a_full_disk_is_waited_for_and_then_ends_the_run_and_no_trial(
         assert (run.store_failure, run.tally()["complete"]) == ("", 6)
     else:
         [ended] = [name for name, ending in events.endings if ending is Ending.STORE_FAILED]
-        path = store.row_path("complete", ids(planned)[ended])
-        assert run.store_failure == f"cannot write {path}: No space left on device"
+        path = store.path("rows", ids(planned)[ended])
+        assert run.store_failure.startswith(f"cannot write {path}-complete-")
+        assert run.store_failure.endswith(".json: No space left on device")
         assert {ending for _, ending in events.endings} == {Ending.COMPLETE, Ending.STORE_FAILED}
-        assert store.names("trials") == ["complete"]
+        assert len(store.names("rows")) == 1
         assert carry_out(planned, store)[1] == {"complete": 6}
     assert {row["retries"] for row in store.table("trials").to_pylist()} == {0}
 
@@ -124,7 +126,7 @@ def test_a_store_that_is_removed_ends_the_run_and_is_not_made_again(
 
     def removing(self: Store, path: str, data: bytes) -> None:
         put(self, path, data)
-        if "/trials/" in path:
+        if "/rows/" in path:
             Path(store.root).rename(tmp_path / "away")
 
     with monkeypatch.context() as patch:
@@ -150,8 +152,10 @@ def test_a_store_that_is_removed_ends_the_run_and_is_not_made_again(
 def test_damaged_files_are_set_aside_and_trained_again(
     table: str, plan_of: PlanOf, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A store of version 1 has a file of each kind per trial."""
     planned = plan_of(SMALL)
     carry_out(planned, store)
+    to_version_1(store)
     before = store.table("trials", result_columns("trials")).sort_by("id")
     name = ids(planned)["A s0"]
     folder = Path(store.root, *(("trials", "complete") if table == "trials" else (table,)))

@@ -24,6 +24,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
 from tests.conftest import Ended
 from tests.small import SMALL
+from tests.stores import rewrite
 from trainers.canonical import digest
 from trainers.config import NetworkRef
 from trainers.datasets import DataError
@@ -232,7 +233,7 @@ def test_a_network_that_was_trained_anew_is_measured_anew(plan_of: PlanOf, tmp_p
     sha256 = store.put_checkpoint(
         row["id"], store.get_checkpoint(row["parent"], row["parent_checkpoint"])
     )
-    store.write_row(row | {"checkpoint": sha256})
+    rewrite(store, row["id"], checkpoint=sha256)
     events = carry_out(plan, store)
     assert events.begun == ["weights of A1B s0"]
     rows = store.table("measurements").to_pylist()

@@ -86,8 +86,8 @@ def test_both_bases_that_go_during_a_run_are_trained_again(
     planned, store, harmed = plan_of(STITCHED, *ONE), Store(tmp_path / "store"), []
     write_row = Store.write_row
 
-    def harming(self: Store, row: dict[str, Any]) -> None:
-        write_row(self, row)
+    def harming(self: Store, row: dict[str, Any], *points: Any) -> None:
+        write_row(self, row, *points)
         if row["treatment"] == "base" and row["name"] not in harmed:
             harmed.append(row["name"])
             Path(store.checkpoint_path(row["id"], row["checkpoint"])).unlink()

@@ -28,6 +28,7 @@ from orchestrator.report.query import (
     to_parquet,
     values_of,
 )
+from orchestrator.store.compaction import compact
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.synthetic import START, blank, digits
@@ -45,6 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     row = {"id": "00000000000000aa", "trial": sweep.trials[-1]["id"], "measure": "weights"}
     values = {"outcome": "complete", "quantity": "distance", "layer": 1, "value": 0.5}
     store.write_measurement([blank("measurements") | row | values])
+    compact(store.trials)
     return store
 
 
@@ -69,7 +71,7 @@ def by_pandas(files: str) -> pa.Table:
 
 
 FOLDERS = {
-    "trials": "trials/complete",
+    "trials": "trials",
     "curves": "curves",
     "classes": "classes",
     "sweeps": "sweeps",

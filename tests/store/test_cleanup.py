@@ -15,19 +15,21 @@ from orchestrator.store.names import MARKER, stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from orchestrator.store.survey import Survey
+from orchestrator.store.view import OldRow, old_path
 from tests.small import SMALL, files
+from tests.stores import write_old_points, write_old_row
 
 Layerwise = Callable[..., tuple[int, str, str]]
 ID, OTHER, ATTEMPT = "0123456789abcdef", "fedcba9876543210", "aaaaaaaa"
 
 
 def complete(store: Store, id: str) -> None:
-    """Write what a completed trial leaves, the row last."""
+    """Write what a completed trial of version 1 left, the row last."""
     for table in ("curves", "classes"):
         rows = [dict.fromkeys(SCHEMAS[table].names) | {"id": id, "attempt": ATTEMPT}]
-        store.write_attempt(table, id, ATTEMPT, rows)
+        write_old_points(store, table, id, ATTEMPT, rows)
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["trials"].names)
-    store.write_row(empty | {"id": id, "outcome": "complete", "attempt": ATTEMPT})
+    write_old_row(store, empty | {"id": id, "outcome": "complete", "attempt": ATTEMPT})
 
 
 def measure(store: Store, network: str) -> str:
@@ -64,7 +66,7 @@ def test_what_completes_during_the_look_is_no_orphan(
 
 def test_what_came_into_use_after_the_question_stays(store: Store) -> None:
     complete(store, OTHER)
-    row = Path(store.row_path("complete", OTHER))
+    row = Path(old_path(store.files, OldRow(OTHER, "complete")))
     content = row.read_bytes()
     row.unlink()
     cleaner = Cleaner(store, Choice())
@@ -133,10 +135,10 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path, layerwise: Laye
 
 def test_nothing_goes_where_no_row_can_be_read(store: Store) -> None:
     complete(store, OTHER)
-    Path(store.row_path("complete", OTHER)).write_bytes(b"")
+    Path(old_path(store.files, OldRow(OTHER, "complete"))).write_bytes(b"")
     assert waste_of(store) == set()  # its curve stays
     Path(store.root, "trials").rename(Path(store.root, "away"))
-    with pytest.raises(StoreError, match=r"^no row in .*/trials can be read, so nothing is remov"):
+    with pytest.raises(StoreError, match=r"^no row in .*/store can be read, so nothing is remov"):
         Cleaner(store, Choice())
 
 

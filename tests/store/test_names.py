@@ -13,6 +13,9 @@ from orchestrator.store.names import (
     AttemptFile,
     FigureFile,
     MeasurementFile,
+    OldRowFile,
+    PartFile,
+    RemovalFile,
     RowFile,
     SnapshotFile,
     StudyFile,
@@ -22,12 +25,16 @@ from orchestrator.store.names import (
 )
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
+from orchestrator.store.view import OldRow, old_path
 from trainers import own_files
 
 ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
 NAMES = {
-    f"{ID}.parquet": RowFile(ID),
+    f"{ID}-complete-{ATTEMPT}-{SHA[:16]}.json": RowFile(ID, "complete", ATTEMPT, SHA[:16]),
+    f"part-{ID}-{SHA[:16]}.parquet": PartFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}.json": RemovalFile(ID, SHA[:16]),
+    f"{ID}.parquet": OldRowFile(ID),
     f"{ID}-{ATTEMPT}.parquet": AttemptFile(ID, ATTEMPT),
     f"0000000120-{ATTEMPT}-0123456789abcdef.safetensors": SnapshotFile(120, ATTEMPT, SHA[:16]),
     f"{SHA[:16]}.safetensors": WeightsFile(SHA[:16]),
@@ -53,7 +60,7 @@ def test_a_hash_is_shortened() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, MeasurementFile],
+    [type(file) for file in NAMES.values()],
 )
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
@@ -67,7 +74,11 @@ def test_the_ids_in_a_path() -> None:
 
 
 def test_a_store_is_known_by_the_folder_that_own_code_passes_over(tmp_path: Path) -> None:
-    assert Path(Store(tmp_path).row_path("complete", ID)).parent == tmp_path / own_files.STORE
+    store = Store(tmp_path)
+    store.make()
+    marker, old = own_files.STORE
+    assert (tmp_path / marker).is_file()
+    assert Path(old_path(store.files, OldRow(ID, "complete"))).parent == tmp_path / old
 
 
 def test_every_png_has_a_kind() -> None:
@@ -80,14 +91,15 @@ def test_files_that_are_no_rows_are_named_once(
     """Copies of rows, and what file managers leave."""
     store = Store(tmp_path)
     names = (f"{ID} (1).parquet", f"{ID}-copy.parquet", "Thumbs.db", "rows.csv")
-    (tmp_path / "trials/complete").mkdir(parents=True)
-    for name in names:
-        (tmp_path / "trials/complete" / name).write_bytes(b"x")
+    for folder in ("trials/complete", "trials", "rows"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"x")
     assert store.outcomes() == store.outcomes() == {}
-    listed = ", ".join(sorted(f"complete/{name}" for name in names))
+    every = sorted(f"{folder}{name}" for folder in ("complete/", "", "../rows/") for name in names)
     assert caplog.messages == [
         f"{tmp_path}/trials contains files that are no rows of layerwise; they are left out: "
-        f"{listed}"
+        f"{', '.join(every[:10])} and 2 more"
     ]
 
 
@@ -95,6 +107,9 @@ def test_foreign_files_are_ignored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for parts in (
         ("trials", "complete", "notes.txt"),
+        ("rows", "notes.txt"),
+        ("removed", "notes.txt"),
+        ("trials", "notes.txt"),
         ("studies", "notes.txt"),
         ("sweeps", "notes.txt"),
         ("curves", "notes.txt"),

@@ -9,6 +9,8 @@ import errno
 import io
 import json
 import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from orchestrator.store.cleanup import Waste, orphans
 from orchestrator.store.schemas import SCHEMAS, result_columns, to_table
 from orchestrator.store.store import Store, SweepRecord
 from orchestrator.store.survey import Survey
+from orchestrator.store.view import OldRow, old_path
+from tests.stores import row_file, write_old, write_old_points, write_old_row
 from trainers.checkpoint import CheckpointError, checksum
 
 ID, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -119,10 +123,10 @@ def test_a_full_disk(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_in_the_way_of_a_folder(folder: Store) -> None:
-    folder.put(folder.path("trials"), b"")
-    with pytest.raises(StoreError, match=r"^cannot write .*/trials/complete/"):
+    folder.put(folder.path("rows"), b"")
+    with pytest.raises(StoreError, match=rf"^cannot write .*/rows/{ID}-complete-"):
         folder.write_row(row())
-    assert files(folder) == ["trials"]
+    assert files(folder) == ["rows"]
 
 
 def test_a_killed_write_is_invisible_and_cleaned_up(
@@ -137,7 +141,7 @@ def test_a_killed_write_is_invisible_and_cleaned_up(
         with pytest.raises(KeyboardInterrupt):
             folder.write_row(row())
     [left] = files(folder)
-    assert left.startswith(f"trials/complete/.{ID}.parquet.")
+    assert left.startswith(f"rows/.{ID}-complete-aaaaaaaa-")
     assert folder.outcomes() == {}
     assert folder.table("trials").num_rows == 0
     assert [(Path(w.path).name, w.reason) for w in orphans(Survey.of(folder))] == [
@@ -151,7 +155,9 @@ def test_a_killed_write_is_invisible_and_cleaned_up(
 def test_no_path_leads_out(part: str, store: Store) -> None:
     for attempt in (
         lambda: store.path(part),
-        lambda: store.row_path("complete", part),
+        lambda: store.write_row(row(id=part)),
+        lambda: store.write_row(row(part)),
+        lambda: store.write_row(row(attempt=part)),
         lambda: store.put_checkpoint(part, b""),
         lambda: store.write_sweep(part, [], ""),
         lambda: store.names(part),
@@ -164,25 +170,27 @@ def test_no_path_leads_out(part: str, store: Store) -> None:
 # Rows -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("better", range(3))
-def test_a_better_outcome_replaces_worse_ones(better: int, store: Store) -> None:
-    for outcome in OUTCOMES[better + 1 :]:
-        store.write_row(row(outcome))
-    store.write_row(row(OUTCOMES[better]))
-    assert files(store) == [f"trials/{OUTCOMES[better]}/{ID}.parquet"]
-
-
-def test_a_worse_outcome_does_not_hide_a_better_one(store: Store) -> None:
-    """The better row counts, as after a worker that wakes late or a second driver."""
-    for outcome in OUTCOMES:
-        store.write_row(row(outcome, attempt=outcome))
+@pytest.mark.parametrize("order", [OUTCOMES, OUTCOMES[::-1]])
+def test_the_best_outcome_counts(order: Sequence[str], store: Store) -> None:
+    """Also after a worker that wakes late, or a second driver."""
+    attempts = {outcome: f"{number:08x}" for number, outcome in enumerate(OUTCOMES)}
+    for outcome in order:
+        store.write_row(row(outcome, attempt=attempts[outcome]))
     assert store.outcomes() == {ID: "complete"}
     assert store.table("trials").select(["outcome", "attempt"]).to_pylist() == [
-        {"outcome": "complete", "attempt": "complete"}
+        {"outcome": "complete", "attempt": "00000000"}
     ]
     better = store.row(ID)
     assert better is not None
     assert better["outcome"] == "complete"
+
+
+def test_of_equal_outcomes_the_latest_counts(store: Store) -> None:
+    times = {"aaaaaaaa": 5, "bbbbbbbb": 7, "cccccccc": 6}
+    for attempt, minute in times.items():
+        store.write_row(row(attempt=attempt, ended=datetime(2026, 1, 1, 0, minute, tzinfo=UTC)))
+    assert [r["attempt"] for r in store.table("trials").to_pylist()] == ["bbbbbbbb"]
+    assert (store.row(ID) or {})["attempt"] == "bbbbbbbb"
 
 
 def test_outcomes_of_several_trials(store: Store) -> None:
@@ -213,7 +221,7 @@ def test_every_column_is_described() -> None:
         for column in schema:
             assert column.metadata[b"description"], (table, column.name)
             assert column.metadata[b"result"] in (b"true", b"false")
-        assert schema.metadata == {b"layerwise_schema": b"1"}
+        assert schema.metadata == {b"layerwise_schema": b"2"}
     assert "top1" in result_columns("trials")
     assert "seconds_total" not in result_columns("trials")
     assert result_columns("classes") == [
@@ -223,15 +231,19 @@ def test_every_column_is_described() -> None:
 
 def test_curves_are_those_of_the_rows_attempt(store: Store) -> None:
     """Readers do not see a late attempt of the trial, nor an attempt of a trial without a row."""
-    store.write_attempt("curves", ID, "aaaaaaaa", [point("aaaaaaaa", 10), point("aaaaaaaa", 20)])
-    store.write_attempt("curves", ID, "bbbbbbbb", [point("bbbbbbbb", 15)])
-    store.write_attempt("curves", OTHER, "aaaaaaaa", [point("aaaaaaaa", 5, OTHER)])
-    store.write_row(row())
+    points = [point("aaaaaaaa", 10), point("aaaaaaaa", 20)]
+    write_old_points(store, "curves", ID, "aaaaaaaa", points)
+    write_old_points(store, "curves", ID, "bbbbbbbb", [point("bbbbbbbb", 15)])
+    write_old_points(store, "curves", OTHER, "aaaaaaaa", [point("aaaaaaaa", 5, OTHER)])
+    write_old_row(store, row())
     curves = store.table("curves")
     assert curves.schema.names == SCHEMAS["curves"].names
     assert sorted(curves["step"].to_pylist()) == [10, 20]
-    store.write_row(row(attempt="bbbbbbbb"))
+    write_old_row(store, row(attempt="bbbbbbbb"))
     assert store.table("curves")["step"].to_pylist() == [15]
+    store.write_row(row(attempt="cccccccc"), [point("cccccccc", 25)])
+    assert store.table("curves")["step"].to_pylist() == [25]
+    store.delete(row_file(store, ID))
     assert [Path(w.path).name for w in orphans(Survey.of(store))] == [
         f"{ID}-aaaaaaaa.parquet",
         f"{OTHER}-aaaaaaaa.parquet",
@@ -240,8 +252,7 @@ def test_curves_are_those_of_the_rows_attempt(store: Store) -> None:
 
 def test_some_columns(store: Store) -> None:
     assert store.table("trials", ["id", "n"]).schema.names == ["id", "n"]
-    store.write_row(row(n=3))
-    store.write_attempt("curves", ID, "aaaaaaaa", [point("aaaaaaaa")])
+    store.write_row(row(n=3), [point("aaaaaaaa")])
     assert store.table("trials", ["n", "id"]).to_pylist() == [{"n": 3, "id": ID}]
     assert store.table("curves", ["step"]).to_pylist() == [{"step": 10}]
 
@@ -289,12 +300,12 @@ def damaged(kind: str, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ["zeros", "half", "foreign", "empty", "another row"])
 @pytest.mark.parametrize("columns", [None, ["id", "outcome"]])
-def test_a_damaged_row_is_named_once_and_left_out(
+def test_a_damaged_row_of_version_1_is_named_once_and_left_out(
     columns: list[str] | None, kind: str, folder: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     for id in (ID, "f" * 16):
-        folder.write_row(row(id=id))
-    path = folder.row_path("complete", ID)
+        write_old_row(folder, row(id=id))
+    path = old_path(folder.files, OldRow(ID, "complete"))
     replace(folder, path, damaged(kind, folder.get(path)))
     for _ in range(2):
         assert folder.table("trials", columns)["id"].to_pylist() == ["f" * 16]
@@ -313,10 +324,46 @@ def test_a_damaged_row_is_named_once_and_left_out(
     assert folder.row(ID) is not None
 
 
+@pytest.mark.parametrize("kind", ["zeros", "half", "another row"])
+@pytest.mark.parametrize("columns", [None, ["id", "outcome"]])
+def test_a_damaged_row_is_named_once_and_left_out(
+    columns: list[str] | None, kind: str, folder: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for id in (ID, "f" * 16):
+        folder.write_row(row(id=id))
+    path = row_file(folder, ID)
+    data = folder.get(path)
+    other = folder.get(row_file(folder, "f" * 16))
+    replace(folder, path, other if kind == "another row" else damaged(kind, data))
+    for _ in range(2):
+        assert folder.table("trials", columns)["id"].to_pylist() == ["f" * 16]
+    assert folder.outcomes() == {"f" * 16: "complete"}
+    assert folder.row(ID) is None
+    reason = "its content is not what its name says"
+    assert caplog.messages == [f"{path} is damaged and left out: {reason}"]
+    folder.damage.set_aside()
+    aside = folder.path("damaged", "rows", path.rpartition("/")[2])
+    assert folder.get(aside) != data
+    assert not Path(path).exists()
+    assert Waste(aside, "damaged, set aside") in orphans(Survey.of(folder))
+    folder.write_row(row())
+    assert folder.row(ID) is not None
+
+
+def test_a_worse_row_counts_where_the_better_one_is_damaged(store: Store) -> None:
+    store.write_row(row("failed"))
+    store.write_row(row(attempt="bbbbbbbb"))
+    better = next(name for name in store.names("rows") if "complete" in name)
+    replace(store, store.path("rows", better), b"{}")
+    assert store.check([ID]) == {}
+    assert store.outcomes() == {ID: "failed"}
+    assert store.table("trials", ["outcome"]).to_pylist() == [{"outcome": "failed"}]
+
+
 def test_many_damaged_files_are_counted(folder: Store, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(12):
         folder.write_row(row(id=f"{number:016x}"))
-        replace(folder, folder.row_path("complete", f"{number:016x}"), b"none")
+        replace(folder, row_file(folder, f"{number:016x}"), b"none")
     assert folder.table("trials", ["n"]).num_rows == 0
     assert len(caplog.messages) == 11
     assert caplog.messages[-1] == "2 more files of trials are damaged and left out"
@@ -324,10 +371,10 @@ def test_many_damaged_files_are_counted(folder: Store, caplog: pytest.LogCapture
 
 def test_other_damaged_tables(store: Store) -> None:
     store.write_sweep("mine", [dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID}], "name: mine")
-    store.write_row(row())
+    write_old_row(store, row())
     for table in ("curves", "classes"):
         rows = [dict.fromkeys(SCHEMAS[table].names) | {"id": ID, "attempt": "aaaaaaaa"}]
-        store.write_attempt(table, ID, "aaaaaaaa", rows)
+        write_old_points(store, table, ID, "aaaaaaaa", rows)
     replace(store, store.path("curves", f"{ID}-aaaaaaaa.parquet"), b"PAR1 and more PAR1")
     replace(store, store.sweep_path("mine"), b"PAR1")
     assert store.table("curves").num_rows == store.table("sweeps").num_rows == 0
@@ -342,19 +389,19 @@ def test_other_damaged_tables(store: Store) -> None:
 
 def test_copies_beside_rows_are_ignored(folder: Store) -> None:
     folder.write_row(row())
-    path = Path(folder.row_path("complete", ID))
-    path.with_name(f"{ID} (copy).parquet").write_bytes(path.read_bytes())
+    path = Path(row_file(folder, ID))
+    path.with_name(f"{path.stem} (copy).json").write_bytes(path.read_bytes())
     assert folder.table("trials").num_rows == 1
 
 
 def newer(store: Store, id: str, top1: Any) -> None:
     """Write a row as a later version of the program may write it."""
-    table = to_table("trials", [row(id=id)]).replace_schema_metadata({"layerwise_schema": "2"})
+    table = to_table("trials", [row(id=id)]).replace_schema_metadata({"layerwise_schema": "3"})
     number = table.schema.get_field_index("top1")
     table = table.set_column(number, "top1", pa.array([top1]))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    store.put(store.row_path("complete", id), memoryview(sink.getvalue()))
+    store.put(old_path(store.files, OldRow(id, "complete")), memoryview(sink.getvalue()))
 
 
 @pytest.mark.parametrize("others", [[], ["0" * 16], ["f" * 16]])
@@ -363,7 +410,7 @@ def test_rows_of_a_newer_version_are_refused(others: list[str], top1: Any, store
     for id in others:
         store.write_row(row(id=id))
     newer(store, ID, top1)
-    message = "was written by a newer layerwise (schema 2, this one knows 1); upgrade layerwise"
+    message = "was written by a newer layerwise (schema 3, this one knows 2); upgrade layerwise"
     with pytest.raises(StoreError) as caught:
         store.table("trials")
     assert str(caught.value) == f"store {store.root} {message}"
@@ -372,16 +419,13 @@ def test_rows_of_a_newer_version_are_refused(others: list[str], top1: Any, store
 def test_columns_may_be_added(store: Store) -> None:
     """A row of an older version lacks the new columns, which are read as null."""
     old = to_table("trials", [row(top1=0.5)]).drop_columns(["git_commit"])
-    sink = pa.BufferOutputStream()
-    pq.write_table(old, sink)
-    store.put(store.row_path("complete", ID), memoryview(sink.getvalue()))
+    write_old(store, old_path(store.files, OldRow(ID, "complete")), old)
     read = store.row(ID)
     assert read is not None
     assert (read["top1"], read["git_commit"]) == (0.5, None)
     labels = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID, "treatment": "base"}
-    sink = pa.BufferOutputStream()
-    pq.write_table(to_table("sweeps", [labels]).drop_columns(["condition"]), sink)
-    store.put(store.sweep_path("mine"), memoryview(sink.getvalue()))
+    members = to_table("sweeps", [labels]).drop_columns(["condition"])
+    write_old(store, store.sweep_path("mine"), members)
     (member,) = store.members("mine").to_pylist()
     assert (member["treatment"], member["condition"]) == ("base", None)
 
@@ -400,13 +444,10 @@ def damage(store: Store, *parts: str) -> None:
 def test_rows_of_old_versions_call_the_first_sweep_sweep(store: Store) -> None:
     """A store with rows of both versions is read under the new name."""
     store.write_row(row(id=OTHER, first_sweep="new"))
-    store.write_row(row(first_sweep="old"))
-    path = store.row_path("complete", ID)
-    old = pq.read_table(io.BytesIO(store.get(path)))
+    old = to_table("trials", [row(first_sweep="old")])
     names = ["sweep" if name == "first_sweep" else name for name in old.column_names]
-    sink = io.BytesIO()
-    pq.write_table(old.rename_columns(names).replace_schema_metadata(old.schema.metadata), sink)
-    store.put(path, sink.getvalue())
+    path = old_path(store.files, OldRow(ID, "complete"))
+    write_old(store, path, old.rename_columns(names))
     expected = {ID: "old", OTHER: "new"}
     for columns in (None, ["first_sweep", "id"]):
         table = store.table("trials", columns)

@@ -40,6 +40,8 @@ FILES = {
     "c.npz": "6",
     "given.txt": "7",
     "results/trials/complete/x.parquet": "a store",
+    "newer/layerwise-store.json": "{}",
+    "newer/rows/x.json": "a newer store",
     "dynamic.py": "import importlib\n\ndef build():\n    importlib.import_module('sha' + 'red')\n",
     "plain.py": "def build(): ...\n",
 }

@@ -1,0 +1,139 @@
+"""Row files: all that one attempt at a trial recorded, as one object, written once.
+
+A row file is JSON, one object per line: the version, the row, the curve, the counts per class. The
+last two are left out if they are empty, and so are columns of nulls. Times are microseconds since
+1970. The form is canonical: equal content gives equal bytes. Their SHA-256 is the digest of the
+attempt, and the file's name ends with it. So a changed bit is noticed, and a row that lies in a
+part (`parts.py`) is proven by the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.store.damage import DamagedError, refuse_newer
+from orchestrator.store.names import HASH, RowFile
+from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, to_table
+
+TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
+VERSION = "layerwise_schema"
+
+Columns = Mapping[str, list[Any]]
+Record = dict[str, Any]
+"""A decoded row file: `trials` is the row, `curves` and `classes` are columns, or missing."""
+
+
+class Attempt(NamedTuple):
+    """The rows of one attempt at a trial."""
+
+    file: RowFile
+    data: bytes
+
+
+def encode(
+    row: Mapping[str, Any],
+    curve: Sequence[Mapping[str, Any]] = (),
+    classes: Sequence[Mapping[str, Any]] = (),
+) -> Attempt:
+    """Return the row file of an attempt.
+
+    Raises `TypeError` for an unknown or a missing column, `pa.ArrowInvalid` for a wrong type.
+    """
+    tables = {"trials": to_table("trials", [row])}
+    tables |= {"curves": to_table("curves", curve), "classes": to_table("classes", classes)}
+    return encode_tables(tables)
+
+
+def encode_tables(tables: Mapping[str, pa.Table]) -> Attempt:
+    """Return the row file of the one row in `trials`, with these curves and classes."""
+    columns = {name: _columns(tables[name]) for name in TABLES}
+    row = {name: values[0] for name, values in columns["trials"].items()}
+    lines: list[Any] = [{VERSION: int(SCHEMA_VERSION)}, {"trials": row}]
+    lines += [{name: columns[name]} for name in TABLES[1:] if columns[name]]
+    data = b"".join(_line(line) for line in lines)
+    id, outcome, attempt = (str(row.get(name)) for name in ("id", "outcome", "attempt"))
+    return Attempt(RowFile(id, outcome, attempt, digest(data)), data)
+
+
+def _line(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _columns(table: pa.Table) -> dict[str, list[Any]]:
+    """Return the columns that are not all null, as JSON values."""
+    return {
+        name: (
+            pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column
+        ).to_pylist()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if column.null_count < len(column)
+    }
+
+
+def digest(data: bytes | memoryview) -> str:
+    """Return the start of the SHA-256 of a file, as names have it."""
+    return hashlib.sha256(data).hexdigest()[:HASH]
+
+
+def decode(file: RowFile, data: bytes, root: str, tables: Iterable[str] = TABLES) -> Record:
+    """Return these tables of a row file. `root` names the store in messages.
+
+    Raises `DamagedError` unless the bytes are those that the name promises, and `StoreError` for a
+    newer version.
+    """
+    if digest(data) != file.digest:
+        raise DamagedError("its content is not what its name says")
+    lines = data.splitlines()
+    refuse_newer(json.loads(lines[0])[VERSION], root)
+    record: Record = {}
+    for line in lines[1:]:
+        if any(line.startswith(b'{"%s":' % name.encode()) for name in tables):
+            record |= json.loads(line)
+    return record
+
+
+def to_tables(
+    records: Sequence[Record], columns: Mapping[str, Sequence[str] | None]
+) -> dict[str, pa.Table]:
+    """Return the tables that `columns` names, with these of their columns, None for all."""
+    return {
+        table: _trials(records, names) if table == "trials" else _points(table, records, names)
+        for table, names in columns.items()
+    }
+
+
+def _trials(records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
+    schema = _schema("trials", names)
+    return pa.Table.from_pylist([record["trials"] for record in records], schema=schema)
+
+
+def _points(table: str, records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
+    schema = _schema(table, names)
+    some = [record[table] for record in records if table in record]
+    lengths = [len(columns["id"]) for columns in some]
+    arrays = []
+    for field in schema:
+        values: list[Any] = []
+        for columns, length in zip(some, lengths, strict=True):
+            values += columns.get(field.name) or [None] * length
+        arrays.append(pa.array(values, field.type))
+    return pa.table(arrays, schema=schema)
+
+
+def _schema(table: str, names: Sequence[str] | None) -> pa.Schema:
+    schema = SCHEMAS[table]
+    if names is None:
+        return schema
+    return pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
+
+
+def knows(record: Record) -> bool:
+    """Return whether this version knows every column of a decoded row file."""
+    return all(set(record[table]) <= set(SCHEMAS[table].names) for table in record)

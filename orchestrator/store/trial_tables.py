@@ -1,0 +1,253 @@
+"""The tables `trials`, `curves` and `classes`: of each trial the row that counts, and its points.
+
+Rows are read from wherever they lie (`view.py`). Of a part, only the columns that are asked for are
+decoded, after every byte was compared with the checksum in its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.errors import StoreError
+from orchestrator.states import State
+from orchestrator.store import parts, row_files, table_files
+from orchestrator.store.damage import Damage, DamagedError
+from orchestrator.store.files import Files
+from orchestrator.store.names import AttemptFile, RowFile
+from orchestrator.store.parts import Part
+from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
+
+Answer = TypeVar("Answer")
+
+
+class TrialTables:
+    """The tables of trials in one store. Damaged files are named and left out."""
+
+    def __init__(self, files: Files, damage: Damage):
+        self.files, self.viewer = files, Viewer(files, damage)
+        self.damage = damage
+
+    def look(self) -> View:
+        """Return the rows that count now. Raises `StoreError`."""
+        return self.viewer.look()
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return these columns of a table; all by default. Raises `StoreError`."""
+        return self._steadily(lambda: self._read(self.look(), table, columns, None))
+
+    def rows(self, trials: Collection[str], outcomes: Collection[str]) -> list[dict[str, Any]]:
+        """Return the rows of these trials that have one of these outcomes, by id."""
+        wanted = set(trials)
+        if not wanted:
+            return []
+
+        def read() -> list[dict[str, Any]]:
+            rows: list[dict[str, Any]] = self._read(self.look(), "trials", None, wanted).to_pylist()
+            return sorted((r for r in rows if r["outcome"] in outcomes), key=lambda row: row["id"])
+
+        return self._steadily(read)
+
+    def _steadily(self, read: Callable[[], Answer]) -> Answer:
+        """Return what `read` returns, once no file is moved or known as damaged meanwhile."""
+        for _ in range(5):
+            known = len(self.damage.reasons)
+            try:
+                answer = read()
+            except FileNotFoundError:  # a compaction moved it, or a better row replaced it
+                continue
+            if len(self.damage.reasons) == known:
+                return answer
+        raise StoreError(f"the rows in {self.files.root} keep changing")
+
+    def _read(
+        self,
+        view: View,
+        table: str,
+        columns: Sequence[str] | None,
+        wanted: Collection[str] | None,
+    ) -> pa.Table:
+        of_rows = [row for row in view.rows if wanted is None or row.trial in wanted]
+        of_old = [row for row in view.old if wanted is None or row.trial in wanted]
+        tables = [
+            self._of_parts(view, table, columns, wanted),
+            self.of_row_files(of_rows, table, columns),
+            self._of_old(of_old, table, columns),
+        ]
+        return pa.concat_tables([one for one in tables if one.num_rows] or tables[:1])
+
+    # Row files ----------------------------------------------------------------------------------
+
+    def of_row_files(
+        self, rows: Sequence[RowFile], table: str, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the rows of a table in these row files. Raises `FileNotFoundError`."""
+        records = self.records(rows, [table])
+        return row_files.to_tables(list(records.values()), {table: columns})[table]
+
+    def records(
+        self, rows: Sequence[RowFile], tables: Collection[str] = row_files.TABLES
+    ) -> dict[RowFile, row_files.Record]:
+        """Return these row files. Raises `FileNotFoundError`, `StoreError`."""
+
+        def read(row: RowFile) -> row_files.Record:
+            data = self.files.get(row_path(self.files, row))
+            return row_files.decode(row, data, self.files.root, tables)
+
+        paths = {row: row_path(self.files, row) for row in rows}
+        return self.viewer.read_all("trials", paths, read)
+
+    # Parts --------------------------------------------------------------------------------------
+
+    def _of_parts(
+        self,
+        view: View,
+        table: str,
+        columns: Sequence[str] | None,
+        wanted: Collection[str] | None,
+    ) -> pa.Table:
+        ids = None if wanted is None else pa.array(sorted(wanted), pa.string())
+        several = [part for part in view.parts if table == "trials" or table in part.others]
+        if ids is not None:
+            several = [p for p in several if pc.any(pc.is_in(p.index["id"], ids)).as_py()]
+        paths = {part.file: self.part_path(table, part) for part in several}
+        paths = {f: path for f, path in paths.items() if path not in self.damage.reasons}
+        by_file = {part.file: part for part in several}
+
+        def read(file: Any) -> pa.Table:
+            return self.of_part(view, table, by_file[file], columns, ids)
+
+        tables = list(self.viewer.read_all(table, paths, read).values())
+        empty = SCHEMAS[table].empty_table()
+        return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
+
+    def part_path(self, table: str, part: Part) -> str:
+        """Return the path of a part's file of a table that it has rows of."""
+        file = part.file if table == "trials" else part.others[table]
+        return parts.path_of(self.files, table, file)
+
+    def of_part(
+        self,
+        view: View,
+        table: str,
+        part: Part,
+        columns: Sequence[str] | None = None,
+        ids: pa.Array | None = None,
+    ) -> pa.Table:
+        """Return the rows of a part that count, of these trials or of all."""
+        hidden = view.hidden_ids(part)
+        names = SCHEMAS[table].names if columns is None else columns
+        needed = [*names, *({"id"} - set(names) if hidden or ids is not None else ())]
+        file = part.file if table == "trials" else part.others[table]
+        arrow = parts.read(self.files, table, file, needed)
+        if ids is not None:
+            arrow = arrow.filter(pc.is_in(arrow["id"], ids))
+        if hidden:
+            arrow = arrow.filter(pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string()))))
+        return arrow.select(names)
+
+    def _verify(self, table: str, several: Sequence[Part]) -> None:
+        """Compare every byte of the parts' files of a table with their checksums."""
+        files = {part.others.get(table, part.file): part for part in several}
+        paths = {file: self.part_path(table, part) for file, part in files.items()}
+        unread = {file: path for file, path in paths.items() if path not in self.damage.reasons}
+        with contextlib.suppress(FileNotFoundError):  # it is lacking
+            self.viewer.read_all(table, unread, lambda file: parts.verify(self.files, table, file))
+
+    # Files of versions before 2 -----------------------------------------------------------------
+
+    def _of_old(
+        self, rows: Sequence[OldRow], table: str, columns: Sequence[str] | None
+    ) -> pa.Table:
+        if table == "trials":
+            tables = list(self.old_rows(rows, columns).values())
+        else:
+            attempts = self.old_attempts(rows).values()
+            names = set(self.files.names(f"{self.files.base}/{table}")) if attempts else set()
+            tables = self.old_points(table, [a for a in attempts if a.name in names], columns)
+        empty = SCHEMAS[table].empty_table()
+        return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
+
+    def old_rows(
+        self, rows: Sequence[OldRow], columns: Sequence[str] | None = None
+    ) -> dict[OldRow, pa.Table]:
+        """Return the rows of versions before 2, a table each."""
+        names = SCHEMAS["trials"].names if columns is None else list(columns)
+        needed = [*names, *({"id", "outcome"} - set(names))]
+
+        def read(row: OldRow) -> pa.Table:
+            data = self.files.get(old_path(self.files, row))
+            arrow = table_files.decode("trials", data, self.files.root, needed)
+            if arrow.select(["id", "outcome"]).to_pylist() != [
+                {"id": row.trial, "outcome": row.outcome}
+            ]:
+                raise DamagedError("it holds another row than its name says")
+            return arrow.select(names)
+
+        return self.viewer.read_all("trials", {r: old_path(self.files, r) for r in rows}, read)
+
+    def old_attempts(self, rows: Sequence[OldRow]) -> dict[OldRow, AttemptFile]:
+        """Return the names of the files of curves and counts beside these rows."""
+        read = self.old_rows(rows, ["id", "attempt"])
+        return {row: AttemptFile(row.trial, t["attempt"][0].as_py()) for row, t in read.items()}
+
+    def old_points(
+        self, table: str, attempts: Sequence[AttemptFile], columns: Sequence[str] | None = None
+    ) -> list[pa.Table]:
+        """Return the curves or the counts of these attempts. Raises `FileNotFoundError`."""
+        base = f"{self.files.base}/{table}"
+        paths = {
+            a: path for a in attempts if (path := f"{base}/{a.name}") not in self.damage.reasons
+        }
+
+        def read(attempt: AttemptFile) -> pa.Table:
+            data = self.files.get(paths[attempt])
+            return table_files.decode(table, data, self.files.root, columns)
+
+        return list(self.viewer.read_all(table, paths, read).values())
+
+    # What is lacking ----------------------------------------------------------------------------
+
+    def check(self, trials: Collection[str], *, curves: bool) -> dict[str, str]:
+        """Read the rows of these trials, so that damaged files are known and named.
+
+        Return the complete trials whose curve or class counts are gone, by id, with the path of the
+        missing file. With `curves`, these are read too, and damaged ones count as gone.
+        """
+        return self._steadily(lambda: self._check(self.look(), set(trials), curves=curves))
+
+    def _check(self, view: View, trials: set[str], *, curves: bool) -> dict[str, str]:
+        self.records([row for row in view.rows if row.trial in trials], ())
+        self._verify("trials", view.parts)
+        lacking: dict[str, str] = {}
+        names = {
+            table: set(self.files.names(f"{self.files.base}/{table}"))
+            for table in ("curves", "classes")
+        }
+        for table in ("curves", "classes"):
+            of_table = [part for part in view.parts if table in part.others]
+            if curves:
+                self._verify(table, of_table)
+            for part in of_table:
+                path = self.part_path(table, part)
+                if path in self.damage.reasons or part.others[table].name not in names[table]:
+                    ids = part.index.filter(pc.equal(part.index["outcome"], State.COMPLETE))["id"]
+                    gone = trials.intersection(ids.to_pylist()) - set(view.hidden_ids(part))
+                    lacking |= dict.fromkeys(gone, self.files.shown(path))
+        complete = [r for r in view.old if r.trial in trials and r.outcome == State.COMPLETE]
+        attempts = self.old_attempts([r for r in view.old if r.trial in trials])
+        wanted = {attempts[row].name: row.trial for row in complete if row in attempts}
+        for table in ("curves", "classes") if wanted else ():
+            there = wanted.keys() & names[table]
+            if curves:
+                self.old_points(table, [a for a in attempts.values() if a.name in there])
+            base = f"{self.files.base}/{table}"
+            sound = {name for name in there if f"{base}/{name}" not in self.damage.reasons}
+            for name in sorted(wanted.keys() - sound):
+                lacking.setdefault(wanted[name], self.files.shown(f"{base}/{name}"))
+        return lacking

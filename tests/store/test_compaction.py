@@ -1,0 +1,382 @@
+"""Compaction keeps every row that counts, whatever happens beside it or in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import StoreError
+from orchestrator.store import compaction, removals, row_files
+from orchestrator.store.compaction import Compacted, compact
+from orchestrator.store.names import PartFile
+from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.store import Store
+from tests.s3_server import S3Server
+from tests.stores import blank, copy_of, names, tables, to_version_1
+from tests.stores import write_trial as write
+
+COMPACT = ["classes/part", "curves/part", "trials/part"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return Store(tmp_path / "store")
+    return Store(request.getfixturevalue("s3").new_bucket())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_all_rows_are_in_one_part_afterwards(version: int, store: Store) -> None:
+    for number in range(5):
+        write(store, number)
+    write(store, 5, "failed")
+    if version == 1:
+        to_version_1(store)
+    before, outcomes = tables(store), Store(store.root).outcomes()
+    done = compact(store.trials)
+    assert (done.trials, done.written) == (6, 1)
+    assert names(store) == COMPACT
+    assert tables(store) == before
+    assert Store(store.root).outcomes() == outcomes
+    assert store.check(list(outcomes), curves=True) == {}
+    assert compact(store.trials) == Compacted()
+    for table in row_files.TABLES:  # as other programs read them
+        [path] = [store.path(table, name) for name in store.names(table)]
+        arrow = pq.read_table(pa.BufferReader(store.get(path)))
+        assert arrow.select(SCHEMAS[table].names).to_pylist() == before[table].to_pylist()
+        assert arrow["id"].to_pylist() == sorted(arrow["id"].to_pylist())
+
+
+def test_columns_and_trials_are_read_from_parts(folder: Store) -> None:
+    for number in range(4):
+        write(folder, number)
+    compact(folder.trials)
+    write(folder, 4)
+    read = folder.table("trials", ["n", "id"])
+    assert read.column_names == ["n", "id"]
+    assert sorted(read["n"].to_pylist()) == [0, 1, 2, 3, 4]
+    assert folder.table("curves", ["step"]).num_rows == 15
+    assert [row["n"] for row in folder.rows([f"{2:016x}", f"{4:016x}", "f" * 16])] == [2, 4]
+    assert (folder.row(f"{3:016x}") or {})["n"] == 3
+    assert folder.row(f"{3:016x}", ["failed"]) is None
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_better_and_later_rows_count_after_it(is_compacted: bool, store: Store) -> None:
+    for number, outcome in enumerate(["lost", "failed", "complete", "complete"]):
+        write(store, number, outcome, minute=5)
+    compact(store.trials)
+    write(store, 0, "complete", "bbbbbbbb", 6)  # better
+    write(store, 1, "failed", "bbbbbbbb", 6)  # later
+    write(store, 2, "complete", "bbbbbbbb", 4)  # of a worker that woke late
+    write(store, 3, "failed", "bbbbbbbb", 6)  # worse
+    if is_compacted:
+        compact(store.trials)
+        assert names(store) == COMPACT
+    rows = tables(store)["trials"].to_pylist()
+    assert [(r["n"], r["outcome"], r["attempt"][0]) for r in rows] == [
+        (0, "complete", "b"),
+        (1, "failed", "b"),
+        (2, "complete", "a"),
+        (3, "complete", "a"),
+    ]
+    points = tables(store)["curves"]["attempt"].to_pylist()
+    assert "".join(attempt[0] for attempt in points) == "bbbbbbaaaaaa"
+
+
+def test_removed_rows_stay_away(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a compaction that began before writes them once more."""
+    ids = [write(folder, number) for number in range(3)]
+    rows = {path: path.read_bytes() for path in Path(folder.root, "rows").iterdir()}
+    compact(folder.trials)
+    removals.write(folder.files, [(ids[0], "aaaaaaaa"), (ids[1], "bbbbbbbb")])
+    assert sorted(Store(folder.root).outcomes()) == ids[1:]
+    assert set(tables(folder)["curves"]["id"].to_pylist()) == set(ids[1:])
+    for path, data in rows.items():
+        path.write_bytes(data)
+    assert sorted(Store(folder.root).outcomes()) == ids[1:]
+    compact(folder.trials)
+    assert names(folder) == [*COMPACT[:2], "removed/" + removal_token(folder), COMPACT[2]]
+    assert sorted(Store(folder.root).outcomes()) == ids[1:]
+    write(folder, 0, attempt="cccccccc")  # trained again
+    assert sorted(Store(folder.root).outcomes()) == ids
+    later = removals.time.time() + removals.STAYS + 1
+    monkeypatch.setattr("time.time", lambda: later)
+    compact(folder.trials)
+    assert names(folder) == COMPACT
+    assert sorted(Store(folder.root).outcomes()) == ids
+
+
+def removal_token(store: Store) -> str:
+    [name] = store.names("removed")
+    return name.partition("-")[0]
+
+
+def test_a_trial_of_version_1_whose_curve_is_gone_stays_as_it_is(folder: Store) -> None:
+    ids = [write(folder, number) for number in range(2)]
+    to_version_1(folder)
+    folder.delete(folder.path("curves", f"{ids[0]}-aaaaaaaa.parquet"))
+    compact(folder.trials)
+    assert folder.names("trials", "complete") == [f"{ids[0]}.parquet"]
+    assert sorted(Store(folder.root).outcomes()) == ids
+    assert folder.check(ids).keys() == {ids[0]}
+    write(folder, 0, attempt="bbbbbbbb", minute=1)  # trained again
+    compact(folder.trials)
+    assert names(folder) == COMPACT
+
+
+def test_rows_and_parts_with_columns_of_a_later_version_stay_as_they_are(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = SCHEMAS["trials"]
+    with monkeypatch.context() as later:
+        wide = schema.append(pa.field("colour", pa.string()))
+        later.setitem(SCHEMAS, "trials", wide)
+        write(folder, 0)
+        row = blank("trials") | {"id": f"{1:016x}", "attempt": "aaaaaaaa", "outcome": "complete"}
+        folder.write_row(row | {"colour": "red"})
+        compact(folder.trials)
+        folder.write_row(row | {"id": f"{2:016x}", "colour": "blue"})
+        before = tables(folder)["trials"]
+    write(folder, 3)
+    compact(folder.trials)
+    assert len(folder.names("rows")) == 1
+    assert len(folder.names("trials")) == 2
+    with monkeypatch.context() as later:
+        later.setitem(SCHEMAS, "trials", wide)
+        assert tables(folder)["trials"]["colour"].to_pylist() == [None, "red", "blue", None]
+        assert tables(folder)["trials"].slice(0, 3) == before
+
+
+def test_small_parts_are_joined_during_a_run(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "ALIKE", 3)
+    for number in range(9):
+        write(folder, number)
+        compact(folder.trials, everything=False)
+    assert 1 < len(folder.names("trials")) < 5
+    assert len(Store(folder.root).outcomes()) == 9
+    compact(folder.trials)
+    assert names(folder) == COMPACT
+
+
+def test_large_parts_are_left_alone(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "MOST", 24)
+    monkeypatch.setattr(compaction, "AT_ONCE", 2)
+    for number in range(8):  # six rows each
+        write(folder, number)
+    compact(folder.trials)
+    parts = folder.names("trials")
+    assert len(parts) == 2
+    write(folder, 8)
+    compact(folder.trials)
+    assert set(parts) < set(folder.names("trials"))
+    assert len(Store(folder.root).outcomes()) == 9
+
+
+# Beside others, and interrupted ------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    """The death of a process, as a test stages it."""
+
+
+def disturbed(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    happens: Callable[[int], object],
+    *,
+    after: bool,
+    step: int = 1,
+) -> Iterator[int]:
+    """Yield numbers: the caller compacts, and `happens` runs at that change of the store.
+
+    With a `step` of 3, at every third change.
+    """
+    files = type(store.files)
+    put, delete = files.put, files.delete
+    for moment in range(0, 1000, step):
+        count = [0]
+
+        def changing(change: Any, *arguments: Any, at: int = moment, seen: Any = count) -> None:
+            now, seen[0] = seen[0], seen[0] + 1
+            if after:
+                change(*arguments)
+            if now == at:
+                happens(now)
+            if not after:
+                change(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "put", lambda *a: changing(put, *a))
+            patch.setattr(files, "delete", lambda *a: changing(delete, *a))
+            yield moment
+        if count[0] <= moment:
+            return
+    raise AssertionError("it changes the store without end")
+
+
+def fill(store: Store) -> dict[str, pa.Table]:
+    """Write rows of every kind: in a part, in row files, of version 1, superseded and removed."""
+    for number in range(4):
+        write(store, number, "failed" if number == 3 else "complete")
+    to_version_1(store)
+    for number in range(2, 6):
+        write(store, number, attempt="bbbbbbbb", minute=1)
+    removed = write(store, 6)
+    compact(store.trials, everything=False)
+    removals.write(store.files, [(removed, "aaaaaaaa")])
+    write(store, 4, attempt="cccccccc", minute=2)
+    write(store, 7, "lost")
+    return tables(store)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_it_may_be_interrupted_anywhere(
+    after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: int) -> None:
+        raise StoppedError
+
+    root = tmp_path / "store"
+    expected, stops = fill(Store(root)), 0
+    for moment in disturbed(monkeypatch, Store(root), stop, after=after):
+        store = Store(tmp_path / f"store{moment}")
+        with monkeypatch.context() as patch:
+            patch.undo()
+        try:
+            compact(copy_of(Store(root), store).trials)
+        except StoppedError:
+            stops += 1
+        assert tables(store) == expected
+    assert stops > 10
+    compact(Store(root).trials)
+    assert tables(Store(root)) == expected
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_another_compaction_may_run_at_every_moment(
+    after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    expected = fill(Store(root))
+    current: list[Store] = []
+
+    def other(_: int) -> None:
+        compact(Store(current[0].root).trials)
+        assert tables(current[0]) == expected
+
+    for moment in disturbed(monkeypatch, Store(root), other, after=after, step=3):
+        store = copy_of(Store(root), Store(tmp_path / f"store{moment}"))
+        current[:] = [store]
+        compact(store.trials)
+        assert tables(store) == expected
+        compact(store.trials)
+        assert tables(store) == expected
+        assert names(store) == [*COMPACT[:2], "removed/" + removal_token(store), COMPACT[2]]
+
+
+def test_readers_see_each_trial_once_at_every_moment(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, looks = fill(folder), []
+
+    def look(moment: int) -> None:
+        assert tables(folder) == expected
+        assert len(Store(folder.root).outcomes()) == expected["trials"].num_rows
+        looks.append(moment)
+
+    for moment in range(200):
+        for _ in disturbed(monkeypatch, folder, look, after=True):
+            compact(folder.trials)
+            break
+        if moment >= 3:
+            break
+    compact(folder.trials)
+    assert tables(folder) == expected
+
+
+def test_a_reader_begins_again_when_a_compaction_moves_its_rows(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fill(folder)
+    reader, names_of = Store(folder.root), type(folder.files).names
+    left = [2]
+
+    def names_then_compact(files: Any, path: str) -> list[str]:
+        listed = names_of(files, path)
+        if path.endswith("/trials") and left[0]:
+            left[0] -= 1
+            compact(Store(folder.root).trials)
+        return listed
+
+    monkeypatch.setattr(type(folder.files), "names", names_then_compact)
+    assert reader.table("trials").sort_by("id") == expected["trials"]
+
+
+def test_a_part_that_is_not_read_back_deletes_nothing(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, 0)
+    before = folder.names("rows")
+    get = type(folder.files).get
+
+    def spoilt(files: Any, path: str) -> bytes:
+        data = get(files, path)
+        return data[:-1] + b"x" if "/part-" in path else data
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder.files), "get", spoilt)
+        with pytest.raises(StoreError, match=r"was not stored as it was written$"):
+            compact(folder.trials)
+    assert folder.names("rows") == before
+
+
+# Requests ---------------------------------------------------------------------------------------
+
+
+def test_requests_for_rows_on_s3(s3: S3Server) -> None:
+    """A list has a thousand names; each row file and each part is one request."""
+    store = Store(s3.new_bucket())
+    for number in range(40):
+        write(store, number)
+    for loose, parts in ((40, 0), (0, 1)):
+        s3.asked.clear()
+        assert Store(store.root).table("trials").num_rows == 40
+        gets = [asked for asked in s3.asked if "list-type" not in asked]
+        assert len(gets) <= loose + 4 * parts  # index, then columns; pyarrow asks for the size
+        assert len(s3.asked) - len(gets) <= 6
+        compact(store.trials)
+
+
+def test_a_store_of_a_newer_version_is_refused(folder: Store) -> None:
+    folder.make()
+    folder.put(folder.path("layerwise-store.json"), b'{"layerwise_store": 3}')
+    with pytest.raises(StoreError, match=r"was written by a newer layerwise \(schema 3, "):
+        folder.make()
+
+
+def test_names_of_parts_are_never_used_twice(folder: Store) -> None:
+    """A compaction that deletes what another wrote meanwhile would lose rows."""
+    tokens = set()
+    for _ in range(3):
+        write(folder, 0)
+        compact(folder.trials)
+        [name] = folder.names("trials")
+        tokens.add((PartFile.parse(name) or ("",))[0])
+    assert len(tokens) == 1  # the row was there already: the part stayed
+    write(folder, 0, attempt="bbbbbbbb", minute=1)
+    compact(folder.trials)
+    [name] = folder.names("trials")
+    assert (PartFile.parse(name) or ("",))[0] not in tokens
