@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ Options = tuple[tuple[str, Any], ...]
 """Options of a dataset or a network: pairs of name and value, sorted by name."""
 
 STRICT = {"extra": "forbid", "strict": True}
+
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 MOST = 10**9  # steps, epochs or images: a larger number is a typing error
 
@@ -82,13 +85,20 @@ def _canonical_part(part: Any) -> str:
 def canonical(value: Any) -> str:
     """Return the canonical JSON of a value: sorted keys, no spaces, finite numbers only."""
     if dataclasses.is_dataclass(value):
-        parts = (
-            f'"{field.name}":{_canonical_part(item)}'
-            for field in sorted(dataclasses.fields(value), key=lambda field: field.name)
-            if (item := getattr(value, field.name)) != field.default
-        )
+        parts = [
+            f'"{name}":{_canonical_part(item)}'
+            for name, default in _fields(type(value))
+            if (item := getattr(value, name)) != default
+        ]
         return "{" + ",".join(parts) + "}"
-    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return ENCODER.encode(to_json(value))
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Return name and default of each field of a configuration, sorted by name."""
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.name)
+    return tuple((field.name, field.default) for field in fields)
 
 
 def digest(value: Any, length: int = 64) -> str:

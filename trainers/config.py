@@ -290,6 +290,8 @@ class Adaptation:
 
     def within(self, n: int) -> Adaptation:
         """Return the part of the adaptation that applies to layers 1..n."""
+        if not (self.replaced or self.widened):
+            return self
 
         def inside(names: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in names if layer_number(name) <= n)
@@ -341,7 +343,7 @@ class Training:
     def __post_init__(self) -> None:
         kind, is_stitched = self.treatment.kind, self.treatment.is_stitched
         copies = self.treatment.has_parent and not is_stitched
-        differs = self.adapt != Adaptation()
+        differs = bool(self.adapt.replaced or self.adapt.widened)
         require(copies or not differs, "adapt", f"a {kind} copies no layers that could differ")
         require(is_stitched or self.upper is None, "upper", f"a {kind} has upper layers of its own")
 

@@ -65,6 +65,7 @@ class _Pair:
         self.bases: dict[str, Trial] = {}
         # Bases of the sources, by half (all images, source network).
         self.sources: dict[str, Trial] = {}
+        self.tasks: dict[tuple[str, int | None], Task] = {}
 
     def trials(self) -> list[Trial]:
         trials = self._bases()
@@ -141,6 +142,19 @@ class _Pair:
             keep_checkpoint=sweep.keeps(treatment),
         )
 
+    def _task(self, target: str, images_per_class: int | None) -> Task:
+        key = target, images_per_class
+        if key not in self.tasks:
+            self.tasks[key] = task_of(
+                self.resolved.dataset,
+                self.resolved.data,
+                self.split,
+                target,
+                self.grid.splits,
+                images_per_class=images_per_class,
+            )
+        return self.tasks[key]
+
     def _training(
         self,
         target: str,
@@ -150,14 +164,7 @@ class _Pair:
         images_per_class: int | None,
     ) -> Training:
         resolved = self.resolved
-        task = task_of(
-            resolved.dataset,
-            resolved.data,
-            self.split,
-            target,
-            self.grid.splits,
-            images_per_class=images_per_class,
-        )
+        task = self._task(target, images_per_class)
         adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
         return Training(
             target=task,
@@ -218,7 +225,7 @@ def recipe_of(
     `data` is the target's dataset, `depth` the number of the network's layers. Where nothing is
     left to learn, one step does.
     """
-    images = training_images(target, data)
+    images = _images(target, data)
     tuned = grid.fine_tune.recipe or grid.recipe
     detects = data.has_objects
     recipe = _normal(tuned if treatment.fine_tuned else grid.recipe, images, treatment, detects)
@@ -230,6 +237,11 @@ def recipe_of(
     if treatment.frozen and treatment.n == depth and not (recipe.freeze or recipe.learn):
         return dataclasses.replace(recipe, steps=1)
     return recipe
+
+
+@functools.lru_cache(maxsize=16)
+def _images(target: Task, data: DatasetInfo) -> int:
+    return training_images(target, data)
 
 
 @functools.lru_cache(maxsize=1024)
