@@ -87,7 +87,7 @@ def canonical(value: Any) -> str:
     if dataclasses.is_dataclass(value):
         parts = [
             f'"{name}":{_canonical_part(item)}'
-            for name, default in _fields(type(value))
+            for name, default in _fields(value.__class__)
             if (item := getattr(value, name)) != default
         ]
         return "{" + ",".join(parts) + "}"

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, Literal, Self
 from trainers.canonical import STRICT, Options, digest, require
 from trainers.recipe import Recipe, Stage, covered, layer_names, layer_number
 
+NETWORK_NAMES = ("conv8", "caffenet")
+"""Names of the networks that come with the program; `trainers.networks` has them."""
+
 TORCHVISION = "torchvision:"
 """Prefix of the names of torchvision's networks."""
 
@@ -96,6 +99,10 @@ class DatasetInfo:
     """Sentences on the data that a user should read."""
     has_objects: bool = False
     """True if images have objects in boxes: networks learn to detect them."""
+
+
+class NetworkError(Exception):
+    """A network that cannot be built, or weights that do not fit it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from trainers.caffenet import AcrossChannels, FilledLayer, caffenet
 from trainers.canonical import ConfigError, Options
 from trainers.config import TORCHVISION, NetworkInfo, NetworkRef, is_own
+from trainers.config import NetworkError as NetworkError  # noqa: PLC0414 - exported
 from trainers.frames import message
 from trainers.layer_rules import broken_rule
 from trainers.multiply_adds import multiply_adds
@@ -37,10 +38,6 @@ from trainers.torchvision_families import ClassToken, Mean, Tokens
 from trainers.torchvision_networks import TorchvisionLayer, find
 
 Shape = tuple[int, int, int]
-
-
-class NetworkError(Exception):
-    """A network that cannot be built, or weights that do not fit it."""
 
 
 class Network(nn.Sequential):

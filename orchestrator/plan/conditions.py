@@ -40,7 +40,8 @@ def with_conditions(grids: Sequence[tuple[Grid, Sequence[Trial]]]) -> Iterator[T
             by_place[place].append(used)
     for (_, trials), used in zip(grids, settings, strict=True):
         conditions = {
-            place: _conditions(used, by_place[place]) for place in dict.fromkeys(map(_place, trials))
+            place: _conditions(used, by_place[place])
+            for place in dict.fromkeys(map(_place, trials))
         }
         for trial in trials:
             for condition in conditions[_place(trial)]:

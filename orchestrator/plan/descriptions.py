@@ -10,6 +10,7 @@ from bdb import BdbQuit
 from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import SweepError
+from orchestrator.plan.known_networks import Described, remembered
 from orchestrator.sweep.components import Component, Data
 from orchestrator.sweep.inheritance import in_grid
 from orchestrator.sweep.schema import Grid, Sweep
@@ -17,10 +18,12 @@ from orchestrator.sweep.source import Path as KeyPath
 from orchestrator.sweep.source import Source
 from trainers.canonical import ConfigError
 from trainers.config import (
+    NETWORK_NAMES,
     TORCHVISION,
     Adaptation,
     DatasetInfo,
     DatasetRef,
+    NetworkError,
     NetworkInfo,
     NetworkRef,
 )
@@ -32,21 +35,30 @@ Shape = tuple[int, int, int]  # of an image: channels, height, width
 
 def check_names(sweep: Sweep, source: Source) -> None:
     """Raise `SweepError` for an unknown dataset or network."""
-    from trainers import datasets, networks
+    from trainers import datasets
 
     named: list[tuple[KeyPath, Component | None, Iterable[str]]] = [
         *((path, component, datasets.DATASETS) for path, component in sweep.datasets.items()),
-        (("network",), sweep.network, networks.NETWORKS),
-        (("target_network",), sweep.target_network, networks.NETWORKS),
+        (("network",), sweep.network, NETWORK_NAMES),
+        (("target_network",), sweep.target_network, NETWORK_NAMES),
     ]
-    for path, component, registry in named:
-        if component is None or component.name in registry or component.is_own:
+    for path, component, names in named:
+        if component is None or component.name in names or component.is_own:
+            continue
+        registry = _networks() if names is NETWORK_NAMES else names
+        if component.name in registry:
             continue
         field = str(path[-1])
         if field == "dataset" or not component.name.startswith(TORCHVISION):
             near = hint(component.name, registry) or f"; known: {', '.join(registry)}"
             message = f"unknown {field.replace('_', ' ')} {component.name!r}{near}"
             raise SweepError([source.mistake(source.nearest((*path, "name")), message)])
+
+
+def _networks() -> Iterable[str]:
+    from trainers.networks import NETWORKS  # imports torch
+
+    return NETWORKS
 
 
 def describe_dataset(
@@ -74,18 +86,27 @@ def describe_network(
 
     Its weights must have the same shapes for all `shapes` of images.
     """
-    from trainers import networks
-
     component: Component = getattr(sweep, field)
     batch = min(recipe.batch for grid in sweep.parts.values() for recipe in grid.recipes)
+    name, options, fingerprint = component.name, component.frozen_options, ""
+
+    def describe() -> Described:
+        from trainers import networks
+
+        nonlocal fingerprint
+        given = networks.options_of(name, options)
+        fingerprint = networks.fingerprint(name, given)
+        network = NetworkRef(name=name, options=given, fingerprint=fingerprint)
+        return given, [networks.describe(network, n_classes, shape, batch) for shape in shapes]
+
     with as_mistakes((field,), component, source):
-        options = networks.options_of(component.name, component.frozen_options)
-        network = NetworkRef(
-            name=component.name,
-            options=options,
-            fingerprint=networks.fingerprint(component.name, options),
-        )
-        layers, *others = (networks.describe(network, n_classes, shape, batch) for shape in shapes)
+        if name in NETWORK_NAMES or name.startswith(TORCHVISION):
+            question = [list(options), n_classes, list(shapes), batch]
+            given, described = remembered(name, question, describe)
+        else:
+            given, described = describe()
+    network = NetworkRef(name=name, options=given, fingerprint=fingerprint)
+    layers, *others = described
     for path, other in zip(list(shapes.values())[1:], others, strict=True):
         if other.parameters != layers.parameters:
             message = (
@@ -134,11 +155,11 @@ def check_stitches(sweep: Sweep, network: NetworkInfo, target: NetworkInfo, sour
 
     `network` is that of the sources.
     """
-    from trainers.stitching import misfit
-
     for name, grid in sweep.parts.items():
         if "stitched" not in grid.treatments:
             continue
+        from trainers.stitching import misfit  # imports torch
+
         for n in grid.layers or range(1, target.depth):
             if n >= target.depth:
                 continue
@@ -160,7 +181,6 @@ def as_mistakes(path: KeyPath, component: Component, source: Source) -> Iterator
     A user's own code may raise anything; the mistake then names file and line of that code.
     """
     from trainers.datasets import DataError
-    from trainers.networks import NetworkError
 
     def mistake(message: str, *key: str) -> SweepError:
         return SweepError([source.mistake(source.nearest((*path, *key)), message)])

@@ -93,8 +93,6 @@ def describe_detectors(
     A network that has no such backbone is a mistake of `recipe.detector`; so is a layer of the grid
     above the backbone.
     """
-    from trainers.detection.heads import describe_detector
-
     detectors: dict[Key, NetworkInfo] = {}
     for name, grid in sweep.parts.items():
         for task in detecting(sweep, grid, tasks):
@@ -106,6 +104,8 @@ def describe_detectors(
                 for network in networks:
                     key = network, detector, ref
                     if key not in detectors:
+                        from trainers.detection.heads import describe_detector  # imports torch
+
                         with as_mistakes(where, sweep.network, source):
                             classes = n_outputs(sweep.tasks[task], data)
                             detectors[key] = describe_detector(network, detector, classes, shape)

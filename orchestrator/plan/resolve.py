@@ -286,7 +286,10 @@ def _check_learning(
     sweep: Sweep, network: NetworkRef, n_classes: int, shape: Shape, source: Source
 ) -> None:
     """Raise `SweepError` for layers and modules to freeze or to train that the network lacks."""
-    from trainers.networks import tensor_shapes
+    recipes = [r for g in sweep.parts.values() for r in (g.recipe, g.fine_tune.recipe) if r]
+    if not any(recipe.freeze or recipe.learn or recipe.stages for recipe in recipes):
+        return
+    from trainers.networks import tensor_shapes  # imports torch
 
     tensors = tensor_shapes(network, n_classes, shape)
     depth = len({name.partition(".")[0] for name in tensors})
