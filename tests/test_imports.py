@@ -29,10 +29,11 @@ TABLE_FILES = {
     "orchestrator/store/files.py": {"fs"},
     "orchestrator/store/local_files.py": {"fs"},
     "orchestrator/store/locations.py": {"fs"},
-    "orchestrator/store/parts.py": {"parquet"},
+    "orchestrator/store/parts.py": {"dataset", "fs", "parquet"},
     "orchestrator/store/recovery.py": {"parquet"},
     "orchestrator/store/remote_files.py": {"csv", "dataset", "fs"},
     "orchestrator/store/table_files.py": {"parquet"},
+    "orchestrator/store/trial_tables.py": {"dataset"},
 }
 
 

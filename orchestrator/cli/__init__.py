@@ -7,6 +7,7 @@ Imports every room, and typer. Heavy libraries are imported inside functions, so
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -142,6 +143,7 @@ def options(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. A user's mistakes are lines on standard error and exit code 2."""
     settle()
+    gc.set_threshold(200_000, 50, 100)  # plans are millions of objects that stay
     try:
         return app(arguments)
     except LayerwiseError as error:

@@ -269,11 +269,15 @@ def differences(
 
 def estimate(number: Number) -> float:
     """Return the value itself, without the parts of its classes."""
-    return float(np.ravel(number)[0])
+    return float(number if isinstance(number, float) else np.ravel(number)[0])
 
 
 def difference(first: Sequence[Value], second: Sequence[Value]) -> Number:
     """Return the difference of two means, class by class if all numbers have parts."""
+    if len(first) == len(second) == 1:
+        one, other = first[0].value, second[0].value
+        if isinstance(one, float) and isinstance(other, float):  # as below, in less time
+            return one - other
     numbers = [[x.value for x in values] for values in (first, second)]
     if not all(np.ndim(x) for side in numbers for x in side):
         numbers = [[estimate(x) for x in side] for side in numbers]

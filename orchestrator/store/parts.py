@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
@@ -99,12 +101,14 @@ def _content(files: Files, table: str, file: PartFile) -> bytes:
 
 
 def _open(files: Files, table: str, file: PartFile) -> pq.ParquetFile:
+    return _opened(files, _content(files, table, file))
+
+
+def _opened(files: Files, data: bytes) -> pq.ParquetFile:
     try:
-        opened = pq.ParquetFile(pa.BufferReader(_content(files, table, file)))
+        opened = pq.ParquetFile(pa.BufferReader(data))
         version = table_files.schema_version(opened.schema_arrow)
     except table_files.UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
         raise DamagedError(table_files.BROKEN) from error
     if version is None:
         raise DamagedError(table_files.FOREIGN)
@@ -120,6 +124,19 @@ def read(
     Raises `DamagedError`, `FileNotFoundError`, and `StoreError` also for a newer version.
     """
     return table_files.conformed(table, _open(files, table, file), columns)
+
+
+def fragment(files: Files, table: str, file: PartFile) -> ds.Fragment:
+    """Return a file of a part for a dataset, after a look at every byte of it.
+
+    That of a folder is read when it is needed; others are in memory. Raises as `read` does.
+    """
+    data = _content(files, table, file)
+    _opened(files, data)
+    form = ds.ParquetFileFormat()
+    if isinstance(files.fs, pafs.LocalFileSystem):
+        return form.make_fragment(path_of(files, table, file), files.fs)
+    return form.make_fragment(pa.py_buffer(data))
 
 
 def read_digests(files: Files, file: PartFile) -> list[str]:
