@@ -6,6 +6,9 @@ mark needs a scale for colour or shape, and all figures look alike.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +45,8 @@ COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fi
 INK = {"#4a98d3": "#2273b0", "#e08a1e": "#a8630c", "#8a8a8a": "#6a6a6a", "#b5b5b5": "#6a6a6a"}
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 DOTS = [2, 3]
+MANY = 500  # rows
+_rows: dict[str, str] = {}  # of all charts of this process, as JSON, by the name of the rows
 HEIGHT, GAP, ROOM = 280, 14, 92  # pixels: height of a plot, between labels, right of a plot
 
 
@@ -191,7 +196,7 @@ def texts(rows: Rows, frame: Frame, column: str, *, x: str = "n") -> alt.Chart:
 def image(address: str, width: int, height: int) -> alt.LayerChart:
     """Draw one picture, given by its data URI and its size, as large as a square panel allows."""
     scale = HEIGHT / max(width, height)
-    mark = _chart([{"url": address}]).mark_image(
+    mark = alt.Chart(alt.Data(values=[{"url": address}])).mark_image(
         align="left", baseline="top", width=scale * width, height=scale * height
     )
     return alt.layer(mark.encode(url=alt.Url("url:N"), x=alt.value(0), y=alt.value(0)))
@@ -287,8 +292,7 @@ def spec(panel: Panel) -> dict[str, Any]:
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         padding={"left": 2, "top": 6, "right": 2, "bottom": 2},  # fitting makes room for labels
     )
-    specification: dict[str, Any] = _styled(sized).to_dict()
-    return specification
+    return drawn(_styled(sized))
 
 
 def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
@@ -304,8 +308,9 @@ def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
     apart = alt.RowColnumber(row=90, column=ROOM + 50)
     figure = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
     figure = figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12})
+    specification = json.dumps(drawn(_styled(figure)))
     data: bytes = vl_convert.vegalite_to_png(
-        _styled(figure).to_json(), vl_version=_version(), scale=2, allowed_base_urls=[]
+        specification, vl_version=_version(), scale=2, allowed_base_urls=[]
     )
     return data
 
@@ -322,7 +327,49 @@ def _version() -> str:
 
 
 def _chart(rows: Rows) -> alt.Chart:
-    return alt.Chart(alt.Data(values=list(rows)))
+    """Return a chart of rows that it knows by name: Altair copies and checks what it holds."""
+    text = json.dumps(list(rows), default=float)
+    name = f"rows-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    _rows[name] = text
+    return alt.Chart(alt.NamedData(name=name))
+
+
+def drawn(chart: Any) -> dict[str, Any]:
+    """Return the specification of a chart, with the rows that its marks name.
+
+    Numbers have seven digits. Many rows have only the columns that a mark uses.
+    """
+    specification: dict[str, Any] = chart.to_dict()
+    columns: dict[str, set[str]] = {}
+    _note_columns(specification, columns)
+    datasets = {}
+    for name, used in columns.items():
+        rows = json.loads(_rows[name])
+        few = len(rows) <= MANY
+        datasets[name] = [
+            {column: _short(value) for column, value in row.items() if few or column in used}
+            for row in rows
+        ]
+    return specification | ({"datasets": datasets} if datasets else {})
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _note_columns(part: Any, columns: dict[str, set[str]]) -> None:
+    """Add the columns that the marks below a part of a specification use, by the rows' name."""
+    if isinstance(part, list):
+        for item in part:
+            _note_columns(item, columns)
+    if not isinstance(part, dict):
+        return
+    if (name := (part.get("data") or {}).get("name")) in _rows:
+        text = json.dumps(part)
+        fields = re.findall(r'"field": "(\w+)"', text) + re.findall(r"datum\.(\w+)", text)
+        columns.setdefault(name, set()).update(fields)
+    for item in part.values():
+        _note_columns(item, columns)
 
 
 def _names(rows: Rows) -> list[str]:

@@ -358,4 +358,5 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(source),
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
     return environment.get_template(template).render(page, javascript=script)

@@ -26,6 +26,12 @@ from orchestrator.stats.search_gain import held_out
 from orchestrator.store.schemas import with_results
 from orchestrator.store.store import Store
 
+OF_CURVES = ["id", "step", "val_top1"]  # columns that statistics need
+
+
+def _read(store: Store, name: str) -> pa.Table:
+    return store.table(name, OF_CURVES if name == "curves" else None)
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -43,7 +49,7 @@ class Statistics:
     @classmethod
     def of_store(cls, store: Store, metric: str | None = None) -> Statistics:
         """Return the statistics of all sweeps of a store."""
-        return cls(functools.cache(store.table), metric)
+        return cls(functools.cache(lambda name: _read(store, name)), metric)
 
     def by(self, metric: str) -> Statistics:
         """Return the statistics of the same tables by another metric."""
@@ -63,7 +69,7 @@ class Statistics:
         def read(name: str) -> pa.Table:
             if name == "sweeps":
                 return members
-            table = store.table(name)
+            table = _read(store, name)
             column = "trial" if name == "measurements" else "id"
             wanted = networks if name == "measurements" else ids
             return table if name == "trials" else table.filter(pc.is_in(table[column], wanted))

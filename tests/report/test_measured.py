@@ -29,7 +29,7 @@ def compared(quantity: str, value: float, n: int, **columns: Any) -> dict[str, A
 
 def marks_of(panel: Panel) -> list[dict[str, Any]]:
     """Return the rows that the markers of a panel stand for."""
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     layer = next(x for x in drawn["layer"] if x["mark"]["type"] == "point")
     marks: list[dict[str, Any]] = (
         layer["data"].get("values") or drawn["datasets"][layer["data"]["name"]]
@@ -39,7 +39,7 @@ def marks_of(panel: Panel) -> list[dict[str, Any]]:
 
 def lines(panel: Panel) -> dict[str, list[tuple[float, float]]]:
     """Return the points of each line, by its label."""
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     data = drawn["layer"][0]["data"]
     found: dict[str, list[tuple[float, float]]] = {}
     for mark in data.get("values") or drawn["datasets"][data["name"]]:

@@ -80,9 +80,10 @@ def test_pixels_are_a_level_beside_the_bases(tmp_path: Path) -> None:
         for target in "AB":
             sweep.add(Label(split=split, target=target, treatment="pixels"), 0.5)
     page = write(sweep, tmp_path)
-    upper, lower = (panel["spec"]["layer"] for panel in figures_of(page)["figure2"])
-    rules = [mark["data"]["values"] for mark in upper if mark["mark"]["type"] == "rule"]
-    (levels,) = filter(None, rules)
+    panels = figures_of(page)["figure2"]
+    upper, lower = (panel["spec"] for panel in panels)
+    numbers = [n for n, x in enumerate(upper["layer"]) if x["mark"]["type"] == "rule"]
+    (levels,) = filter(None, (data_of(panels[0], number) for number in numbers))
     assert [row["label"] for row in levels] == ["base", "base_long", "pixels"]
     assert levels[2]["y"] == 50.0
     assert "pixels" in json.dumps(lower)

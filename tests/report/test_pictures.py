@@ -31,7 +31,8 @@ def marks(page: str, figure: str, panel: int) -> list[list[dict[str, Any]]]:
     """The rows of each mark of a panel."""
     (text,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
     spec = json.loads(text)[figure][panel]["spec"]
-    return [layer.get("data", spec.get("data"))["values"] for layer in spec["layer"]]
+    data = [layer.get("data", spec.get("data")) for layer in spec["layer"]]
+    return [one.get("values") or spec["datasets"][one["name"]] for one in data]
 
 
 @pytest.fixture

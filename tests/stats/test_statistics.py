@@ -40,9 +40,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = Store.table
 
-    def counting(self: Store, name: str) -> pa.Table:
+    def counting(self: Store, name: str, *columns: Any) -> pa.Table:
         counts[name] += 1
-        return read(self, name)
+        return read(self, name, *columns)
 
     monkeypatch.setattr(Store, "table", counting)
     return counts
