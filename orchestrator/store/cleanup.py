@@ -18,9 +18,9 @@ from orchestrator.store.compaction import compact
 from orchestrator.store.leases import CLOCKS
 from orchestrator.store.names import (
     AttemptFile,
+    CompactFile,
     MeasurementFile,
     OldRowFile,
-    PartFile,
     RowFile,
     StudyFile,
     WeightsFile,
@@ -158,7 +158,7 @@ def orphans(survey: Survey) -> list[Waste]:
     parts = {name for part in survey.parts for name in part.names}
     for table in ("curves", "classes"):
         for (name,) in survey.below(table):
-            if PartFile.parse(name):
+            if CompactFile.parse(name):
                 if name not in parts and survey.is_settled(table, name):
                     waste.append(Waste(survey.path(table, name), "part that no row names"))
             elif name not in attempts:

@@ -58,8 +58,8 @@ class RowFile(NamedTuple):
         return cls(*match.groups()) if match else None
 
 
-class PartFile(NamedTuple):
-    """`part-<token>-<digest>.parquet`: many rows of a table. A token is never used again."""
+class CompactFile(NamedTuple):
+    """`part-<token>-<digest>.parquet`: rows of many trials. A token is never used again."""
 
     token: str
     digest: str
@@ -70,7 +70,7 @@ class PartFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(_PART, name)
+        match = re.fullmatch(_COMPACT, name)
         return cls(*match.groups()) if match else None
 
 
@@ -233,12 +233,12 @@ class FigureFile(NamedTuple):
 
 
 _ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
-_PART = rf"part-({ID})-({ID})\.parquet"
+_COMPACT = rf"part-({ID})-({ID})\.parquet"
 _REMOVAL = rf"({ID})-({ID})\.json"
 _FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.png"
 _TABLES = (
     rf"rows/{_ROW}",
-    rf"(trials|curves|classes)/{_PART}",
+    rf"(trials|curves|classes)/{_COMPACT}",
     rf"removed/{_REMOVAL}",
     rf"trials/({'|'.join(OUTCOMES)})/{ID}\.parquet",
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",

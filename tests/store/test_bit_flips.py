@@ -12,7 +12,7 @@ from orchestrator.errors import StoreError
 from orchestrator.store import parts, removals, row_files, table_files
 from orchestrator.store.compaction import compact
 from orchestrator.store.damage import DamagedError
-from orchestrator.store.names import PartFile, RemovalFile, RowFile
+from orchestrator.store.names import CompactFile, RemovalFile, RowFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from trainers.checkpoint import CheckpointError
@@ -45,7 +45,7 @@ def of_kind(kind: str, store: Store) -> tuple[Path, Read]:
     if kind in ("trials", "curves", "classes"):
         compact(store.trials)
         [name] = store.names(kind)
-        file = PartFile.parse(name)
+        file = CompactFile.parse(name)
         assert file
         return Path(store.path(kind, name)), lambda: parts.read(store.files, kind, file)
     if kind == "removed":

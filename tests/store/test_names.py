@@ -11,10 +11,10 @@ from orchestrator.report.page import PNG
 from orchestrator.store.names import (
     FIGURES,
     AttemptFile,
+    CompactFile,
     FigureFile,
     MeasurementFile,
     OldRowFile,
-    PartFile,
     RemovalFile,
     RowFile,
     SnapshotFile,
@@ -32,7 +32,7 @@ ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
 NAMES = {
     f"{ID}-complete-{ATTEMPT}-{SHA[:16]}.json": RowFile(ID, "complete", ATTEMPT, SHA[:16]),
-    f"part-{ID}-{SHA[:16]}.parquet": PartFile(ID, SHA[:16]),
+    f"part-{ID}-{SHA[:16]}.parquet": CompactFile(ID, SHA[:16]),
     f"{ID}-{SHA[:16]}.json": RemovalFile(ID, SHA[:16]),
     f"{ID}.parquet": OldRowFile(ID),
     f"{ID}-{ATTEMPT}.parquet": AttemptFile(ID, ATTEMPT),
