@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -176,21 +175,21 @@ class Learner:
         Training images are not augmented, and are a fixed sample if they outnumber the test images.
         """
         with self.autocast:
-            if subset == "train":
-                most = len(self.batches.data.test.labels)
-                labels, chunks = self.batches.training_sample(most)
-            else:
-                labels = getattr(self.batches.data, subset).labels
-                chunks = self.batches.chunks(subset)
-            score = evaluate(
-                self.network[self.cached_layers :],
-                chunks,
-                labels,
-                self.classes,
-                partial(total_loss, self.recipe),
-            )
+            labels, chunks = self.labelled_chunks(subset)
+            network = self.network[self.cached_layers :]
+            score = evaluate(network, chunks, labels, self.classes, self.total_loss)
         training_mode(self.network, self.frozen_now)
         return score
+
+    def labelled_chunks(self, subset: str) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
+        """Return the labels (N,) of a set and its images, or cached features, in chunks."""
+        if subset == "train":
+            return self.batches.training_sample(len(self.batches.data.test.labels))
+        return getattr(self.batches.data, subset).labels, self.batches.chunks(subset)
+
+    def total_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the losses of scores (B, C) for labels (B,), as scores count them."""
+        return total_loss(self.recipe, scores, labels)
 
     def at_chance(self, score: Scored, loss: float) -> bool:
         """Return whether nothing was learned: `loss` is the lowest training loss.
