@@ -102,6 +102,8 @@ class Learner:
         self.copied_part = self.network[self.wholly_frozen : cut]
         self.learning_part = self.network[cut:]
         self.batches = Batches(training, data, readers)
+        self.kind = self._kind(training)
+        """Equal for learners whose steps can be computed together; None if this one's cannot."""
 
     def first_network(
         self,
@@ -116,7 +118,7 @@ class Learner:
 
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step, and return its mean loss before the update."""
-        set_rate(self.optimiser, rate * self.enter(step).rate)
+        self.begin(step, rate)
         images, labels = self.batches(step)
         if self.is_random:
             seed = key(*self.mask_key, step)
@@ -137,6 +139,10 @@ class Learner:
         total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
+
+    def begin(self, step: int, rate: float) -> None:
+        """Set the rate of a 0-based step, and freeze what is frozen at it."""
+        set_rate(self.optimiser, rate * self.enter(step).rate)
 
     def loss(self, scores: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002
         """Return the mean loss of the outputs (B, …) of a 0-based step for labels (B,)."""
@@ -239,6 +245,16 @@ class Learner:
 
     def close(self) -> None:
         self.batches.close()
+
+    def _kind(self, training: Training) -> tuple[object, ...] | None:
+        recipe = self.recipe
+        if self.start or recipe.feature_l2 or training.treatment.is_stitched:
+            return None
+        if self.is_random and self.is_own:  # its code may draw from any generator
+            return None
+        shapes = tuple((name, *tensor.shape) for name, tensor in tensors_of(self.network).items())
+        loss = recipe.loss, recipe.label_smoothing, recipe.precision, recipe.optimiser
+        return training.network, self.batches.data.view.dtype, self.classes, loss, shapes
 
     def _fit_stitch(
         self, training: Training, data: TaskData, upper: bytes | None, readers: int

@@ -1,0 +1,217 @@
+"""Lanes side by side: their steps and scores are computed together, and their rows are passed on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from trainers.canonical import key
+from trainers.evaluation import Score, Tally
+from trainers.lanes.forward import Draws
+from trainers.lanes.stack import Stack
+from trainers.lanes.updates import update
+from trainers.learner import Learner
+from trainers.loop import Lane, Scoring, Step
+from trainers.losses import losses_of_lanes
+from trainers.results import Row
+from trainers.transfer import training_mode
+
+CHUNK = 64  # images of each lane per forward pass of a joint evaluation, at most
+
+
+class Stopwatch:
+    """Seconds of one lane: its own work, and its share of joint work."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def __call__(self) -> float:
+        """Return the seconds so far."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self.seconds + running
+
+    def __enter__(self) -> Stopwatch:
+        self._since = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds, self._since = self(), None
+
+
+class Member(NamedTuple):
+    """A training in a pack."""
+
+    lane: Lane
+    watch: Stopwatch
+
+
+class Event(NamedTuple):
+    """A row of one lane, or the exception that ended it."""
+
+    lane: int
+    row: Row | Exception
+
+
+def run(members: Sequence[Member]) -> Generator[Event, None, None]:
+    """Train the lanes of a pack side by side, and yield their rows.
+
+    An exception of one lane ends this lane. One of joint work is raised: which lane is to blame
+    does not show. Close the iterator, or exhaust it, to end the threads that read images.
+    """
+    pack = _Pack(members)
+    try:
+        yield from pack.events()
+    finally:
+        for member in members:
+            member.lane.close()
+
+
+class _Pack:
+    def __init__(self, members: Sequence[Member]):
+        self.members = members
+        self.pending: dict[int, Step | Scoring] = {}
+        """Request of each lane that has not ended, once it has made one."""
+        self.stacks: dict[object, Stack] = {}
+        """Stack of the steps of each kind of learner."""
+
+    def events(self) -> Iterator[Event]:
+        for number in range(len(self.members)):
+            yield from self._advance(number, None)
+        while self.pending:
+            scorings = {k: r for k, r in self.pending.items() if isinstance(r, Scoring)}
+            requests = scorings or self.pending
+            kinds: dict[object, list[int]] = {}
+            for number, request in requests.items():
+                kinds.setdefault(_kind(request), []).append(number)
+            for kind, numbers in kinds.items():
+                answers: Sequence[Any]
+                began = time.perf_counter()
+                if kind is None:
+                    yield from self._one_by_one(numbers)
+                    continue
+                if scorings:
+                    answers = self._scores([requests[number] for number in numbers])
+                else:
+                    answers = self._step(kind, [requests[number] for number in numbers])
+                share = (time.perf_counter() - began) / len(numbers)
+                for number, answer in zip(numbers, answers, strict=True):
+                    self.members[number].watch.seconds += share
+                    yield from self._advance(number, answer)
+
+    def _advance(self, number: int, answer: Any) -> Iterator[Event]:
+        """Go on with a lane until its next request, or its end."""
+        lane, watch = self.members[number]
+        self.pending.pop(number, None)
+        while True:
+            try:
+                with watch:
+                    event = lane.send(answer)
+            except StopIteration:
+                return
+            except Exception as error:
+                yield Event(number, error)
+                return
+            if isinstance(event, Step | Scoring):
+                self.pending[number] = event
+                return
+            yield Event(number, event)
+            answer = None
+
+    def _one_by_one(self, numbers: Sequence[int]) -> Iterator[Event]:
+        for number in numbers:
+            try:
+                with self.members[number].watch:
+                    answer = self.pending[number].alone()
+            except Exception as error:
+                del self.pending[number]
+                yield Event(number, error)
+            else:
+                yield from self._advance(number, answer)
+
+    def _step(self, kind: object, requests: Sequence[Any]) -> Sequence[torch.Tensor]:
+        learners = [request.learner for request in requests]
+        stack = self.stacks.get(kind)
+        if stack is None or stack.learners != learners:
+            stack = Stack(learners, [learner.wholly_frozen for learner in learners])
+            self.stacks[kind] = stack
+        return _step(stack, requests)
+
+    def _scores(self, requests: Sequence[Any]) -> Sequence[Score]:
+        learners = [request.learner for request in requests]
+        entries = [learner.cached_layers for learner in learners]
+        for stack in self.stacks.values():
+            if stack.learners == learners and stack.entries == entries:
+                return _scores(stack, requests)
+        return _scores(Stack(learners, entries, shares=False), requests)
+
+
+def _kind(request: Step | Scoring) -> object:
+    """Return what requests have in common that are computed together; None for one by one."""
+    learner = request.learner
+    if type(learner) is not Learner or learner.kind is None:
+        return None
+    if isinstance(request, Scoring):
+        sizes = tuple(len(part.labels) for part in learner.batches.data.parts)
+        return ("score", *learner.kind, request.subset, *sizes)
+    return ("step", *learner.kind, learner.batches.order.batch)
+
+
+def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
+    """Let each learner take its step, and return the mean losses before the updates."""
+    learners = stack.learners
+    batches: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
+    inputs, labels = [], []
+    for learner, number, rate in requests:
+        learner.begin(number, rate)
+        place = learner.batches.key, number
+        if place in batches:
+            images, y = batches[place]
+            images = images.clone()
+        else:
+            images, y = batches[place] = learner.batches(number)
+        inputs.append(images)
+        labels.append(y)
+    draws = None
+    if any(learner.is_random for learner in learners):
+        device = labels[0].device
+        keys = ((*requests[lane].learner.mask_key, requests[lane].number) for lane in stack.order)
+        draws = Draws(device, [key(*parts) for parts in keys])
+    with learners[0].autocast:
+        with torch.no_grad():
+            for place, lane in enumerate(stack.order):
+                if part := learners[lane].frozen_part:
+                    with draws.of(place) if draws else contextlib.nullcontext():
+                        inputs[lane] = part(inputs[lane])
+        scores = stack.outputs(inputs, draws)
+        losses = losses_of_lanes(learners[0].recipe, scores, torch.stack(labels))
+    if losses.requires_grad:
+        stack.clear_gradients()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        update([learner.optimiser for learner in learners])
+    return losses.detach().unbind()
+
+
+@torch.no_grad()
+def _scores(stack: Stack, requests: Sequence[Scoring]) -> Sequence[Score]:
+    """Return the score of each learner on a set, all of equal size."""
+    learners = stack.learners
+    sets = [request.learner.labelled_chunks(request.subset) for request in requests]
+    tallies = [
+        Tally(labels, learner.classes, learner.total_loss)
+        for learner, (labels, _) in zip(learners, sets, strict=True)
+    ]
+    for learner in learners:
+        learner.network.eval()
+    with learners[0].autocast:
+        for chunks in zip(*(chunks for _, chunks in sets), strict=True):
+            for parts in zip(*(torch.split(chunk, CHUNK) for chunk in chunks), strict=True):
+                for tally, scores in zip(tallies, stack.outputs(parts), strict=True):
+                    tally.add(scores)
+    for learner in learners:
+        training_mode(learner.network, learner.frozen_now)
+    return [tally.score() for tally in tallies]
