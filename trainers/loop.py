@@ -24,6 +24,7 @@ import torch
 from trainers import checkpoint
 from trainers.config import Training
 from trainers.detection.learner import DetectorLearner
+from trainers.devices import keep_memory
 from trainers.evaluation import Scored
 from trainers.feature_classifier import FeatureClassifier
 from trainers.learner import Learner
@@ -192,6 +193,7 @@ def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
     off, so that float32 means float32; `precision: tf32` switches it on for its speed.
     """
     device = torch.device(runtime.device)
+    keep_memory()
     torch.set_num_threads(runtime.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -43,9 +43,7 @@ class CaffeSGD(torch.optim.Optimizer):
 
     @staticmethod
     def update(
-        weights: Sequence[torch.Tensor],
-        velocities: Sequence[torch.Tensor],
-        group: Mapping[str, float],
+        weights: list[Any], velocities: list[torch.Tensor], group: Mapping[str, float]
     ) -> None:
         """Update weights that have a gradient, with the settings of their group."""
         rate = group["lr"] * group["rate_factor"]

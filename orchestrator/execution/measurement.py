@@ -77,6 +77,10 @@ class MeasurementAssignment:
             source_root=portable(trial.source_root),
         )
 
+    @property
+    def ids(self) -> Sequence[str]:
+        return (self.id,)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 

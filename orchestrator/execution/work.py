@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.execution import measurement, worker
+from orchestrator.execution import measurement, pack, worker
 from orchestrator.execution.assignment import Assignment, Report, Work
 from orchestrator.execution.measurement import MeasurementAssignment
+from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.worker import Stop, Watcher
 
 
@@ -16,31 +17,34 @@ class Kind(NamedTuple):
     """One kind of work."""
 
     type: type[Any]
-    run: Callable[[Any, Watcher, Stop], Report]
+    run: Callable[[Any, Watcher, Stop], list[Report]]
 
 
 KINDS: dict[str, Kind] = {
     "training": Kind(
-        Assignment, lambda work, watch, stop: worker.run(work, watch=watch, stop=stop)
+        Assignment, lambda work, watch, stop: [worker.run(work, watch=watch, stop=stop)]
     ),
-    "measurement": Kind(MeasurementAssignment, lambda work, *_: measurement.run(work)),
+    "pack": Kind(PackAssignment, pack.run),
+    "measurement": Kind(MeasurementAssignment, lambda work, *_: [measurement.run(work)]),
 }
 
 
-def pack(work: Work) -> str:
-    """Return work as a string that `unpack` reads."""
+def to_text(work: Work) -> str:
+    """Return work as a string that `from_text` reads."""
     return json.dumps([_kind(work), work.to_json()])
 
 
-def unpack(text: str) -> Work:
-    """Return the work that `pack` wrote."""
+def from_text(text: str) -> Work:
+    """Return the work that `to_text` wrote."""
     kind, content = json.loads(text)
     work: Work = KINDS[kind].type.from_json(content)
     return work
 
 
-def carry_out(work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False) -> Report:
-    """Carry out one piece of work and return how that ended.
+def carry_out(
+    work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False
+) -> list[Report]:
+    """Carry out one piece of work and return how that ended: one report, of a pack one per trial.
 
     `watch` receives every row of a training; `stop` ends a training with a snapshot. Whatever is no
     outcome of the work itself is raised.

@@ -143,6 +143,7 @@ RESULTS: list[Column] = [
 RUN: list[Column] = [
     ("attempt", TEXT, "names the attempt; curves and classes carry it too"),
     ("retries", INT, "attempts before this one"),
+    ("lanes", INT, "trials that were trained together in its pack; 1 for a trial by itself"),
     ("memory_raises", INT, "earlier attempts that ran out of memory; each raised the request"),
     ("resumes", INT, "times that the training continued from a snapshot"),
     ("exact", YES, "every resume was under equal settings, so the numbers are exact"),

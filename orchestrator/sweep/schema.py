@@ -305,6 +305,7 @@ class Sweep(Grid):
     """
 
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    lanes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
 
     @property

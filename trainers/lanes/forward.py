@@ -1,14 +1,15 @@
 """Equal layers of several networks as one operation.
 
 A convolution of K lanes is one convolution with K groups, and a linear layer of K lanes is one
-batched matrix product. Modules without weights see the values of all lanes at once. Any other module
-runs lane by lane. The arithmetic of a lane does not depend on the number of lanes from two on
-(`PAD`), so a single lane is computed twice.
+batched matrix product. Modules without weights see the values of all lanes at once. Any other
+module runs lane by lane. The bits of a lane do not depend on the number of lanes from two on, so a
+single lane is computed twice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,10 +29,11 @@ ELEMENTWISE = (
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 LARGE = 2e7
-"""Multiply-adds of a convolution of one lane from which lanes are computed one by one.
+"""Multiply-adds of a layer of one lane from which lanes are computed one by one.
 
-The libraries have faster kernels for a single large convolution than for one with groups, and its
-overhead no longer counts (`benchmarks/lanes.py` measures both).
+The libraries have faster kernels for a single large convolution than for one with groups, and the
+time of a call no longer counts (`benchmarks/lanes.py` measures both). The bound is fixed, not
+measured when a pack starts: a trial must give the same bits in every run.
 """
 
 Stacker = Callable[[Sequence[nn.Parameter]], torch.Tensor]
@@ -63,13 +65,16 @@ class Draws:
         self.states[lane] = self._now()
 
 
+Operation = Callable[[Values, Draws | None], Values]
+
+
 class Joined:
     """Modules of equal place in K networks, as one module on the values of K lanes."""
 
-    def __init__(self, modules: Sequence[nn.Module], stack: Stacker):
+    def __init__(self, modules: Sequence[Any], stack: Stacker):
         """`stack` joins the weights when the first values come."""
         self.modules, self.stack = list(modules), stack
-        self.run: Callable[[Values, Draws | None], Values] | None = None
+        self.run: Operation | None = None
 
     def __call__(self, values: Values, draws: Draws | None) -> Values:
         """Return the outputs; `draws` has the generators of the same lanes, if any is needed."""
@@ -77,28 +82,39 @@ class Joined:
             self.run = self._choose(values)
         return self.run(values, draws)
 
-    def _choose(self, values: Values) -> Callable[[Values, Draws | None], Values]:
-        module, *others = self.modules
+    def _choose(self, values: Values) -> Operation:
+        """Return the joined operation, or that of the modules one by one."""
+        module = self.modules[0]
         kind = type(module)
-        if any(type(other) is not kind or _is_hooked(other) for other in (*others, module)):
+        if any(type(one) is not kind or _is_hooked(one) for one in self.modules):
             return self._apart
+        operation: Operation = self._apart
         if kind in CHAINS:
-            columns = [list(column) for column in zip(*(m.children() for m in self.modules))]
-            return _chain([Joined(column, self.stack) for column in _pooled_first(columns)])
-        if kind in ELEMENTWISE:
-            return lambda values, _: values.map(module)
-        if kind in POOLS:
-            return lambda values, _: values.map_channels(module)
-        if kind is nn.Dropout:
-            return self._dropout
-        if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-            return lambda values, _: values.flat()
-        if kind is nn.Linear and values.dim == 2:
-            return self._linear()
-        if kind is nn.Conv2d and module.padding_mode == "zeros":
-            if self._multiply_adds(values) < LARGE:
-                return self._convolution()
-        return self._apart
+            operation = self._chain()
+        elif kind in ELEMENTWISE:
+            operation = lambda values, _: values.map(module)  # noqa: E731
+        elif kind in POOLS:
+            operation = lambda values, _: values.map_channels(module)  # noqa: E731
+        elif kind is nn.Dropout:
+            operation = self._dropout
+        elif kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+            operation = lambda values, _: values.flat()  # noqa: E731
+        elif kind is nn.Linear and values.dim == 2 and self._is_small(values):
+            operation = self._linear()
+        elif kind is nn.Conv2d and module.padding_mode == "zeros" and self._is_small(values):
+            operation = self._convolution()
+        return operation
+
+    def _chain(self) -> Operation:
+        columns = zip(*(list(module) for module in self.modules), strict=True)
+        parts = [Joined(column, self.stack) for column in _pooled_first(list(columns))]
+
+        def run(values: Values, draws: Draws | None) -> Values:
+            for part in parts:
+                values = part(values, draws)
+            return values
+
+        return run
 
     def _apart(self, values: Values, draws: Draws | None) -> Values:
         """Run the modules lane by lane."""
@@ -113,7 +129,7 @@ class Joined:
         is_on = any(module.training and module.p for module in self.modules)
         return self._apart(values, draws) if is_on else values
 
-    def _linear(self) -> Callable[[Values, Draws | None], Values]:
+    def _linear(self) -> Operation:
         lanes, (out, inputs) = len(self.modules), self.modules[0].weight.shape
         weight = self.stack([m.weight for m in self.modules])
         bias = None
@@ -131,7 +147,7 @@ class Joined:
 
         return run
 
-    def _convolution(self) -> Callable[[Values, Draws | None], Values]:
+    def _convolution(self) -> Operation:
         module, lanes = self.modules[0], len(self.modules)
         weight = self.stack([m.weight for m in self.modules])
         bias = None
@@ -153,24 +169,14 @@ class Joined:
 
         return run
 
-    def _multiply_adds(self, values: Values) -> float:
-        """Return about how many multiply-adds a convolution of one lane has."""
+    def _is_small(self, values: Values) -> bool:
+        """Return whether one lane has fewer multiply-adds than `LARGE`, about."""
         module = self.modules[0]
-        images, _, height, width = values.shape
-        stride = module.stride[0] * module.stride[1]
-        return images * height * width / stride * module.weight.numel()
+        places = math.prod(values.shape[2:]) / math.prod(getattr(module, "stride", ()))
+        return bool(values.shape[0] * places * module.weight.numel() < LARGE)
 
 
-def _chain(parts: Sequence[Joined]) -> Callable[[Values, Draws | None], Values]:
-    def run(values: Values, draws: Draws | None) -> Values:
-        for part in parts:
-            values = part(values, draws)
-        return values
-
-    return run
-
-
-def _pooled_first(columns: Sequence[list[nn.Module]]) -> list[list[nn.Module]]:
+def _pooled_first(columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Return modules in their order, but max-pooling before a ReLU instead of after it.
 
     The outputs and gradients are the same, bit for bit, and the ReLU has less to do.

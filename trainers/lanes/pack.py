@@ -1,11 +1,11 @@
-"""Lanes side by side: their steps and scores are computed together, and their rows are passed on."""
+"""Lanes side by side: their steps and scores are computed together."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -35,7 +35,7 @@ class Stopwatch:
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return self.seconds + running
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> Self:
         self._since = time.perf_counter()
         return self
 
@@ -183,9 +183,9 @@ def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
         draws = Draws(device, [key(*parts) for parts in keys])
     with learners[0].autocast:
         with torch.no_grad():
-            for place, lane in enumerate(stack.order):
+            for turn, lane in enumerate(stack.order):
                 if part := learners[lane].frozen_part:
-                    with draws.of(place) if draws else contextlib.nullcontext():
+                    with draws.of(turn) if draws else contextlib.nullcontext():
                         inputs[lane] = part(inputs[lane])
         scores = stack.outputs(inputs, draws)
         losses = losses_of_lanes(learners[0].recipe, scores, torch.stack(labels))

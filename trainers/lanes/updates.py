@@ -13,7 +13,7 @@ import torch
 from trainers.optim import CaffeSGD
 
 Group = dict[str, Any]
-Update = Callable[[Sequence[torch.Tensor], Sequence[dict[str, torch.Tensor]], Group], None]
+Update = Callable[[list[Any], list[dict[str, torch.Tensor]], Group], None]
 
 
 def update(optimisers: Sequence[torch.optim.Optimizer]) -> None:
@@ -40,7 +40,7 @@ def update(optimisers: Sequence[torch.optim.Optimizer]) -> None:
                 function(parameters, states, group)
 
 
-def _sgd(parameters: Sequence[torch.Tensor], states: Sequence[Any], group: Group) -> None:
+def _sgd(parameters: list[Any], states: list[Any], group: Group) -> None:
     torch._fused_sgd_(
         parameters,
         [p.grad for p in parameters],
@@ -57,12 +57,12 @@ def _sgd(parameters: Sequence[torch.Tensor], states: Sequence[Any], group: Group
     )
 
 
-def _caffe_sgd(parameters: Sequence[torch.Tensor], states: Sequence[Any], group: Group) -> None:
+def _caffe_sgd(parameters: list[Any], states: list[Any], group: Group) -> None:
     CaffeSGD.update(parameters, [state["velocity"] for state in states], group)
 
 
 def _adam(function: Any) -> Update:
-    def run(parameters: Sequence[torch.Tensor], states: Sequence[Any], group: Group) -> None:
+    def run(parameters: list[Any], states: list[Any], group: Group) -> None:
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
         beta1, beta2 = group["betas"]
