@@ -170,7 +170,7 @@ class Frontier:
             case Ending.OUT_OF_MEMORY:
                 self._raise_request(id, reason, can_be_met)
             case Ending.PACK_FAILED:
-                self.most[id] = max(1, self.packs[id] // 2)
+                self.most[id] = max(1, self.packs.get(id, 1) // 2)
                 self._repeat(id)
             case Ending.NODE_LOST | Ending.STORE_FAILED | Ending.STOPPED:
                 self._repeat(id)

@@ -38,7 +38,7 @@ def packs_of(plan: Plan) -> Mapping[str, str]:
 
 def most_lanes(plan: Plan) -> int:
     """Return the largest number of lanes of a pack."""
-    return LANES if plan.sweep.lanes == "auto" else plan.sweep.lanes
+    return plan.sweep.lanes or LANES
 
 
 def obstacle(plan: Plan, trial: Trial) -> str | None:
@@ -54,7 +54,7 @@ def obstacle(plan: Plan, trial: Trial) -> str | None:
         return "a stitched network"
     if recipe.l2_sp or recipe.feature_l2:
         return "a penalty"
-    if plan.sweep.lanes == "auto" and recipe.batch * sum(plan.macs(trial)) > SMALL:
+    if plan.sweep.lanes is None and recipe.batch * sum(plan.macs(trial)) > SMALL:
         return "a large network"
     return None
 

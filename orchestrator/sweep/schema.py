@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal, get_args
 
@@ -115,6 +116,14 @@ def _parse_layers(value: Any) -> tuple[int, ...]:
 def _parse_images(value: Any) -> tuple[Any, ...]:
     items = value if isinstance(value, list) else [value]
     return tuple(None if item == "all" else item for item in items)
+
+
+def _parse_lanes(value: Any) -> Any:
+    if value == "auto":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"expected auto, or x ≥ 1, found {json.dumps(value, default=str)}")
+    return value
 
 
 def _check_gpus(value: float) -> float:
@@ -305,8 +314,13 @@ class Sweep(Grid):
     """
 
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
-    lanes: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
+
+    lanes: Annotated[int | None, BeforeValidator(_parse_lanes)] = None
+    """Largest number of trials that are trained together in one process. They must have networks
+    and images of one shape, and equal numbers of steps and of images per step. The numbers are
+    those of the trials alone up to rounding. `auto` is 16 for small networks, up to 0.2 billion
+    multiply-adds per step, forward, and 1 for others. Default: `auto`."""
 
     @property
     def datasets(self) -> dict[tuple[str, ...], Data]:

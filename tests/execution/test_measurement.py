@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
-from orchestrator.execution.run import Run
-from orchestrator.execution.work import pack, unpack
+from orchestrator.execution.run import Job, Run
+from orchestrator.execution.work import from_text, to_text
 from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
@@ -212,10 +212,10 @@ def test_weights_that_go_missing_are_trained_again(plan_of: PlanOf, tmp_path: Pa
     lost = next(trial for trial in plan.members if trial.name == "A1B s0")
     began = run.started
 
-    def lose(attempt: Any) -> None:
-        if run.items[attempt.item].name == "weights of A1B s0" and not events.repeated:
+    def lose(job: Job) -> None:
+        if run.items[job.first].name == "weights of A1B s0" and not events.repeated:
             store.drop_checkpoints(lost.id)
-        began(attempt)
+        began(job)
 
     run.started = lose  # type: ignore[method-assign]
     run_inline(run)
@@ -287,12 +287,11 @@ def test_only_some_trials_are_measured_with_only(plan_of: PlanOf, tmp_path: Path
 def test_work_travels_as_it_is(measured: tuple[Plan, Store, Events]) -> None:
     plan, store, _ = measured
     run = Run.open(plan, Store(f"{store.root}-new"), Events())
-    while work := run.take():
-        attempt, assignments = work
-        for assignment in assignments:
-            assert unpack(pack(assignment)) == assignment
-            assert assignment.id == attempt.item
-        break
+    job = run.take()
+    assert job is not None
+    for work in job.works:
+        assert from_text(to_text(work)) == work
+    assert [id for work in job.works for id in work.ids] == [x.item for x in job.attempts]
 
 
 def test_a_run_says_what_was_not_measured(

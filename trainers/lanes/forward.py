@@ -36,6 +36,9 @@ time of a call no longer counts (`benchmarks/lanes.py` measures both). The bound
 measured when a pack starts: a trial must give the same bits in every run.
 """
 
+ALIGNED = 16
+"""Numbers of four bytes that a cache line holds."""
+
 Stacker = Callable[[Sequence[nn.Parameter]], torch.Tensor]
 """Returns the parameters (O, …) of all lanes as one tensor (K·O, …)."""
 
@@ -99,7 +102,7 @@ class Joined:
             operation = self._dropout
         elif kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
             operation = lambda values, _: values.flat()  # noqa: E731
-        elif kind is nn.Linear and values.dim == 2 and self._is_small(values):
+        elif kind is nn.Linear and values.dim == 2 and self._is_aligned(values):
             operation = self._linear()
         elif kind is nn.Conv2d and module.padding_mode == "zeros" and self._is_small(values):
             operation = self._convolution()
@@ -168,6 +171,15 @@ class Joined:
             return Values.of_channels(outputs, lanes)
 
         return run
+
+    def _is_aligned(self, values: Values) -> bool:
+        """Return whether each lane's matrices of a linear layer begin at multiples of 64 bytes.
+
+        MKL's products have other bits elsewhere, so that a lane would depend on its place.
+        """
+        (images, _), (out, inputs) = values.shape, self.modules[0].weight.shape
+        sizes = images * inputs, images * out, inputs * out
+        return self._is_small(values) and not any(size % ALIGNED for size in sizes)
 
     def _is_small(self, values: Values) -> bool:
         """Return whether one lane has fewer multiply-adds than `LARGE`, about."""

@@ -20,7 +20,7 @@ from trainers.losses import losses_of_lanes
 from trainers.results import Row
 from trainers.transfer import training_mode
 
-CHUNK = 64  # images of each lane per forward pass of a joint evaluation, at most
+CHUNK = 64  # images of each lane per forward pass of a joint evaluation
 
 
 class Stopwatch:
@@ -210,8 +210,17 @@ def _scores(stack: Stack, requests: Sequence[Scoring]) -> Sequence[Score]:
     with learners[0].autocast:
         for chunks in zip(*(chunks for _, chunks in sets), strict=True):
             for parts in zip(*(torch.split(chunk, CHUNK) for chunk in chunks), strict=True):
-                for tally, scores in zip(tallies, stack.outputs(parts), strict=True):
-                    tally.add(scores)
+                images = len(parts[0])
+                outputs = stack.outputs([_filled(part) for part in parts])
+                for tally, scores in zip(tallies, outputs, strict=True):
+                    tally.add(scores[:images])
     for learner in learners:
         training_mode(learner.network, learner.frozen_now)
     return [tally.score() for tally in tallies]
+
+
+def _filled(images: torch.Tensor) -> torch.Tensor:
+    """Return images (≤ CHUNK, …) with zeros up to CHUNK: the operations are chosen by this size."""
+    if len(images) == CHUNK:
+        return images
+    return torch.cat([images, images.new_zeros(CHUNK - len(images), *images.shape[1:])])
