@@ -31,7 +31,7 @@ class PackAssignment:
         return cls(tuple(Assignment.from_json(one) for one in json.loads(text)))
 
 
-def run(pack: PackAssignment, watch: Watcher, stop: Stop) -> list[Report]:
+def run(pack: PackAssignment, *, watch: Watcher, stop: Stop) -> list[Report]:
     """Train the networks of a pack, and return a report of each; see `worker.run`.
 
     A trial that fails, fails alone. If the pack as a whole fails, every trial that has not ended is

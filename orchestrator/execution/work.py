@@ -24,7 +24,7 @@ KINDS: dict[str, Kind] = {
     "training": Kind(
         Assignment, lambda work, watch, stop: [worker.run(work, watch=watch, stop=stop)]
     ),
-    "pack": Kind(PackAssignment, lambda work, watch, stop: pack.run(work, watch, stop)),
+    "pack": Kind(PackAssignment, lambda work, watch, stop: pack.run(work, watch=watch, stop=stop)),
     "measurement": Kind(MeasurementAssignment, lambda work, *_: [measurement.run(work)]),
 }
 

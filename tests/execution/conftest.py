@@ -33,10 +33,10 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         die_at(assignment.labels["name"])
         return run(assignment, **options)
 
-    def dying_pack(work: PackAssignment, *options: Any) -> list[Report]:
+    def dying_pack(work: PackAssignment, **options: Any) -> list[Report]:
         for assignment in work.assignments:
             die_at(assignment.labels["name"])
-        return run_pack(work, *options)
+        return run_pack(work, **options)
 
     monkeypatch.setattr(worker, "run", dying_run)
     monkeypatch.setattr(pack, "run", dying_pack)
