@@ -14,13 +14,21 @@ from trainers.batches import Batches, chunks_at
 from trainers.canonical import digest, key
 from trainers.chance import LEAST_MAP, at_chance
 from trainers.config import Training, is_own
-from trainers.evaluation import BoxScore, Scored, evaluate, features
+from trainers.evaluation import BoxScore, Scored, evaluate
+from trainers.frozen_features import KEPT, prefixes
 from trainers.losses import chance_loss, distance, mean_loss, total_loss
-from trainers.networks import Network, Shape, is_random, load_tensors, tensors_of
+from trainers.networks import (
+    Network,
+    Shape,
+    has_modes,
+    is_random,
+    load_tensors,
+    tensors_of,
+)
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.seeds import seed_generators
 from trainers.stitching import fit
-from trainers.task_data import READERS, TaskData, Whole
+from trainers.task_data import READERS, TaskData
 from trainers.transfer import (
     StageFreeze,
     copied_parameters,
@@ -32,7 +40,6 @@ from trainers.transfer import (
     upper_base,
     wholly_frozen_layers,
 )
-from trainers.views import View
 
 
 class Learner:
@@ -94,6 +101,10 @@ class Learner:
 
         # Numbers of layers. A layer that learns in part needs gradients, and so do all above it.
         self.wholly_frozen = wholly_frozen_layers(self.network, self.frozen)
+        self.prefixes: tuple[str, ...] = ()
+        """Hashes of the first 1, 2, … wholly frozen layers, unless they draw random numbers."""
+        if self.wholly_frozen and not is_random(self.network[: self.wholly_frozen]):
+            self.prefixes = prefixes(self.network, training.network, self.wholly_frozen)
         self.cached_layers = 0
         if recipe.crop is None and not recipe.mirror:
             data, self.cached_layers = self._cache_frozen(data, feature_bytes)
@@ -102,6 +113,7 @@ class Learner:
         self.copied_part = self.network[self.wholly_frozen : cut]
         self.learning_part = self.network[cut:]
         self.batches = Batches(training, data, readers)
+        self.has_modes = has_modes(self.network)
         self.kind = self._kind(training)
         """Equal for learners whose steps can be computed together; None if this one's cannot."""
 
@@ -273,22 +285,13 @@ class Learner:
 
         If the outputs cannot be kept, return `data` itself and 0.
         """
-        layers = self.network[: self.wholly_frozen]
-        if not self.wholly_frozen or is_random(layers):
-            return data, 0
-        sets = [part for part in data.parts if isinstance(part, Whole)]
-        if len(sets) < len(data.parts):  # some are streamed
+        if not self.prefixes:
             return data, 0
         with self.autocast:
-            one = features(layers, [data.view.centre(sets[0].images[:1])])
-            if one.nbytes * sum(len(part.labels) for part in sets) > feature_bytes:
-                return data, 0
-            view = View(tuple(one.shape[1:]), one.dtype)
-            outputs = [
-                Whole(features(layers, part.chunks()), part.labels, view, part.chunk)
-                for part in sets
-            ]
-        return TaskData(*outputs), self.wholly_frozen
+            outputs = KEPT.outputs(
+                data, self.network, self.prefixes, self.recipe.precision, feature_bytes
+            )
+        return (data, 0) if outputs is None else (outputs, self.wholly_frozen)
 
 
 def _seed(seed: int, device: torch.device) -> None:

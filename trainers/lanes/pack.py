@@ -182,11 +182,7 @@ def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
         keys = ((*requests[lane].learner.mask_key, requests[lane].number) for lane in stack.order)
         draws = Draws(device, [key(*parts) for parts in keys])
     with learners[0].autocast:
-        with torch.no_grad():
-            for turn, lane in enumerate(stack.order):
-                if part := learners[lane].frozen_part:
-                    with draws.of(turn) if draws else contextlib.nullcontext():
-                        inputs[lane] = part(inputs[lane])
+        _pass_frozen(stack, inputs, draws)
         scores = stack.outputs(inputs, draws)
         losses = losses_of_lanes(learners[0].recipe, scores, torch.stack(labels))
     if losses.requires_grad:
@@ -197,25 +193,49 @@ def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
 
 
 @torch.no_grad()
+def _pass_frozen(stack: Stack, inputs: list[torch.Tensor], draws: Draws | None) -> None:
+    """Replace the `inputs` of each lane by the outputs of its frozen layers.
+
+    Lanes that copy layers of one base, and see the same batch, share the pass as far as both go.
+    """
+    outputs: dict[object, torch.Tensor] = {}
+    for turn, lane in enumerate(stack.order):
+        learner = stack.learners[lane]
+        if not learner.frozen_part:
+            continue
+        if not learner.prefixes:
+            with draws.of(turn) if draws else contextlib.nullcontext():
+                inputs[lane] = learner.frozen_part(inputs[lane])
+            continue
+        places = [(learner.batches.key, text) for text in learner.prefixes]
+        known = next((m for m in range(len(places), 0, -1) if places[m - 1] in outputs), 0)
+        values = outputs[places[known - 1]].clone() if known else inputs[lane]
+        values = learner.network[known : learner.wholly_frozen](values)
+        outputs[places[-1]] = values
+        inputs[lane] = values.clone()  # a layer may change its input in place
+
+
+@torch.no_grad()
 def _scores(stack: Stack, requests: Sequence[Scoring]) -> Sequence[Score]:
     """Return the score of each learner on a set, all of equal size."""
     learners = stack.learners
     sets = [request.learner.labelled_chunks(request.subset) for request in requests]
-    tallies = [
-        Tally(labels, learner.classes, learner.total_loss)
-        for learner, (labels, _) in zip(learners, sets, strict=True)
-    ]
     for learner in learners:
-        learner.network.eval()
+        if learner.has_modes:
+            learner.network.eval()
+    outputs = []
     with learners[0].autocast:
         for chunks in zip(*(chunks for _, chunks in sets), strict=True):
             for parts in zip(*(torch.split(chunk, CHUNK) for chunk in chunks), strict=True):
-                images = len(parts[0])
-                outputs = stack.outputs([_filled(part) for part in parts])
-                for tally, scores in zip(tallies, outputs, strict=True):
-                    tally.add(scores[:images])
+                scores = stack.outputs([_filled(part) for part in parts])
+                outputs.append(scores[:, : len(parts[0])])
+        tallies = []
+        for learner, (labels, _), scores in zip(learners, sets, torch.cat(outputs, 1), strict=True):
+            tallies.append(Tally(labels, learner.classes, learner.total_loss))
+            tallies[-1].add(scores)
     for learner in learners:
-        training_mode(learner.network, learner.frozen_now)
+        if learner.has_modes:
+            training_mode(learner.network, learner.frozen_now)
     return [tally.score() for tally in tallies]
 
 
