@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.execution import measurement, worker
+from orchestrator.execution import extraction, measurement, worker
 from orchestrator.execution.assignment import Assignment, Report, Work
+from orchestrator.execution.extraction import ExtractionAssignment
 from orchestrator.execution.measurement import MeasurementAssignment
 from orchestrator.execution.worker import Stop, Watcher
 
@@ -23,7 +24,10 @@ KINDS: dict[str, Kind] = {
     "training": Kind(
         Assignment, lambda work, watch, stop: worker.run(work, watch=watch, stop=stop)
     ),
-    "measurement": Kind(MeasurementAssignment, lambda work, *_: measurement.run(work)),
+    "measurement": Kind(
+        MeasurementAssignment, lambda work, _, stop: measurement.run(work, stop=stop)
+    ),
+    "extraction": Kind(ExtractionAssignment, lambda work, _, stop: extraction.run(work, stop=stop)),
 }
 
 
@@ -42,8 +46,8 @@ def unpack(text: str) -> Work:
 def carry_out(work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False) -> Report:
     """Carry out one piece of work and return how that ended.
 
-    `watch` receives every row of a training; `stop` ends a training with a snapshot. Whatever is no
-    outcome of the work itself is raised.
+    `watch` receives every row of a training. `stop` ends the work; a training leaves a snapshot.
+    Whatever is no outcome of the work itself is raised.
     """
     return KINDS[_kind(work)].run(work, watch, stop)
 

@@ -119,6 +119,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
         },
         "studies": [],
         "measurements": [],
+        "features": [],
         "lacking": [],
         "reasons": [
             {

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.inline import run_inline
-from orchestrator.execution.origin import origin
 from orchestrator.execution.run import Run
 from orchestrator.plan.filter import find
+from orchestrator.plan.origin import origin
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.report.progress import RunProgress
@@ -79,10 +79,10 @@ def test_effects_are_of_map(store: Store) -> None:
     assert {(row["n"], row["unit"], row["n_splits"]) for row in transfers} == {(2, "draw", 2)}
 
 
-def test_a_detector_has_no_features(plan: Plan, store: Store) -> None:
+def test_a_detector_has_no_features(plan: Plan) -> None:
     name = next(x.name for x in plan.members if x.training.recipe.detector)
     with pytest.raises(LayerwiseError, match="is a detector: name the base that its layers are of"):
-        origin(plan, name, None, store)
+        origin(plan, name)
 
 
 @pytest.mark.parametrize("kind", ["transfer", "transfer+"])

@@ -11,8 +11,8 @@ from orchestrator.report.page import PNG
 from orchestrator.store.names import (
     FIGURES,
     AttemptFile,
+    DerivedFile,
     FigureFile,
-    MeasurementFile,
     RowFile,
     SnapshotFile,
     StudyFile,
@@ -35,7 +35,7 @@ NAMES = {
     f"{ID}-12.parquet": StudyFile(ID, 12),
     "figure2.png": FigureFile("figure2"),
     "cost-whole-250.png": FigureFile("cost", "whole-250"),
-    f"{ID}-{SHA[:16]}.parquet": MeasurementFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}.parquet": DerivedFile(ID, SHA[:16]),
 }
 
 
@@ -53,7 +53,7 @@ def test_a_hash_is_shortened() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, MeasurementFile],
+    [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, DerivedFile],
 )
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
