@@ -101,7 +101,7 @@ def test_the_change_of_weights_by_layer() -> None:
 def correlation(predictor: str, comparison: str, tau: float, half: float) -> dict[str, Any]:
     bounds = {"low": tau - half / 2, "high": tau + half / 2}
     bounds |= {"low_simultaneous": tau - half, "high_simultaneous": tau + half}
-    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison}
+    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison, "division": "random"}
     return place | bounds | {"tau": tau, "n_splits": 4}
 
 
@@ -169,6 +169,11 @@ def test_a_predictor_that_beats_it_is_named() -> None:
         "AnB: LogME (+1.00) ordered the n of a source and target better than the list “smaller n "
         "is better” (τ = +0.90); no other is shown to.",
         "AnB: at one n, PARC (+0.60) ordered the sources and targets.",
+    ]
+    named = predictor_table([row | {"division": "mnist to digits"} for row in rows])
+    assert named is not None
+    assert named["sentences"][1:] == [
+        "AnB: at one n, PARC (+0.60) ordered the sources of the target."
     ]
 
 
