@@ -21,6 +21,7 @@ from orchestrator.execution.progress import Progress
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
 from orchestrator.plan.extraction import extractions_of
+from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from orchestrator.states import OUTCOMES, Ending, State
@@ -226,8 +227,9 @@ class Run:
         facts: dict[str, str] = {"reference": self.plan.sweep.reference or ""}
         facts["forms"] = json.dumps(self.plan.source.forms)
         facts |= {"studies": json.dumps(searches)} if searches else {}
-        if extractions := list(extractions_of(self.plan)):
-            facts["extractions"] = json.dumps(extractions)
+        for name, derived in (("measurements", measurements_of), ("extractions", extractions_of)):
+            if ids := list(derived(self.plan)):
+                facts[name] = json.dumps(ids)
         members = [trial.labels() for trial in self.plan.members]
         self.store.write_sweep(self.plan.sweep.name, members, self.plan.source.record(), **facts)
 

@@ -80,6 +80,8 @@ class SweepRecord:
     """Published results to draw beside its own; empty for none, None in records of old versions."""
     studies: Sequence[Mapping[str, Any]] = ()
     """`id`, `series`, `role` and `trials` of each study."""
+    measurements: Sequence[str] = ()
+    """Ids of the measurements that it asks for; empty in records of old versions."""
     extractions: Sequence[str] = ()
     """Ids of the features that it asks for."""
     forms: Sequence[str] | None = None
@@ -352,6 +354,7 @@ class Store:
             text=facts.get("sweep", ""),
             reference=facts.get("reference"),
             studies=json.loads(facts.get("studies", "[]")),
+            measurements=tuple(json.loads(facts.get("measurements", "[]"))),
             extractions=tuple(json.loads(facts.get("extractions", "[]"))),
             forms=json.loads(facts["forms"]) if "forms" in facts else None,
         )

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
+from orchestrator.execution.measurement import MeasurementAssignment
 from orchestrator.execution.run import Run
+from orchestrator.execution.work import carry_out as work_on
 from orchestrator.execution.work import pack, unpack
 from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.plan import Plan, make_plan
@@ -293,6 +295,31 @@ def test_work_travels_as_it_is(measured: tuple[Plan, Store, Events]) -> None:
             assert unpack(pack(assignment)) == assignment
             assert assignment.id == attempt.item
         break
+
+
+def test_a_drained_worker_stops_a_measurement(plan_of: PlanOf, store: Store) -> None:
+    """It asks at each value, writes no row, and measures again in the next run."""
+    plan = plan_of(SMALL, "measure=[interpolation]")
+    carry_out(plan_of(SMALL), store)
+    run = Run.open(plan, store, Events())
+    while (work := run.take()) is not None:
+        attempt, [assignment] = work
+        if isinstance(assignment, MeasurementAssignment):
+            break
+        run.end(attempt, {assignment.id: work_on(assignment)})
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 4)
+        return asked[-1]
+
+    report = work_on(assignment, stop=stop)
+    assert (report.ending, len(asked)) == (Ending.STOPPED, 5)
+    assert store.names("measurements") == []
+    run.end(attempt, {report.trial: report})
+    run_inline(run)
+    assert run.done
+    assert len(store.names("measurements")) == 4
 
 
 def test_a_run_says_what_was_not_measured(
