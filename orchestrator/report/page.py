@@ -157,7 +157,7 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         "most_failures": MOST_FAILURES,
         "provenance": _provenance(rows),
         "points": points,
-        "published": PUBLISHED_BY[statistics.metric or "top1"],
+        "published": PUBLISHED_BY.get(statistics.metric or "top1", PUBLISHED_BY["top1"]),
     }
 
 
