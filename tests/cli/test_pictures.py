@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from orchestrator.execution.origin import weights_of
 from orchestrator.plan.origin import origin
@@ -49,6 +50,14 @@ def test_networks_are_side_by_side(layerwise: Layerwise) -> None:
     assert layerwise("report", "small").code == 0
     report = Path("results/reports/small/index.html").read_text()
     assert report.count('src="data:image/png;base64,cG5n"') == 2  # `png` in Base64
+    assert "width=" not in report.partition("Pictures of networks")[2].partition("<h2>")[0]
+    Image.new("L", (40, 10)).save(folder / "map.png")  # at double resolution
+    assert layerwise("report", "small").code == 0
+    report = Path("results/reports/small/index.html").read_text()
+    assert (
+        'alt="Validation images by the outputs of a layer, for several networks" width="20">'
+        in (report)
+    )
     assert layerwise("clean", "--sweep", "small", "--yes").code == 0
     assert not folder.parent.exists()
 
