@@ -51,6 +51,10 @@ class Derivation(Protocol):
         """Return the floating-point operations, about, two per multiply-add."""
 
 
+def _without_files(store: Store, rows: Sequence[Row]) -> set[str]:  # noqa: ARG001
+    return {row["id"] for row in rows}
+
+
 class Kind(NamedTuple):
     """One kind of such work."""
 
@@ -60,8 +64,8 @@ class Kind(NamedTuple):
     """Returns those of a plan by id."""
     assign: Callable[[Any, Bench, Attempt], Work]
     """Returns the assignment of one whose networks are complete."""
-    is_whole: Callable[[Store, Row], bool] = lambda _store, _row: True
-    """Returns whether the files that a row names are there."""
+    whole: Callable[[Store, Sequence[Row]], set[str]] = _without_files
+    """Returns the ids of the rows whose files are all there."""
 
 
 class DerivedAssignment(Work, Protocol):
@@ -171,7 +175,7 @@ class DerivedItem:
             row is not None
             and row["outcome"] == State.COMPLETE
             and _is_current(self.one, row, self.bench.checkpoints)
-            and self.kind.is_whole(store, row)
+            and self.kind.whole(store, [row])
         ):
             return []
         return [self.kind.assign(self.one, self.bench, attempt)]
@@ -211,11 +215,9 @@ class DerivedRun:
         current = {id: plan.weights[id].sha256 for id in networks & plan.weights.keys()}
         current |= store.checkpoints(sorted(networks & set(complete)))
         rows = store.derived(kind.table, [_file(x) for x in self.members.values()])
-        self.rows = {
-            id: row
-            for id, row in rows.items()
-            if _is_current(self.members[id], row, current) and kind.is_whole(store, row)
-        }
+        rows = {id: x for id, x in rows.items() if _is_current(self.members[id], x, current)}
+        whole = kind.whole(store, list(rows.values()))
+        self.rows = {id: row for id, row in rows.items() if id in whole}
         """A row of each that has rows of the weights that its networks have now."""
         settled = self.complete() | (set() if retry_failed else self.failed().keys())
         open_ones = self.members.keys() - settled

@@ -14,7 +14,7 @@ from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.items import Bench
 from orchestrator.execution.provenance import git_commit
 from orchestrator.plan.extraction import Extraction, extractions_of
-from orchestrator.store.names import FeaturesFolder
+from orchestrator.store.names import FeaturesFolder, PartFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
 from trainers.canonical import canonical, digest
@@ -112,16 +112,27 @@ class ExtractionAssignment:
         return cls(**json.loads(text))
 
 
-def is_whole(store: Store, row: Mapping[str, Any]) -> bool:
-    """Return whether the files that the row of an extraction names are there, by their size."""
-    if row["parts"] is None:  # it failed, and has none
-        return True
-    folder = str(row["folder"]).rpartition("/")[2]
-    present = Parts(store.files, store.path(FOLDER, folder), folder).present()
-    return (len(present), sum(present.values())) == (row["parts"], row["bytes"])
+def whole(store: Store, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the ids of the rows whose files are all there, by their number and size.
+
+    A row of a failure has no files. One folder is listed alone, and several in one listing.
+    """
+    below = [FOLDER] if len(rows) > 1 else [str(row["folder"]) for row in rows]
+    files: dict[str, list[int]] = {}
+    for folder in below:
+        for entry in store.files.walk(store.path(*folder.split("/"))):
+            place, _, name = store.relative(entry.path).rpartition("/")
+            if PartFile.parse(name):
+                files.setdefault(place, []).append(entry.size)
+    return {
+        row["id"]
+        for row in rows
+        if row["parts"] is None
+        or (len(sizes := files.get(row["folder"], [])), sum(sizes)) == (row["parts"], row["bytes"])
+    }
 
 
-KIND = derived.Kind("extraction", "extractions", extractions_of, ExtractionAssignment.of, is_whole)
+KIND = derived.Kind("extraction", "extractions", extractions_of, ExtractionAssignment.of, whole)
 
 
 def run(assignment: ExtractionAssignment, stop: Callable[[], bool] = lambda: False) -> Report:

@@ -128,7 +128,7 @@ def _of_task(plan: Plan, task: str, split: str, division: str) -> Trial:
     Of several samples it is the largest one, of the same split or draw and direction if possible,
     since there the images have the same form.
     """
-    trials = [x for x in plan.members if task in (x.target, f"{x.target} {x.split}")]
+    trials = plan.of_task.get(task, [])
     if not trials:
         named = any(x.target in plan.sweep.tasks for x in plan.members)
         known = [x.target if named else f"{x.target} {x.split}" for x in plan.members]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution import extraction
@@ -18,19 +20,33 @@ from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
 from orchestrator.execution.work import pack, unpack
 from orchestrator.plan.extraction import extractions_of
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.resolve import resolve
 from orchestrator.states import Ending
 from orchestrator.store.cleanup import Choice, Cleaner
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
+from orchestrator.sweep.load import load_sweep
 from tests.conftest import Ended
 from tests.execution.runs import Events, carry_out
 from tests.s3_server import S3Server
 from tests.small import SMALL, files
 from trainers import feature_form, features
+from trainers.config import NetworkRef
+from trainers.networks import build, tensors_of
 
 PlanOf = Callable[..., Plan]
 LOW = f"{SMALL}features: {{low: {{layers: [1, 3], pool: none}}}}\n"
+OLD = """\
+name: old
+tasks: {few: {dataset: digits, images_per_class: 5, draws: [0]}}
+weights: {old: old.safetensors}
+network: {conv: [2, 2], pool: [1], fc: [4]}
+treatments: [base, transfer]
+layers: [1]
+features: {x: {layers: 2, of: [old], pool: maximum}}
+recipe: {rate: 0.03, steps: 3, batch: 16}
+"""
 WRITTEN = ["features of A s0 for A s0", "features of B s0 for B s0"]
 PARTS = [
     "test-000000000.parquet",
@@ -260,6 +276,34 @@ def test_copies_keep_their_weights_for_it(plan_of: PlanOf, store: Store) -> None
             "features of B1B s0 for B s0",
         )
     ]
+
+
+def test_no_checkpoint_stays_with_keep_none(plan_of: PlanOf, store: Store) -> None:
+    plan = plan_of(LOW, "keep=none")
+    assert extracted(carry_out(plan, store)[0]) == WRITTEN
+    assert store.names("checkpoints") == []
+    assert carry_out(plan, store)[0].begun == []
+
+
+def test_a_file_of_weights_is_a_network_too(
+    folder: Path, layerwise: Callable[..., Ended], store: Store
+) -> None:
+    """The same by the command, which needs no store for it."""
+    torch.manual_seed(0)
+    network = NetworkRef(name="conv8", options=(("conv", (2, 2)), ("fc", (4,)), ("pool", (1,))))
+    save_file(dict(tensors_of(build(network, 7, (1, 12, 12)))), folder / "old.safetensors")
+    (folder / "old.yaml").write_text(OLD)
+    plan = make_plan(resolve(*load_sweep("old.yaml")))
+    assert extracted(carry_out(plan, store)[0]) == ["features of old for few d0"]
+    [row] = rows(store)
+    command = ("features", "old.yaml", "old", "--layer", "2", "--pool", "maximum", "--to", "to")
+    assert layerwise(*command, "--store", "none").code == 0
+    assert files(folder / "to") == files(Path(store.root, row["folder"]))
+    for name in files(folder / "to"):
+        written = Path(store.root, row["folder"], name).read_bytes()
+        assert (folder / "to" / name).read_bytes() == written
+    assert carry_out(plan, store)[0].begun == []
+    assert Cleaner(store, Choice()).waste == []
 
 
 def test_files_of_an_object_store_are_those_of_a_folder(
