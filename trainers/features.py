@@ -43,7 +43,7 @@ class Part(NamedTuple):
     images: np.ndarray
     """(B,): indices into the dataset's set."""
     labels: np.ndarray
-    """(B,): indices into the classes of the task."""
+    """(B,): indices into the classes of the task; of objects in boxes, that of the largest."""
     features: dict[int, np.ndarray]
     """(B, F), float32, by the number of the layer."""
 
@@ -78,9 +78,11 @@ class Extractor:
         device, data = torch.device(on.device), _data(training, on)
         self.sets = dict(zip(SUBSETS, data.parts, strict=True))
         stored = load(training.target.dataset, on.data_root)
-        self.images = {
-            name: members(training.target, name, stored.subset(name).labels)[0] for name in SUBSETS
+        chosen = {
+            name: members(training.target, name, stored.subset(name).labels) for name in SUBSETS
         }
+        self.images = {name: images for name, (images, _) in chosen.items()}
+        self.labels = {name: labels for name, (_, labels) in chosen.items()}
         c, h, w = data.view.seen
         self.form, last = form, form.layers[-1]
         whole = build(trained.network, trained.classes, (c, h, w))
@@ -119,7 +121,7 @@ class Extractor:
             subset,
             int(rows[0]),
             self.images[subset][rows.numpy()],
-            of_set.labels.cpu()[rows].numpy(),
+            self.labels[subset][rows.numpy()],
             {n: np.concatenate([one[n].numpy() for one in outputs]) for n in self.form.layers},
         )
 

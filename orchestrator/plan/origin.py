@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan.directions import ALL
 from orchestrator.plan.filter import find
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.tasks import task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.plan.weights import WeightsParent
-from trainers.config import NetworkRef, Training
+from trainers.canonical import ConfigError
+from trainers.config import NetworkRef, Task, TaskForm, Training
+from trainers.forms import shape_of
 from trainers.spelling import hint
 from trainers.tasks import training_images
 
@@ -60,22 +64,22 @@ def origin_of_trial(plan: Plan, trial: Trial, task: str | None) -> Origin:
     """Return the origin of a trial. Raises `LayerwiseError` as `origin` does."""
     if reason := without_network(trial):
         raise LayerwiseError(f"{trial.name} is {reason}")
-    training, images = trial.training, trial
-    source_root = trial.source_root
+    training, source_root = trial.training, trial.source_root
+    images = _Images(training.target, _name_of_task(trial), trial.data_root)
     if task is not None:
-        images = _of_task(plan, task, trial.split, trial.division)
-    if images.training.target != training.target:
+        images = _images(plan, task, trial, trial.division)
+    if images.task != training.target:
         seen = training.source or training.target  # what normalises by the source's images
         source_root = trial.source_root if training.source else trial.data_root
-        training = dataclasses.replace(training, target=images.training.target, source=seen)
+        training = dataclasses.replace(training, target=images.task, source=seen)
     return Origin(
         name=trial.name,
         id=trial.id,
         classes=len(trial.training.target.labels),
         training=training,
-        task=_name_of_task(images),
+        task=images.name,
         trial=trial,
-        data_root=images.data_root,
+        data_root=images.root,
         source_root=source_root,
     )
 
@@ -89,18 +93,18 @@ def origin_of_weights(plan: Plan, weights: WeightsParent, task: str | None) -> O
         raise LayerwiseError(f"{weights.name} is copied to {named}: name one with --task")
     if task is None:
         task = next(iter(targets))
-    images = _of_task(plan, task, copies[0].split, f"weights {weights.name} to {task}")
+    copy = copies[0]
+    images = _images(plan, task, copy, f"weights {weights.name} to {task}")
+    training = dataclasses.replace(copy.training, target=images.task, network=weights.network)
     return Origin(
         name=weights.name,
         id=weights.id,
-        classes=len(copies[0].training.target.labels),
-        training=dataclasses.replace(
-            copies[0].training, target=images.training.target, network=weights.network
-        ),
-        task=_name_of_task(images),
-        trial=copies[0],
-        data_root=images.data_root,
-        source_root=images.data_root,
+        classes=len(copy.training.target.labels),
+        training=training,
+        task=images.name,
+        trial=copy,
+        data_root=images.root,
+        source_root=images.root,
     )
 
 
@@ -118,28 +122,75 @@ def without_network(trial: Trial) -> str:
     return ""
 
 
-def _name_of_task(trial: Trial) -> str:
-    return trial.target if trial.split == ALL else f"{trial.target} {trial.split}"
+class _Images(NamedTuple):
+    """The images of a task."""
+
+    task: Task
+    name: str
+    root: str | None
+    """Folder of the dataset."""
 
 
-def _of_task(plan: Plan, task: str, split: str, division: str) -> Trial:
-    """Return a trial whose target is the task: `B s2`, `mnist`, or `mnist d1` for a draw.
+def _images(plan: Plan, name: str, own: Trial, division: str) -> _Images:
+    """Return the images of a task, normalised as the images of a network's own task.
 
-    Of several samples it is the largest one, of the same split or draw and direction if possible,
-    since there the images have the same form.
+    The name is `B s2`, `mnist`, or `mnist d1` for a draw. Of several samples it is the largest one,
+    of the same split or draw and direction if possible, since there the images have the same form.
     """
-    trials = plan.of_task.get(task, [])
-    if not trials:
-        named = any(x.target in plan.sweep.tasks for x in plan.members)
-        known = [x.target if named else f"{x.target} {x.split}" for x in plan.members]
-        raise LayerwiseError(_unknown(plan, task, known))
+    images = _of_members(plan, name, own.split, division) or _of_declared(plan, name, own)
+    if images is None:
+        known = [_name_of_task(x) for x in plan.members]
+        raise LayerwiseError(_unknown(plan, name, [*known, *plan.sweep.tasks]))
+    form = own.training.target.form
+    form = dataclasses.replace(
+        images.task.form, mean=form.mean, deviation=form.deviation, range=form.range
+    )
+    return images._replace(task=dataclasses.replace(images.task, form=form))
+
+
+def _of_members(plan: Plan, name: str, split: str, division: str) -> _Images | None:
+    """Return the images of a task that a network of the plan is trained on, if one is."""
 
     def fitness(trial: Trial) -> tuple[bool, bool, int]:
         target = trial.training.target
         images = training_images(target, plan.datasets[target.dataset])
         return trial.split == split, trial.division == division, images
 
-    return max(trials, key=fitness)
+    trial = max(plan.of_task.get(name, []), key=fitness, default=None)
+    if trial is None:
+        return None
+    return _Images(trial.training.target, _name_of_task(trial), trial.data_root)
+
+
+def _of_declared(plan: Plan, name: str, own: Trial) -> _Images | None:
+    """Return the images of a task under `tasks` that no grid uses, in the form of the grids."""
+    plain, _, seed = name.partition(" d")
+    declared = plan.sweep.tasks.get(plain)
+    draws = {str(draw): draw for draw in declared.draws} if declared else {}
+    if declared is None or (seed and seed not in draws):
+        return None
+    grids = [grid for grid in plan.sweep.parts.values() if plan.sweep.has_directions(grid)]
+    forms = list(dict.fromkeys(grid.form for grid in grids)) or [TaskForm()]
+    draw = draws[seed] if seed else next(iter(declared.draws), None)
+    ref, data = plan.tasks[plain]
+    target = own.training.target
+    try:
+        task = task_of(declared, ref, data, forms[0], draw=draw)
+        shapes = [shape_of(one.form, plan.datasets[one.dataset].shape) for one in (task, target)]
+    except ConfigError as error:
+        raise LayerwiseError(f"task {plain}: {error}") from error
+    if len(forms) > 1 or shapes[0] != shapes[1]:
+        seen, expected = ("×".join(map(str, shape)) for shape in shapes)
+        raise LayerwiseError(
+            f"no grid uses {plain}, whose images are {seen}, and {own.name} sees {expected}: bring "
+            "both to one form, the same in all grids (form.size, form.channels)"
+        )
+    suffix = "" if task.draw is None else f" d{task.draw}"
+    return _Images(task, f"{plain}{suffix}", declared.dataset.root)
+
+
+def _name_of_task(trial: Trial) -> str:
+    return trial.target if trial.split == ALL else f"{trial.target} {trial.split}"
 
 
 def _unknown(plan: Plan, task: str, known: Iterable[str]) -> str:

@@ -31,6 +31,8 @@ class Plan:
     networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
     datasets: Mapping[DatasetRef, DatasetInfo]
+    tasks: Mapping[str, tuple[DatasetRef, DatasetInfo]] = field(default_factory=dict)
+    """Datasets of the named tasks, also of those that no grid uses."""
     studies: tuple[Study, ...] = ()
     """Searches that a grid asks for."""
     extra: tuple[Trial, ...] = ()
@@ -129,6 +131,7 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         networks=resolved.networks,
         source=resolved.source,
         datasets=resolved.datasets,
+        tasks=resolved.tasks,
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
         weights={parent.id: parent for parent in resolved.weights.values()},

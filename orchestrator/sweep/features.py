@@ -23,8 +23,8 @@ class Features(StrictModel):
 
     tasks: tuple[str, ...] = ()
     """Tasks whose images the networks see: `B s2`, or `B` of the network's own split; for named
-    tasks `mnist`, or `mnist d1` for a draw. Default: the task that a network was trained on; for a
-    file of weights, all tasks that it is copied to."""
+    tasks `mnist`, or `mnist d1` for a draw, whether a grid uses them or not. Default: the task that
+    a network was trained on; for a file of weights, all tasks that it is copied to."""
 
     pool: Pool = "average"
     """Rule that makes a vector of a layer's output."""

@@ -31,6 +31,8 @@ tasks:
     images_per_class: 5
     draws: [0, 1]
   other: {dataset: {name: digits, canvas: 12, train: 10, renderings: 1, validation: 2, test: 3}}
+  idle: {dataset: {name: digits, canvas: 12, train: 7}, images_per_class: 3, draws: [5, 6]}
+  large: {dataset: {name: digits, canvas: 14}}
 weights:
   old: {file: FILE, mean: [0.2], deviation: [0.4]}
   unused: {file: FILE}
@@ -95,10 +97,39 @@ def test_features_of_a_file_of_weights(plan: Plan, store: Store, tmp_path: Path)
         written(plan, other, (1, 3), store, tmp_path / "to")
 
 
+def test_a_task_that_no_grid_uses_is_seen_as_the_own_one(plan: Plan) -> None:
+    base = next(x for x in plan.members if x.division == "source other")
+    for name, task, draw in (("idle", "idle d5", 5), ("idle d6", "idle d6", 6)):
+        of = origin(plan, base.id, name)
+        assert (of.task, of.training.target.draw) == (task, draw)
+        assert of.training.target.images_per_class == 3
+        assert of.training.target.form == base.training.target.form
+    of = origin(plan, "old", "idle")
+    assert of.training.target.form == TaskForm(mean=(0.2,), deviation=(0.4,))
+    assert {trial.target for trial in plan.members} == {"small", "other"}
+
+
+def test_images_are_normalised_as_the_network_learned_them(plan: Plan) -> None:
+    """Copies of weights keep their mean on a task whose base has none, and the reverse."""
+    copy = next(x.name for x in plan.members if x.name.startswith("old-1-small"))
+    for task in ("small", "other", "idle"):
+        form = origin(plan, copy, task).training.target.form
+        assert form == TaskForm(mean=(0.2,), deviation=(0.4,))
+    base = next(x for x in plan.members if x.division == "source other")
+    for task in ("small d0", "small d1"):
+        assert origin(plan, base.id, task).training.target.form == base.training.target.form
+
+
 def test_mistakes_are_one_line(plan: Plan, store: Store) -> None:
     assert mistake(plan, store, "old") == ("old is copied to small, other: name one with --task")
     assert mistake(plan, store, "unused") == "no grid of sweep kept copies from unused: add one"
     assert mistake(plan, store, "old", "smallest") == (
         "no task 'smallest' in sweep kept; did you mean 'small'?"
+    )
+    for name in ("idle d7", "larger"):
+        assert mistake(plan, store, "old", name).startswith(f"no task {name!r} in sweep kept; did")
+    assert mistake(plan, store, "old", "large") == (
+        "no grid uses large, whose images are 1×14×14, and old-1-small d0 k4 sees 1×12×12: bring "
+        "both to one form, the same in all grids (form.size, form.channels)"
     )
     assert "is not complete in" in mistake(plan, store, "other-1-small d0 k5", "other")
