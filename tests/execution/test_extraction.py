@@ -264,6 +264,31 @@ def test_the_disk_must_hold_them(
     assert carry_out(plan, store, retry_failed=True)[0].begun == WRITTEN
 
 
+def test_commands_refuse_and_report_what_cannot_be_written(
+    folder: Path, layerwise: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "small.yaml").write_text(LOW)
+    wrong = "small.yaml:8: features.low.layers: layer 9 is out of range: A s0 has layers 1..4"
+    for command in ("check", "plan", "run"):
+        done = layerwise(command, "small.yaml", "--set", "features.low.layers=9")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert done.err.endswith(wrong.partition(": ")[2] + "\n")
+    free = type("Free", (), {"free": 9})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    done = layerwise("check", "small.yaml")
+    assert done.code == 2
+    assert done.err.startswith("layerwise: the features of the sweep are 0.0 GB, and ")
+    done = layerwise("run", "small.yaml", "--inline", "--no-report")
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == (
+        "2 failed of 2 extractions (failed extractions run again with --retry-failed); "
+        "why: layerwise status small.yaml"
+    )
+    status = layerwise("status", "small.yaml").out.splitlines()
+    assert "features complete: low 0/2 (45.6 kB)" in status
+    assert any(line.startswith("failed: features of A s0 for A s0: the fea") for line in status)
+
+
 def test_copies_keep_their_weights_for_it(plan_of: PlanOf, store: Store) -> None:
     plan = plan_of(f"{SMALL}features: {{x: {{layers: 1, of: [A1B s0, selffer]}}}}\n")
     assert {x.name for x in plan.members if x.keep_checkpoint} == {
