@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import StoreError
+from orchestrator.execution import extraction, measurement
 from orchestrator.execution.assignment import Report, Work
+from orchestrator.execution.derived import DerivedRun
 from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
 from orchestrator.execution.items import Bench, Item, TrialItem, Unit, WeightsItem
-from orchestrator.execution.measurement import MeasurementRun
 from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.progress import Progress
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
+from orchestrator.plan.extraction import extractions_of
+from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.packs import most_lanes, packs_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
@@ -120,25 +123,32 @@ class Run:
         search_bases = {base.id for one in searches for base in one.bases}
         trials = {id: t for id, t in plan.trials.items() if id in wanted | search_bases}
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
-        measuring = MeasurementRun(plan, store, trials, complete, retry_failed=retry_failed)
-        lacking |= measuring.lacking
-        complete -= measuring.lacking.keys()
+        derived = [
+            DerivedRun(kind, plan, store, trials, complete, retry_failed=retry_failed)
+            for kind in (measurement.KIND, extraction.KIND)
+        ]
+        for one in derived:
+            lacking |= one.lacking
+            complete -= one.lacking.keys()
         failed = {} if retry_failed else _failures(store, trials, outcomes)
         unsettled = trials.keys() - complete - failed.keys()
         bases = search_bases | {parent for id in unsettled for parent in trials[id].parents}
-        bases |= measuring.networks & plan.weights.keys()
+        bases |= {id for one in derived for id in one.networks & plan.weights.keys()}
         bench.checkpoints = _checkpoints(store, bases & complete)
         complete -= bases - bench.checkpoints.keys()  # those are trained again
-        bench.checkpoints = measuring.checkpoints | bench.checkpoints
+        for one in derived:
+            bench.checkpoints = one.checkpoints | bench.checkpoints
         copied = _copied_weights(plan, store, bases)
         bench.checkpoints |= copied
         complete |= copied.keys()
-        for one in searches:
+        for search_run in searches:
+            complete |= search_run.complete()
+            failed |= search_run.failed()
+        items = _items(plan, trials, searches, bench, bases)
+        for one in derived:
             complete |= one.complete()
-            failed |= one.failed()
-        complete |= measuring.complete()
-        failed |= {} if retry_failed else measuring.failed()
-        items = _items(plan, trials, searches, bench, bases) | measuring.items(bench)
+            failed |= {} if retry_failed else one.failed()
+            items |= one.items(bench)
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
         missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
@@ -272,6 +282,9 @@ class Run:
         facts: dict[str, str] = {"reference": self.plan.sweep.reference or ""}
         facts["forms"] = json.dumps(self.plan.source.forms)
         facts |= {"studies": json.dumps(searches)} if searches else {}
+        for name, derived in (("measurements", measurements_of), ("extractions", extractions_of)):
+            if ids := list(derived(self.plan)):
+                facts[name] = json.dumps(ids)
         members = [trial.labels() for trial in self.plan.members]
         self.store.write_sweep(self.plan.sweep.name, members, self.plan.source.record(), **facts)
 

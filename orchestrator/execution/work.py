@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.execution import measurement, pack, worker
+from orchestrator.execution import extraction, measurement, pack, worker
 from orchestrator.execution.assignment import Assignment, Report, Work
+from orchestrator.execution.extraction import ExtractionAssignment
 from orchestrator.execution.measurement import MeasurementAssignment
 from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.worker import Stop, Watcher
@@ -25,7 +26,12 @@ KINDS: dict[str, Kind] = {
         Assignment, lambda work, watch, stop: [worker.run(work, watch=watch, stop=stop)]
     ),
     "pack": Kind(PackAssignment, lambda work, watch, stop: pack.run(work, watch=watch, stop=stop)),
-    "measurement": Kind(MeasurementAssignment, lambda work, *_: [measurement.run(work)]),
+    "measurement": Kind(
+        MeasurementAssignment, lambda work, _, stop: [measurement.run(work, stop=stop)]
+    ),
+    "extraction": Kind(
+        ExtractionAssignment, lambda work, _, stop: [extraction.run(work, stop=stop)]
+    ),
 }
 
 
@@ -46,8 +52,8 @@ def carry_out(
 ) -> list[Report]:
     """Carry out one piece of work and return how that ended: one report, of a pack one per trial.
 
-    `watch` receives every row of a training; `stop` ends a training with a snapshot. Whatever is no
-    outcome of the work itself is raised.
+    `watch` receives every row of a training. `stop` ends the work; a training leaves a snapshot.
+    Whatever is no outcome of the work itself is raised.
     """
     return KINDS[_kind(work)].run(work, watch, stop)
 

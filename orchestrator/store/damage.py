@@ -121,10 +121,10 @@ def refuse_newer(version: int, root: str) -> None:
 def belongs(table: str, paths: Sequence[str], arrow: pa.Table) -> bool:
     """Return whether each file of `trials` holds the one row that its path names.
 
-    `arrow` has the rows in the order of the files. Files of `measurements` hold all rows of the
-    measurement that their path names. Other tables are not looked at.
+    `arrow` has the rows in the order of the files. Files of `measurements` and `extractions` hold
+    all rows of the one that their path names. Other tables are not looked at.
     """
-    if table == "measurements":
+    if table in ("measurements", "extractions"):
         named = {path.rpartition("-")[2].removesuffix(".parquet") for path in paths}
         return "id" not in arrow.column_names or set(arrow["id"].to_pylist()) == named
     if table != "trials":

@@ -16,8 +16,8 @@ from orchestrator.store.damage import UNREADABLE, schema_version
 from orchestrator.store.files import Files
 from orchestrator.store.names import MARKER, stored
 
-TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements")
-FOLDERS = (*TABLES, "checkpoints", "progress", "leases", "damaged", "reports")
+TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements", "extractions")
+FOLDERS = (*TABLES, "features", "checkpoints", "progress", "leases", "damaged", "reports")
 TRIED = 3  # files of each table that are opened to recognise an older store
 
 

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
+from orchestrator.execution.measurement import MeasurementAssignment
 from orchestrator.execution.run import Job, Run
+from orchestrator.execution.work import carry_out as work_on
 from orchestrator.execution.work import from_text, to_text
 from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.plan import Plan, make_plan
@@ -292,6 +294,32 @@ def test_work_travels_as_it_is(measured: tuple[Plan, Store, Events]) -> None:
     for work in job.works:
         assert from_text(to_text(work)) == work
     assert [id for work in job.works for id in work.ids] == [x.item for x in job.attempts]
+
+
+def test_a_drained_worker_stops_a_measurement(plan_of: PlanOf, store: Store) -> None:
+    """It asks at each value, writes no row, and measures again in the next run."""
+    plan = plan_of(SMALL, "measure=[interpolation]")
+    carry_out(plan_of(SMALL), store)
+    run = Run.open(plan, store, Events())
+    while (job := run.take()) is not None:
+        [work] = job.works
+        if isinstance(work, MeasurementAssignment):
+            break
+        run.end(job, {report.trial: report for report in work_on(work)})
+    assert job is not None
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 4)
+        return asked[-1]
+
+    [report] = work_on(work, stop=stop)
+    assert (report.ending, len(asked)) == (Ending.STOPPED, 5)
+    assert store.names("measurements") == []
+    run.end(job, {report.trial: report})
+    run_inline(run)
+    assert run.done
+    assert len(store.names("measurements")) == 4
 
 
 def test_a_run_says_what_was_not_measured(

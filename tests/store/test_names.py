@@ -11,14 +11,17 @@ from orchestrator.report.page import PNG
 from orchestrator.store.names import (
     FIGURES,
     AttemptFile,
+    DerivedFile,
+    FeaturesFolder,
     FigureFile,
-    MeasurementFile,
+    PartFile,
     RowFile,
     SnapshotFile,
     StudyFile,
     SweepFile,
     WeightsFile,
     ids,
+    stored,
 )
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
@@ -35,7 +38,9 @@ NAMES = {
     f"{ID}-12.parquet": StudyFile(ID, 12),
     "figure2.png": FigureFile("figure2"),
     "cost-whole-250.png": FigureFile("cost", "whole-250"),
-    f"{ID}-{SHA[:16]}.parquet": MeasurementFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}.parquet": DerivedFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}": FeaturesFolder(ID, SHA[:16]),
+    "train-000012000.parquet": PartFile("train", 12000),
 }
 
 
@@ -53,11 +58,21 @@ def test_a_hash_is_shortened() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, MeasurementFile],
+    [
+        *(RowFile, AttemptFile, SnapshotFile, SweepFile, StudyFile, FigureFile, DerivedFile),
+        *(FeaturesFolder, PartFile),
+    ],
 )
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
     assert kind.parse(name) is None
+
+
+def test_files_of_features_are_the_stores_own() -> None:
+    folder = f"features/{ID}-{SHA[:16]}"
+    names = ("train-000000000.parquet", ".test-000000020.parquet.aa000000.tmp", "train-0.parquet")
+    assert [stored(f"{folder}/{name}") for name in names] == [True, True, False]
+    assert not stored("features/mine/train-000000000.parquet")
 
 
 def test_the_ids_in_a_path() -> None:

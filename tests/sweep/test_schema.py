@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 TOP_KEYS = (
     "splits, sources, targets, transfers, form, treatments, layers, images_per_class, seeds, "
     "recipe, fine_tune, axes, name, dataset, tasks, weights, network, target_network, grids, "
-    "reference, resources, keep, measure, checkpoint_seconds, lanes"
+    "reference, resources, keep, measure, features, checkpoint_seconds, lanes"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
 TREATMENTS = (

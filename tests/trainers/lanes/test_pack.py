@@ -52,9 +52,12 @@ def results(rows: Sequence[Sequence[Any]]) -> list[Result]:
 def grid(**recipe: Any) -> list[Pair]:
     """Trainings of all treatments, with their bases' checkpoints."""
     bases = [training(target=half, **recipe) for half in "BA"]
-    weights = {base.target: result.checkpoint for base, result in zip(
-        bases, results(alone(*((base, None) for base in bases))), strict=True
-    )}
+    weights = {
+        base.target: result.checkpoint
+        for base, result in zip(
+            bases, results(alone(*((base, None) for base in bases))), strict=True
+        )
+    }
     others = [
         training("selffer", 1, **recipe),
         training("transfer", 2, fine_tuned=True, **recipe),
@@ -123,7 +126,9 @@ def test_a_lane_whose_loss_is_not_finite_fails_alone() -> None:
     bad = training(rate=1e30, seed=1)
     failed, ended = packed((bad, None), (good, None))
     assert isinstance(failed[-1], Failure)
-    assert results([ended])[0].checkpoint_sha256 == results(packed((good, None)))[0].checkpoint_sha256
+    assert (
+        results([ended])[0].checkpoint_sha256 == results(packed((good, None)))[0].checkpoint_sha256
+    )
 
 
 def test_an_exception_of_one_lane_ends_this_lane() -> None:
