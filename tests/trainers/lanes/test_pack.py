@@ -18,7 +18,9 @@ from trainers.loop import lane, train
 from trainers.recipe import Stage, Stop
 from trainers.results import Evaluation, Failure, Result, Row, Runtime, Snapshot
 
-DROPOUT = NetworkRef(name="conv8", options=(("conv", (4, 8)), ("dropout", 0.5), ("fc", (16, 16))))
+DROPOUT = NetworkRef(
+    name="conv8", options=(("conv", (4, 8)), ("dropout", 0.5), ("fc", (16, 16)), ("pool", (1, 2)))
+)
 LARGE_BATCH = 10**6  # "all" images
 
 Pair = tuple[Training, bytes | None]
@@ -152,7 +154,7 @@ def test_a_pack_resumes_from_snapshots_bit_for_bit() -> None:
     stopping = {f"lane{i}": {"stop": stop, "runtime": runtime} for i in range(len(ones))}
     snapshots = [rows[-1] for rows in packed(*ones, **stopping)]
     assert all(isinstance(snapshot, Snapshot) for snapshot in snapshots)
-    assert {snapshot.step for snapshot in snapshots} == {8, 9}
+    assert {snapshot.step for snapshot in snapshots} == {9, 10}
     resuming = {
         f"lane{i}": {"resume": snapshot.data, "runtime": runtime}
         for i, snapshot in enumerate(snapshots)
