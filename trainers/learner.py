@@ -58,6 +58,9 @@ class Learner:
     feature_values: int | None = None
     """Numbers per image that a classifier on features sees; of no other training."""
 
+    shared_forward = False
+    """True if other lanes use its passes through the frozen layers, or it uses theirs."""
+
     features_in: str | None = None
     """Place of these features, `memory` or `disk`; of no other training."""
 

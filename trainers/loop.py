@@ -382,6 +382,8 @@ def _result(
         choice=learner.choice,
         feature_values=learner.feature_values,
         features_in=learner.features_in,
+        cached_layers=learner.cached_layers,
+        shared_forward=learner.shared_forward,
         images=run.curve[-1].images,
         test=test,
         validation=validation,

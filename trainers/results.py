@@ -87,6 +87,10 @@ class Result:
     """Numbers per image that a classifier on features sees; None for other trainings."""
     features_in: str | None
     """Place of these features, `memory` or `disk`; None for other trainings."""
+    cached_layers: int
+    """Frozen layers that were computed once per image, before the first step."""
+    shared_forward: bool
+    """True if other lanes used the same pass through the frozen layers at each step."""
     images: int
     """Training images seen, repeats counted."""
     test: Scored | None

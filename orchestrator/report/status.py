@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.cost import Device, RateKey, budget, cost
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.sharing import executed_flops
 from orchestrator.plan.trial import Trial
 from orchestrator.reference.power import (
     ENOUGH,
@@ -132,6 +133,7 @@ def plan_summary(
         "complete": len(wanted) - len(open_ids),
         "treatments": treatments,
         "flops": total.flops,
+        "executed_flops": executed_flops(plan, open_ids),
         "seconds": total.seconds,
         "keep": plan.sweep.keep,
         "checkpoint_bytes": total.checkpoint_bytes,
@@ -189,6 +191,13 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     print_studies(summary["studies"], console)
     print_derived(summary, console)
+    if summary["executed_flops"] < summary["flops"]:
+        part = summary["executed_flops"] / summary["flops"]
+        console.print(
+            f"of {si(summary['flops'])} FLOP, {si(summary['executed_flops'])} are executed "
+            f"({100 * part:.0f} %): equal frozen layers are computed once",
+            soft_wrap=True,
+        )
     if summary["seconds"] is None:
         console.print("no rates in the store yet: times appear once some trials are complete")
     console.print(

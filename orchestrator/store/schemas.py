@@ -144,6 +144,12 @@ RUN: list[Column] = [
     ("attempt", TEXT, "names the attempt; curves and classes carry it too"),
     ("retries", INT, "attempts before this one"),
     ("lanes", INT, "trials that were trained together in its pack; 1 for a trial by itself"),
+    (
+        "cached_layers",
+        INT,
+        "frozen layers that were computed once per image, before all steps",
+    ),
+    ("shared_forward", YES, "true if lanes of its pack shared the pass through its frozen layers"),
     ("memory_raises", INT, "earlier attempts that ran out of memory; each raised the request"),
     ("resumes", INT, "times that the training continued from a snapshot"),
     ("exact", YES, "every resume was under equal settings, so the numbers are exact"),

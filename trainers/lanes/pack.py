@@ -198,7 +198,7 @@ def _pass_frozen(stack: Stack, inputs: list[torch.Tensor], draws: Draws | None) 
 
     Lanes that copy layers of one base, and see the same batch, share the pass as far as both go.
     """
-    outputs: dict[object, torch.Tensor] = {}
+    outputs: dict[object, tuple[torch.Tensor, Learner]] = {}
     for turn, lane in enumerate(stack.order):
         learner = stack.learners[lane]
         if not learner.frozen_part:
@@ -209,9 +209,13 @@ def _pass_frozen(stack: Stack, inputs: list[torch.Tensor], draws: Draws | None) 
             continue
         places = [(learner.batches.key, text) for text in learner.prefixes]
         known = next((m for m in range(len(places), 0, -1) if places[m - 1] in outputs), 0)
-        values = outputs[places[known - 1]].clone() if known else inputs[lane]
+        values = inputs[lane]
+        if known:
+            values, owner = outputs[places[known - 1]]
+            values = values.clone()
+            owner.shared_forward = learner.shared_forward = True
         values = learner.network[known : learner.wholly_frozen](values)
-        outputs[places[-1]] = values
+        outputs[places[-1]] = values, learner
         inputs[lane] = values.clone()  # a layer may change its input in place
 
 
