@@ -58,6 +58,7 @@ MODELS = (
         "FineTune",
         "Search",
         "Space",
+        "Features",
         "Resources",
     ),
 )
@@ -77,6 +78,7 @@ FORMS = {
     ("Grid", "images_per_class"): "number, `all`, or a list of them",
     ("Grid", "axes"): "mapping of recipe keys to lists of values",
     ("Sweep", "measure"): "list of names",
+    ("Features", "layers"): "number, list of numbers, range such as `1..7`, or `all`",
     ("Sweep", "dataset"): "name, or mapping: [Data](#data)",
     ("Sweep", "network"): "name, or mapping: [Component](#component)",
     ("Sweep", "target_network"): "name, or mapping: [Target](#target)",

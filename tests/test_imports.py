@@ -23,7 +23,7 @@ LAZY = {"sklearn", "scipy", "PIL", "pyarrow", "safetensors", "torchvision"}
 # Modules that read or write files of tables, and what they use for it. Every room may import
 # `pyarrow` itself: Arrow tables are the common type of the rooms.
 TABLE_FILES = {
-    "orchestrator/execution/extraction.py": {"parquet"},
+    "orchestrator/execution/feature_parts.py": {"parquet"},
     "orchestrator/reference/published.py": {"parquet"},
     "orchestrator/report/query.py": {"parquet"},
     "orchestrator/store/files.py": {"fs"},

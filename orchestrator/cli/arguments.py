@@ -59,10 +59,12 @@ DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's 
 InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[
-    Literal["top1", "top1_at_best", "val_mean10"],
+    Literal["top1", "top1_at_best", "val_mean10", "map50", "map", "map50_voc07", "map50_voc10"],
     typer.Option(
         help="Measure networks by test top-1 after the last step, test top-1 at the best "
-        "validation step, or the mean of the ten best validation top-1 (the paper's)."
+        "validation step, or the mean of the ten best validation top-1 (the paper's). Detectors: "
+        "test mAP at an overlap of 0.5 (their default), over 0.5 to 0.95, or by the rules of "
+        "PASCAL VOC."
     ),
 ]
 RESULTS = "results"
@@ -177,11 +179,15 @@ def print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
 def statistics_of(store: Store, sweep: str, metric: str) -> Statistics:
     """Return the statistics of a sweep by the metric of `MetricOption`.
 
-    By default one class against the rest has its own metrics, so the default names none.
+    By default one class against the rest, and a detector, has its own metric, so the default names
+    none. Raises `LayerwiseError` for a metric that no network of the sweep has.
     """
     from orchestrator.stats.statistics import Statistics
 
-    return Statistics.of_sweep(store, sweep, None if metric == "top1" else metric)
+    statistics = Statistics.of_sweep(store, sweep, None if metric == "top1" else metric)
+    if statistics.metric and not statistics.networks and statistics.results.num_rows:
+        raise LayerwiseError(f"--metric: no complete trial of sweep {sweep} has a {metric}")
+    return statistics
 
 
 def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:

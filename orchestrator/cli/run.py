@@ -38,10 +38,13 @@ from orchestrator.states import State
 
 if TYPE_CHECKING:
     from orchestrator.cluster import Cluster
+    from orchestrator.execution.items import Unit
     from orchestrator.execution.run import Run
     from orchestrator.report.console import Console
     from orchestrator.report.progress import RunProgress
     from orchestrator.store.store import Store
+
+DERIVED: tuple[Unit, ...] = ("measurement", "extraction")
 
 
 def run(
@@ -67,6 +70,7 @@ def run(
     from orchestrator.execution.run import Run
     from orchestrator.report.progress import RunProgress
     from orchestrator.report.status import design_notes
+    from orchestrator.report.wording import count
     from orchestrator.store.leases import in_use
 
     progress, chosen = RunProgress(out), selected(planned, only)
@@ -82,9 +86,9 @@ def run(
         _say_left(run, out)
         name = planned.sweep.name if changes else sweep
         say(out, f"{name}: {len(run.trials)} trials, {run.already} complete in {store}")
-        if measurements := run.number_of("measurement"):
-            complete = run.ended_items("measurement")[State.COMPLETE]
-            say(out, f"{measurements} measurements, {complete} complete")
+        for unit in DERIVED:
+            if number := run.number_of(unit):
+                say(out, f"{count(number, unit)}, {run.ended_items(unit)[State.COMPLETE]} complete")
         for note in design_notes(planned) if only is None else ():
             say(out, note)
         if any(study.id in run.items for study in planned.studies):
@@ -203,7 +207,7 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
         cluster = replace(cluster, code=shipment_of(run.plan.sweep))
         if cluster.address and cluster.code and (problem := cluster.code.problem()):
             raise LayerwiseError(problem)
-    progress.begin(missing, run.ended_items(), run.ended_items("measurement"))
+    progress.begin(missing, run.ended_items(), {unit: run.ended_items(unit) for unit in DERIVED})
 
     def say_lost() -> None:
         progress.close()
@@ -273,7 +277,10 @@ def _conclude(run: Run, store: Store, out: Console, report: bool, metric: str) -
             raise typer.Exit(1) from None
     ends: dict[str, Counter[str]] = {
         "trials": Counter(tally),
-        "measurements": Counter({x.value: n for x, n in run.ended_items("measurement").items()}),
+        **{
+            f"{unit}s": Counter({x.value: n for x, n in run.ended_items(unit).items()})
+            for unit in DERIVED
+        },
     }
     for units, states in ends.items():
         bad = {state: n for state, n in states.items() if n and state != State.COMPLETE}

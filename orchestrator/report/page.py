@@ -120,13 +120,19 @@ def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
             whole_file.write(folder / file.name, image)
 
 
-def _pictures(folder: Path) -> dict[str, str]:
-    """Return the PNG files that `layerwise pictures` wrote there, in Base64, by kind."""
+def _pictures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the PNG files that `layerwise pictures` wrote there, by kind.
+
+    `data` is Base64, and `width` that of the page, half of the pixels; 0 if it is not known.
+    """
     files = {kind: folder / FigureFile(kind).name for kind in ("map", "filters")}
+    pictures = {kind: path.read_bytes() for kind, path in files.items() if path.is_file()}
     return {
-        kind: base64.b64encode(path.read_bytes()).decode()
-        for kind, path in files.items()
-        if path.is_file()
+        kind: {
+            "data": base64.b64encode(data).decode(),
+            "width": int.from_bytes(data[16:20]) // 2,  # the header of a PNG file
+        }
+        for kind, data in pictures.items()
     }
 
 
@@ -157,7 +163,7 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         "most_failures": MOST_FAILURES,
         "provenance": _provenance(rows),
         "points": points,
-        "published": PUBLISHED_BY[statistics.metric or "top1"],
+        "published": PUBLISHED_BY.get(statistics.metric or "top1", PUBLISHED_BY["top1"]),
     }
 
 

@@ -16,6 +16,7 @@ from trainers import whole_file
 
 MOST_NAMED = 15  # classes whose names stand beside a map
 WIDTH = {"filters": 280, "map": 340}  # pixels per panel of the PNG files
+COLUMNS = 2  # panels per row, which fill the width of a report
 
 
 def write_pictures(
@@ -42,7 +43,7 @@ def write_pictures(
         },
     }
     files = {PAGE: render("pictures.html", page).encode()} | {
-        f"{name}.png": charts.png(panels, columns=min(3, len(panels)), width=WIDTH[name])
+        f"{name}.png": charts.png(panels, columns=min(COLUMNS, len(panels)), width=WIDTH[name])
         for name, panels in figures.items()
     }
     try:

@@ -65,6 +65,10 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
         SCHEMAS["measurements"],
         lambda statistics: statistics.read("measurements"),
     ),
+    "extractions": (
+        SCHEMAS["extractions"],
+        lambda statistics: statistics.read("extractions"),
+    ),
     "comparisons": (COMPARISONS, lambda statistics: statistics.comparisons),
     "predictions": (PREDICTIONS, lambda statistics: statistics.predictions),
     "held_out": (HELD_OUT, lambda statistics: statistics.held_out),

@@ -153,8 +153,8 @@ class SnapshotFile(NamedTuple):
         return cls(int(match[1]), match[2], match[3]) if match else None
 
 
-class MeasurementFile(NamedTuple):
-    """`<network>-<id>.parquet`: one measurement of a network."""
+class DerivedFile(NamedTuple):
+    """`<network>-<id>.parquet`: one measurement or extraction of a network."""
 
     network: str
     id: str
@@ -167,6 +167,38 @@ class MeasurementFile(NamedTuple):
     def parse(cls, name: str) -> Self | None:
         match = re.fullmatch(rf"({ID})-({ID})\.parquet", name)
         return cls(match[1], match[2]) if match else None
+
+
+class FeaturesFolder(NamedTuple):
+    """`<extraction>-<sha256>`: vectors of one extraction, for weights with this hash."""
+
+    extraction: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.extraction}-{self.sha256[:HASH]}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(rf"({ID})-({ID})", name)
+        return cls(match[1], match[2]) if match else None
+
+
+class PartFile(NamedTuple):
+    """`<subset>-<first>.parquet`: vectors of images of one subset, from its image `first` on."""
+
+    subset: str
+    first: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.subset}-{self.first:09d}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_PART, name)
+        return cls(match[1], int(match[2])) if match else None
 
 
 class SweepFile(NamedTuple):
@@ -232,6 +264,7 @@ class FigureFile(NamedTuple):
         return cls(match[1], match[2] or "") if match else None
 
 
+_PART = r"(train|validation|test)-(\d{9,})\.parquet"
 _ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
 _COMPACT = rf"part-({ID})-({ID})\.parquet"
 _REMOVAL = rf"({ID})-({ID})\.json"
@@ -244,13 +277,14 @@ _TABLES = (
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
     rf"sweeps/{SWEEP}\.parquet",
     rf"studies/{ID}-\d+\.parquet",
-    rf"measurements/{ID}-{ID}\.parquet",
+    rf"(measurements|extractions)/{ID}-{ID}\.parquet",
 )
 _GRAMMAR = re.compile(
     "|".join(
         (
             *(rf"(damaged/)?{pattern}" for pattern in _TABLES),
             rf"checkpoints/{ID}/{ID}\.safetensors",
+            rf"features/{ID}-{ID}/{_PART}",
             rf"progress/{ID}/\d{{10,}}-{ATTEMPT}-{ID}\.safetensors",
             rf"leases/{SWEEP}-{ID}\.json",
             rf"reports/{SWEEP}(/[a-z0-9_]+)?/({re.escape(PAGE)}|{_FIGURE})",

@@ -121,6 +121,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
         },
         "studies": [],
         "measurements": [],
+        "features": [],
         "lacking": [],
         "reasons": [
             {
@@ -203,6 +204,17 @@ def test_the_metric_of_a_report_and_of_the_answer(
     run = ("run", "small.yaml", "--inline", "--no-report", "--metric")
     assert "\nMean of the ten best validation top-1, diff" in layerwise(*run, "val_mean10")[1]
     assert layerwise(*run, "top2")[0] == 2
+    line = "layerwise: --metric: no complete trial of sweep small has a map50\n"
+    assert layerwise("report", "small", "--metric", "map50") == (2, "", line)
+    store = Store("results")  # as if they were detectors
+    for row in store.table("trials").to_pylist():
+        store.write_row(row | {"map50": 0.5, "map": 0.25, "map50_voc07": 0.375})
+    for metric, shown in (("map", "25.0"), ("map50_voc07", "37.5"), ("map50", "50.0")):
+        out = layerwise(*run, metric)[1]
+        assert f"base {shown} % (2 networks)" in out
+        assert layerwise("report", "small", "--metric", metric)[0] == 0
+    page = Path("results/reports/small/map50_voc07/index.html").read_text(encoding="utf-8")
+    assert "measured by the test mAP by the rule of PASCAL VOC 2007." in page
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

@@ -101,7 +101,7 @@ def test_the_change_of_weights_by_layer() -> None:
 def correlation(predictor: str, comparison: str, tau: float, half: float) -> dict[str, Any]:
     bounds = {"low": tau - half / 2, "high": tau + half / 2}
     bounds |= {"low_simultaneous": tau - half, "high_simultaneous": tau + half}
-    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison}
+    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison, "division": "random"}
     return place | bounds | {"tau": tau, "n_splits": 4}
 
 
@@ -170,6 +170,11 @@ def test_a_predictor_that_beats_it_is_named() -> None:
         "is better” (τ = +0.90); no other is shown to.",
         "AnB: at one n, PARC (+0.60) ordered the sources and targets.",
     ]
+    named = predictor_table([row | {"division": "mnist to digits"} for row in rows])
+    assert named is not None
+    assert named["sentences"][1:] == [
+        "AnB: at one n, PARC (+0.60) ordered the sources of the target."
+    ]
 
 
 def test_predictors_that_are_all_worse_are_said_to_be() -> None:
@@ -214,12 +219,12 @@ def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     own = {"id": "00000000000000aa", "measure": "weights", "trial": trial["id"], "layer": 1}
     own |= {"outcome": "complete", "checkpoint": trial["checkpoint"], "value": 1.0}
     quantities = [{"quantity": name} for name in ("distance", "norm", "cosine")]
-    store.write_measurement([blank("measurements") | own | x for x in quantities])
+    store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" in text
     assert (tmp_path / "report" / "weights.png").exists()
     assert not (tmp_path / "report" / "similarity.png").exists()
     own["checkpoint"] = "of earlier weights"
-    store.write_measurement([blank("measurements") | own | x for x in quantities])
+    store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" not in text

@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     sweep.write(store)
     row = {"id": "00000000000000aa", "trial": sweep.trials[-1]["id"], "measure": "weights"}
     values = {"outcome": "complete", "quantity": "distance", "layer": 1, "value": 0.5}
-    store.write_measurement([blank("measurements") | row | values])
+    store.write_derived("measurements", [blank("measurements") | row | values])
     compact(store.trials)
     return store
 

@@ -35,7 +35,9 @@ def fill(store: Store) -> None:
     store.write_row(row, curve, counts)
     store.write_sweep("mine", [blank("sweeps") | {"id": ID}], "name: mine\n")
     store.write_study_trial(blank("studies") | {"series": ID, "number": 1, "value": 0.5})
-    store.write_measurement([blank("measurements") | {"trial": ID, "id": ID, "value": 0.25}])
+    store.write_derived(
+        "measurements", [blank("measurements") | {"trial": ID, "id": ID, "value": 0.25}]
+    )
     store.put_progress(ID, ATTEMPT, 5, b"snapshot")
     store.sha256 = store.put_checkpoint(ID, b"weights")  # type: ignore[attr-defined]
 
