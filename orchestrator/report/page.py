@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report import advised, charts
+from orchestrator.report import advised, rendering
 from orchestrator.report.charts import Panel
 from orchestrator.report.figures import has_band
 from orchestrator.report.measured import predictor_table
@@ -97,7 +97,7 @@ def write_report(
     lacking = store.check(names)
     page["notes"] += lacking_note({names[id]: path for id, path in lacking.items()})
     page["figures"] = {
-        name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+        name: [{"title": panel.title, "spec": rendering.spec(panel)} for panel in panels]
         for name, panels in figures.items()
         if not ((file := _png(name)) and file.kind == "curves")
     }
@@ -116,7 +116,7 @@ def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
     for name, panels in figures.items():
         if panels and (file := _png(name)):
             columns, width = PNG.get(file.kind, (1, 620))
-            image = charts.png(panels, columns=columns, width=width)
+            image = rendering.picture(panels, "png", columns=columns, width=width)
             whole_file.write(folder / file.name, image)
 
 
@@ -356,7 +356,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
     def source(name: str) -> str:
         return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
-    script = re.sub(r"<(?=/script|!--)", r"\\x3c", charts.javascript(), flags=re.IGNORECASE)
+    script = re.sub(r"<(?=/script|!--)", r"\\x3c", rendering.javascript(), flags=re.IGNORECASE)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
 from orchestrator.report.page import render
 from orchestrator.store.names import PAGE
@@ -38,12 +38,14 @@ def write_pictures(
         "layer": layer,
         "projection": projection,
         "figures": {
-            name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+            name: [{"title": panel.title, "spec": rendering.spec(panel)} for panel in panels]
             for name, panels in figures.items()
         },
     }
     files = {PAGE: render("pictures.html", page).encode()} | {
-        f"{name}.png": charts.png(panels, columns=min(COLUMNS, len(panels)), width=WIDTH[name])
+        f"{name}.png": rendering.picture(
+            panels, "png", columns=min(COLUMNS, len(panels)), width=WIDTH[name]
+        )
         for name, panels in figures.items()
     }
     try:

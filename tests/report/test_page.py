@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.report.page import write_report
 from orchestrator.report.wording import points
 from orchestrator.stats.statistics import Statistics
@@ -33,8 +33,8 @@ def write(sweep: Synthetic, folder: Path, text: str = "name: demo\n", **facts: s
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(rendering, "picture", lambda *_args, **_options: b"png")
 
 
 def figures_of(page: str) -> dict[str, Any]:
