@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
@@ -11,6 +11,7 @@ from orchestrator.report.charts import HEIGHT, ROOM, Panel
 
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 Format = Literal["png", "svg", "pdf"]
+Chart: TypeAlias = alt.ConcatChart
 
 
 def spec(panel: Panel) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def spec(panel: Panel) -> dict[str, Any]:
     return specification
 
 
-def together(panels: Sequence[Panel], *, columns: int, width: int) -> alt.ConcatChart:
+def together(panels: Sequence[Panel], *, columns: int, width: int) -> Chart:
     """Return panels of `width` pixels as one chart, `columns` per row."""
     sized = [
         panel.chart.properties(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from orchestrator.stats.advice import MARGIN, Advice, advice
 from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
+from orchestrator.stats.decomposition import decomposition
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
@@ -135,6 +136,10 @@ class Statistics:
     @cached_property
     def effects(self) -> pa.Table:
         return effects(self.measured, self.planned)
+
+    @cached_property
+    def decomposition(self) -> pa.Table:
+        return decomposition(self.effects)
 
     @cached_property
     def levels(self) -> pa.Table:
