@@ -54,8 +54,8 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         results.query,
         'Example: layerwise query "SELECT treatment, n, avg(top1) FROM results '
         "WHERE sweep = 'digits' GROUP BY ALL ORDER BY ALL\"; tables: results, trials, curves, "
-        "classes, sweeps, effects, levels, speed, speeds, table1, studies, held_out, paper, "
-        "paper_curves",
+        "classes, sweeps, effects, levels, decomposition, failures, cost, speed, speeds, table1, "
+        "studies, held_out, paper, paper_curves",
     ),
     (
         results.reference,
@@ -69,7 +69,8 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
     ),
     (
         results.export,
-        "Example: layerwise export weights 'A s2' digits.safetensors --sweep digits",
+        "Examples: layerwise export weights 'A s2' digits.safetensors --sweep digits; "
+        "layerwise export duckdb digits.duckdb --sweep digits; layerwise export csv tables",
     ),
     (
         run.debug,
