@@ -208,6 +208,34 @@ class Results:
         answer = run_query(self.store, sql)
         return Table("query", lambda: answer)
 
+    def compare(self, other: Results | str, *, relative: bool = False) -> Table:
+        """Return the differences to another sweep, cell by cell: treatment and n.
+
+        Both are results of one sweep; `other` may be the name of a sweep of the same store, or
+        `paper`. With `relative`, differences to the own base are compared. Cells that differ at a
+        false-discovery rate of 5 % are marked.
+        """
+        from orchestrator.reference.recomputed import statistics
+        from orchestrator.stats.contrasts import contrasts
+
+        if other == "paper":
+            second = statistics(self.metric or "top1")
+        else:
+            second = (self.sweep(other) if isinstance(other, str) else other).statistics
+        first = self.statistics
+        return Table("compare", lambda: contrasts(first, second, relative=relative))
+
+    def explain(self, trial: str) -> dict[str, Any]:
+        """Return why a trial of this sweep was trained or reused, as `layerwise explain --json`."""
+        from orchestrator.api.sweeps import planned
+        from orchestrator.plan.filter import find
+        from orchestrator.report.explain import explanation
+
+        if self.sweep_name is None:
+            raise LayerwiseError("name a sweep first: results.sweep(…).explain(…)")
+        plan = planned(self.sweep_name, self.store)
+        return explanation(plan, find(plan, trial), self.store)
+
     # networks and pages ----------------------------------------------------------------------
 
     def load_network(self, trial: str, *, shape: tuple[int, int, int] | None = None) -> Network:

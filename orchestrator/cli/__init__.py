@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import data, results, run, sweeps
+from orchestrator.cli import comparison, data, results, run, sweeps
 from orchestrator.cli.surroundings import echo, settle
 from orchestrator.errors import LayerwiseError, SweepError
 from orchestrator.signals import DRAINED, INTERRUPTED, Drained
@@ -67,6 +67,12 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         results.advise,
         "Examples: layerwise advise digits; layerwise advise digits --margin 3 --json",
     ),
+    (
+        comparison.compare,
+        "Examples: layerwise compare digits digits+recipe.steps=100; "
+        "layerwise compare digits paper --relative",
+    ),
+    (comparison.explain, "Example: layerwise explain 'A3B+ s2' --sweep digits"),
     (
         results.export,
         "Examples: layerwise export weights 'A s2' digits.safetensors --sweep digits; "

@@ -122,5 +122,17 @@ def test_the_report_is_a_page(results: Results, monkeypatch: pytest.MonkeyPatch)
         open_results(results.store.root).report()
 
 
+def test_sweeps_are_compared_and_trials_explained(
+    results: Results, trained: tuple[Results, list[str]]
+) -> None:
+    same = results.compare("demo").arrow().to_pylist()
+    assert {(row["difference"], row["paired"]) for row in same} == {(0.0, True)}
+    assert len(results.compare("paper", relative=True)) > 0
+    assert len(results.compare(results, relative=True)) == len(same) - 1
+    assert trained[0].explain("A1B s0")["state"] == "complete"
+    with pytest.raises(LayerwiseError, match=r"^name a sweep first: "):
+        open_results(results.store.root).explain("A1B s0")
+
+
 def test_another_metric_has_other_numbers(results: Results) -> None:
     assert set(results.by("top1_at_best").effects.arrow()["metric"].to_pylist()) == set()
