@@ -410,6 +410,14 @@ def directions() -> str:
     return "```text\n" + "\n".join([*layers, "trainers"]) + "\n```"
 
 
+def identity() -> str:
+    """Return the fields that a trial's id hashes, with the first sentence of each."""
+    texts, _ = descriptions(model_of("Training"))
+    rows = ["| field | meaning |", "|---|---|"]
+    rows += [f"| `{name}` | {first_sentence(text)} |" for name, text in texts.items()]
+    return "\n".join(rows)
+
+
 def names() -> str:
     """Return the names of the package `layerwise`, each with its call and its description."""
     import layerwise
@@ -467,6 +475,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "views": views,
     "directions": directions,
     "files": files,
+    "identity": identity,
     "names": names,
     "source": source,
 }
