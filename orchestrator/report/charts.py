@@ -40,6 +40,30 @@ COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fi
     "random, dissimilar": "#5f6f52",
 }
 INK = {"#4a98d3": "#2273b0", "#e08a1e": "#a8630c", "#8a8a8a": "#6a6a6a", "#b5b5b5": "#6a6a6a"}
+DARK = {  # on a dark page: lighter series, and the greys of the axes
+    "#222222": "#e8e8e8",
+    "#7b4fa3": "#c39be6",
+    "#7a5c3e": "#c9a583",
+    "#08519c": "#6aa6ea",
+    "#4a98d3": "#9ccdf5",
+    "#b2400b": "#f0854f",
+    "#e08a1e": "#f7bd6b",
+    "#8a8a8a": "#a0a0a0",
+    "#b5b5b5": "#c8c8c8",
+    "#0b7285": "#4fc3d6",
+    "#8c2d3f": "#e58296",
+    "#00735c": "#4cc9a8",
+    "#b8336a": "#f07fae",
+    "#5f6f52": "#b3c4a3",
+    "#9a7d0a": "#dcc25a",
+    "#2273b0": "#9ccdf5",
+    "#a8630c": "#f7bd6b",
+    "#6a6a6a": "#b0b0b0",
+    "#222": "#e6e6e6",
+    "#444": "#c4c8cd",
+    "#999": "#6b7178",
+    "#e8e8e8": "#2c3138",
+}
 DOTS = [2, 3]
 HEIGHT, GAP, ROOM = 280, 14, 92  # pixels: height of a plot, between labels, right of a plot
 

@@ -15,6 +15,10 @@ from orchestrator.store.names import PAGE
 from trainers import whole_file
 
 MOST_NAMED = 15  # classes whose names stand beside a map
+TEXTS = {  # alternative texts
+    "filters": "Filters of the first layer, as small pictures.",
+    "map": "Validation images as marks, near each other if the outputs of the layer are alike.",
+}
 WIDTH = {"filters": 280, "map": 340}  # pixels per panel of the PNG files
 COLUMNS = 2  # panels per row, which fill the width of a report
 
@@ -38,7 +42,10 @@ def write_pictures(
         "layer": layer,
         "projection": projection,
         "figures": {
-            name: [{"title": panel.title, "spec": rendering.spec(panel)} for panel in panels]
+            name: [
+                {"title": panel.title, "text": TEXTS[name], "spec": rendering.spec(panel)}
+                for panel in panels
+            ]
             for name, panels in figures.items()
         },
     }

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from orchestrator.errors import LayerwiseError
 from orchestrator.reference import published as reference
 from orchestrator.report.wording import left_out
+from orchestrator.stats.class_effects import CLASS_EFFECTS
 from orchestrator.stats.comparisons import COMPARISONS
 from orchestrator.stats.decomposition import DECOMPOSITION
 from orchestrator.stats.effects import EFFECTS, LEVELS, TABLE1
@@ -60,6 +61,7 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
     "effects": (EFFECTS, lambda statistics: statistics.effects),
     "levels": (LEVELS, lambda statistics: statistics.levels),
     "decomposition": (DECOMPOSITION, lambda statistics: statistics.decomposition),
+    "class_effects": (CLASS_EFFECTS, lambda statistics: statistics.class_effects),
     "failures": (FAILURES, lambda statistics: failures(statistics.results)),
     "cost": (COST, lambda statistics: cost(statistics.results)),
     "table1": (TABLE1, lambda statistics: statistics.table1),
@@ -85,6 +87,7 @@ COMPARED = {
     "effects",
     "levels",
     "decomposition",
+    "class_effects",
     "table1",
     "speed",
     "speeds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import altair as alt
@@ -39,17 +39,26 @@ def together(panels: Sequence[Panel], *, columns: int, width: int) -> Chart:
     return _styled(figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12}))
 
 
-def picture(panels: Sequence[Panel], kind: Format, *, columns: int, width: int) -> bytes:
-    """Return panels as a file: a PNG at double resolution, an SVG or a PDF."""
+def pictures(
+    panels: Sequence[Panel], formats: Iterable[Format], *, columns: int, width: int
+) -> dict[Format, bytes]:
+    """Return panels as files: a PNG at double resolution, an SVG or a PDF. They are drawn once."""
     import vl_convert
 
     figure = together(panels, columns=columns, width=width).to_json()
-    options: dict[str, Any] = {"vl_version": _version(), "allowed_base_urls": []}
-    if kind == "svg":
-        return str(vl_convert.vegalite_to_svg(figure, **options)).encode()
-    draw = vl_convert.vegalite_to_pdf if kind == "pdf" else vl_convert.vegalite_to_png
-    data: bytes = draw(figure, **options | ({} if kind == "pdf" else {"scale": 2}))
-    return data
+    svg: str = vl_convert.vegalite_to_svg(figure, vl_version=_version(), allowed_base_urls=[])
+    made: dict[Format, bytes] = {}
+    for one in formats:
+        if one == "png":
+            made[one] = vl_convert.svg_to_png(svg, scale=2)
+        else:
+            made[one] = vl_convert.svg_to_pdf(svg) if one == "pdf" else svg.encode()
+    return made
+
+
+def picture(panels: Sequence[Panel], kind: Format, *, columns: int, width: int) -> bytes:
+    """Return panels as one file; see `pictures`."""
+    return pictures(panels, [kind], columns=columns, width=width)[kind]
 
 
 def javascript() -> str:

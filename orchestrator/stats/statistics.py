@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.stats.class_effects import class_effects
 from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
 from orchestrator.stats.decomposition import decomposition
@@ -140,6 +141,10 @@ class Statistics:
     @cached_property
     def decomposition(self) -> pa.Table:
         return decomposition(self.effects)
+
+    @cached_property
+    def class_effects(self) -> pa.Table:
+        return class_effects(self.networks, self.read("classes"))
 
     @cached_property
     def levels(self) -> pa.Table:

@@ -43,7 +43,7 @@ class SweepKeys(TypedDict, total=False):
     resources: Mapping[str, Keys]
     keep: str
     measure: Sequence[str]
-    features: Sequence[Keys]
+    features: Mapping[str, Keys]
     checkpoint_seconds: float
     forms: Mapping[str, Keys]
 

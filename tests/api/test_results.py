@@ -113,7 +113,9 @@ def test_charts_show_and_save_themselves(results: Results, tmp_path: Path) -> No
 
 def test_the_report_is_a_page(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(rendering, "picture", lambda *_args, **_options: b"picture")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"picture")
+    )
     page = results.report()
     assert page.path == Path(results.store.root) / "reports/demo/index.html"
     assert repr(page) == f"<Page {page.path}>"

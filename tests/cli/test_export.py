@@ -15,9 +15,9 @@ Layerwise = Callable[..., Ended]
 @pytest.mark.parametrize(
     ("words", "line", "files"),
     [
-        (["csv", "tables"], "wrote 19 tables to tables\n", 19),
-        (["parquet", "tables", "--sweep", "small"], "wrote 19 tables to tables\n", 19),
-        (["duckdb", "tables/all.duckdb"], "wrote 19 tables to tables/all.duckdb\n", 1),
+        (["csv", "tables"], "wrote 20 tables to tables\n", 20),
+        (["parquet", "tables", "--sweep", "small"], "wrote 20 tables to tables\n", 20),
+        (["duckdb", "tables/all.duckdb"], "wrote 20 tables to tables/all.duckdb\n", 1),
         (["tensorboard", "tables"], "wrote 6 runs to tables\n", 6),
         (["mlflow", "file:tables"], "wrote 6 runs to file:tables; 0 were there already\n", None),
     ],

@@ -33,7 +33,9 @@ WRITTEN = ["filters.png", "index.html", "map.png"]
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
     monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(rendering, "picture", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 @pytest.mark.usefixtures("full")

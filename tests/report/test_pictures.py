@@ -38,7 +38,9 @@ def marks(page: str, figure: str, panel: int) -> list[list[dict[str, Any]]]:
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
     monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(rendering, "picture", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 def test_a_page_and_two_figures(tmp_path: Path) -> None:
