@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.report.query import VIEWS, WITHOUT_STORE
 from tests.conftest import Ended
 
 Layerwise = Callable[..., Ended]
+TABLES = len(VIEWS) - len(WITHOUT_STORE)
 
 
 @pytest.mark.parametrize(
     ("words", "line", "files"),
     [
-        (["csv", "tables"], "wrote 20 tables to tables\n", 20),
-        (["parquet", "tables", "--sweep", "small"], "wrote 20 tables to tables\n", 20),
-        (["duckdb", "tables/all.duckdb"], "wrote 20 tables to tables/all.duckdb\n", 1),
+        (["csv", "tables"], f"wrote {TABLES} tables to tables\n", TABLES),
+        (["parquet", "tables", "--sweep", "small"], f"wrote {TABLES} tables to tables\n", TABLES),
+        (["duckdb", "tables/all.duckdb"], f"wrote {TABLES} tables to tables/all.duckdb\n", 1),
         (["tensorboard", "tables"], "wrote 6 runs to tables\n", 6),
         (["mlflow", "file:tables"], "wrote 6 runs to file:tables; 0 were there already\n", None),
     ],
