@@ -13,6 +13,7 @@ from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.report import rendering
 from orchestrator.report.query import VIEWS
 from orchestrator.store.store import Store
+from tests.s3_server import S3Server
 from tests.synthetic import digits
 
 
@@ -33,6 +34,15 @@ def test_a_store_opens_by_its_place(results: Results, tmp_path: Path) -> None:
         open_results(tmp_path / "none")
     with pytest.raises(StoreError, match=r"no sweep 'dmo'.*did you mean 'demo'"):
         open_results(results.store.root, "dmo")
+
+
+def test_a_store_may_be_a_bucket(s3: S3Server) -> None:
+    uri = s3.new_bucket()
+    digits(splits=("s0",), layers=(1,)).write(Store(uri))
+    remote = open_results(uri, "demo")
+    assert repr(remote) == f"<Results of sweep demo in {remote.store.root}>"
+    assert len(remote.trials) == 14
+    assert remote.query("SELECT count(*) AS n FROM results").arrow().to_pylist() == [{"n": 14}]
 
 
 def test_every_view_is_a_table(results: Results) -> None:
