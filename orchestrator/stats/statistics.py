@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.stats.class_effects import class_effects
 from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
+from orchestrator.stats.decomposition import decomposition
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
@@ -135,6 +137,14 @@ class Statistics:
     @cached_property
     def effects(self) -> pa.Table:
         return effects(self.measured, self.planned)
+
+    @cached_property
+    def decomposition(self) -> pa.Table:
+        return decomposition(self.effects)
+
+    @cached_property
+    def class_effects(self) -> pa.Table:
+        return class_effects(self.networks, self.read("classes"))
 
     @cached_property
     def levels(self) -> pa.Table:
