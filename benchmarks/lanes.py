@@ -38,9 +38,7 @@ WAYS = ("one at a time", "lanes", "lanes, shared layers")
 def main() -> None:
     """Measure every way, and print medians with ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--splits", type=int, default=1, help="splits: 74 networks each"
-    )
+    parser.add_argument("--splits", type=int, default=1, help="splits: 74 networks each")
     parser.add_argument("--repeat", type=int, default=1, help="repetitions of each way")
     parser.add_argument("--lanes", type=int, default=16, help="networks of a pack")
     parser.add_argument("--steps", type=int, default=500, help="steps of every network")

@@ -60,7 +60,7 @@ def test_a_sweep_in_code_is_the_sweep_of_its_text() -> None:
     assert sweep != mine(seeds=[3])
 
 
-@pytest.mark.parametrize("name", [*(set(bundled_sweeps()) - {"template"}), "paper:tiny"])
+@pytest.mark.parametrize("name", [*sorted(set(bundled_sweeps()) - {"template"}), "paper:tiny"])
 def test_bundled_sweeps_keep_their_content(name: str) -> None:
     sweep = Sweep.load(name)
     assert sweep == Sweep.from_yaml(sweep.to_yaml())
