@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.api.run import DERIVED
 from orchestrator.cli.arguments import (
     RESULTS,
     AddressOption,
@@ -38,13 +38,10 @@ from orchestrator.states import State
 
 if TYPE_CHECKING:
     from orchestrator.cluster import Cluster
-    from orchestrator.execution.items import Unit
     from orchestrator.execution.run import Run
     from orchestrator.report.console import Console
     from orchestrator.report.progress import RunProgress
     from orchestrator.store.store import Store
-
-DERIVED: tuple[Unit, ...] = ("measurement", "extraction")
 
 
 def run(
@@ -193,46 +190,20 @@ def _cluster(
 
 def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | None) -> None:
     """Train what is open: on a cluster, or in this process without one."""
-    missing = run.open_items()
-    if not missing:
-        return
-    if cluster is None or cluster.address is None:  # a cluster's own machines have the data
-        from orchestrator.plan.resolve import find_data
-
-        plan = run.plan
-        find_data(plan.sweep, plan.source)
-    if cluster is not None:
-        from orchestrator.cluster import shipment_of
-
-        cluster = replace(cluster, code=shipment_of(run.plan.sweep))
-        if cluster.address and cluster.code and (problem := cluster.code.problem()):
-            raise LayerwiseError(problem)
-    progress.begin(missing, run.ended_items(), {unit: run.ended_items(unit) for unit in DERIVED})
+    from orchestrator.api.run import carry_out
 
     def say_lost() -> None:
         progress.close()
         _say_stopped(run, out, f"{SIGNALS.lost}; ")
 
     try:
-        if cluster is None:
-            from orchestrator.execution.inline import run_inline
-
-            run_inline(run)
-        else:
-            from orchestrator.cluster import launch
-
-            with SIGNALS.farewell(say_lost):
-                launch(run, cluster)
+        carry_out(run, progress, cluster, say_lost)
     except KeyboardInterrupt:
-        progress.close()
         _say_stopped(run, out)
         raise
     except Lost:
         say_lost()
         raise typer.Exit(1) from None
-    finally:
-        progress.close()
-        run.compact()
     if run.store_failure:
         _say_stopped(run, out, f"the store failed: {run.store_failure}; ")
         raise typer.Exit(1)

@@ -53,6 +53,7 @@ def check(
         STEPS,
         check_features,
         check_own_code,
+        lane_by_lane,
         try_treatments,
     )
     from orchestrator.plan.plan import make_plan
@@ -71,6 +72,8 @@ def check(
         say(out, code.line())
         if problem := code.problem():
             say(out, f"on a cluster: {problem}")
+    for line in lane_by_lane(resolved):
+        say(out, line)
     check_features(make_plan(resolved), open_store(store))
     trained = try_treatments(resolved)
     names = ", ".join(sorted({trial.treatment_name for trial in trained}))

@@ -58,6 +58,7 @@ def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = Non
                 name=run.plan.sweep.name,
                 storage_path=str(folder / "tune"),
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # that of notebooks clears a cell's output
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[Starts(searcher), internals.Silence()],
             ),

@@ -17,6 +17,7 @@ from orchestrator.execution.run import Run
 from orchestrator.plan.descriptions import as_mistakes
 from orchestrator.plan.extraction import extractions_of
 from orchestrator.plan.feature_size import feature_bytes
+from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import ResolvedSweep, resolve
 from orchestrator.plan.trial import Trial
@@ -117,6 +118,22 @@ def check_own_code(resolved: ResolvedSweep) -> list[str]:
             filled = repeats.filled_layers(ref, classes, shape)
         inits = sorted({i for r in recipes for i in (r.init, r.init_random) if i})
         lines += [_first_weights(ref.name, init, is_drawn, filled) for init in inits]
+    return lines
+
+
+def lane_by_lane(resolved: ResolvedSweep) -> list[str]:
+    """Return a line per network of lanes that has modules without a joined form."""
+    from trainers.lanes.forward import unjoined
+    from trainers.networks import build
+
+    plan = make_plan(resolved)
+    packs = packs_of(plan)
+    networks = {trial.training.network for id, trial in plan.trials.items() if id in packs}
+    lines = []
+    for ref in sorted(networks, key=lambda ref: ref.name):
+        if kinds := unjoined(build(ref, resolved.classes, resolved.shape)):
+            listed = ", ".join(kinds)
+            lines.append(f"{ref.name} trains in lanes; {listed}: lane by lane, which saves less")
     return lines
 
 

@@ -6,7 +6,6 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from trainers.config import Task
 from trainers.feature_form import FLOAT_BYTES, FeatureForm
-from trainers.forms import shape_of
 from trainers.tasks import training_images
 
 
@@ -28,6 +27,8 @@ def feature_bytes(plan: Plan, trial: Trial) -> int:
     if n:
         shape = plan.layers(trial).shapes[n - 1]
     else:
+        from trainers.forms import shape_of  # imports torch
+
         channels, *sides = shape_of(target.form, data.shape)
         shape = (channels, recipe.crop, recipe.crop) if recipe.crop else (channels, *sides)
     form = FeatureForm(layers=(n,), pool=recipe.classifier.pool)

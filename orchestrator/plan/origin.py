@@ -16,7 +16,6 @@ from orchestrator.plan.trial import Trial
 from orchestrator.plan.weights import WeightsParent
 from trainers.canonical import ConfigError
 from trainers.config import NetworkRef, Task, TaskForm, Training
-from trainers.forms import shape_of
 from trainers.spelling import hint
 from trainers.tasks import training_images
 
@@ -176,6 +175,8 @@ def _of_declared(plan: Plan, name: str, own: Trial) -> _Images | None:
     target = own.training.target
     try:
         task = task_of(declared, ref, data, forms[0], draw=draw)
+        from trainers.forms import shape_of  # imports torch
+
         shapes = [shape_of(one.form, plan.datasets[one.dataset].shape) for one in (task, target)]
     except ConfigError as error:
         raise LayerwiseError(f"task {plain}: {error}") from error

@@ -1,4 +1,4 @@
-"""The marks of all figures, and their export to HTML and PNG. The only module with Altair.
+"""The marks of all figures.
 
 A mark is drawn from rows. Their columns hold its whole look: `style` makes these columns, so no
 mark needs a scale for colour or shape, and all figures look alike.
@@ -43,7 +43,30 @@ COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fi
     "random, dissimilar": "#5f6f52",
 }
 INK = {"#4a98d3": "#2273b0", "#e08a1e": "#a8630c", "#8a8a8a": "#6a6a6a", "#b5b5b5": "#6a6a6a"}
-FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
+DARK = {  # on a dark page: lighter series, and the greys of the axes
+    "#222222": "#e8e8e8",
+    "#7b4fa3": "#c39be6",
+    "#7a5c3e": "#c9a583",
+    "#08519c": "#6aa6ea",
+    "#4a98d3": "#9ccdf5",
+    "#b2400b": "#f0854f",
+    "#e08a1e": "#f7bd6b",
+    "#8a8a8a": "#a0a0a0",
+    "#b5b5b5": "#c8c8c8",
+    "#0b7285": "#4fc3d6",
+    "#8c2d3f": "#e58296",
+    "#00735c": "#4cc9a8",
+    "#b8336a": "#f07fae",
+    "#5f6f52": "#b3c4a3",
+    "#9a7d0a": "#dcc25a",
+    "#2273b0": "#9ccdf5",
+    "#a8630c": "#f7bd6b",
+    "#6a6a6a": "#b0b0b0",
+    "#222": "#e6e6e6",
+    "#444": "#c4c8cd",
+    "#999": "#6b7178",
+    "#e8e8e8": "#2c3138",
+}
 DOTS = [2, 3]
 MANY = 500  # rows
 _rows: dict[str, str] = {}  # of all charts of this process, as JSON, by the name of the rows
@@ -284,48 +307,6 @@ def choice(chart: alt.LayerChart, column: str, options: Sequence[int], text: str
     return alt.layer(*marks).add_params(chosen)
 
 
-def spec(panel: Panel) -> dict[str, Any]:
-    """Return the Vega-Lite specification of a panel that fills the width of its container."""
-    sized = panel.chart.properties(
-        width="container",
-        height=HEIGHT,
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        padding={"left": 2, "top": 6, "right": 2, "bottom": 2},  # fitting makes room for labels
-    )
-    return drawn(_styled(sized))
-
-
-def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
-    """Return a PNG at double resolution of panels of `width` pixels, `columns` per row."""
-    import vl_convert
-
-    sized = [
-        panel.chart.properties(
-            width=width, height=HEIGHT, title=alt.Title(panel.title, anchor="start", frame="group")
-        )
-        for panel in panels
-    ]
-    apart = alt.RowColnumber(row=90, column=ROOM + 50)
-    figure = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
-    figure = figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12})
-    specification = json.dumps(drawn(_styled(figure)))
-    data: bytes = vl_convert.vegalite_to_png(
-        specification, vl_version=_version(), scale=2, allowed_base_urls=[]
-    )
-    return data
-
-
-def javascript() -> str:
-    """Return Vega, Vega-Lite and vegaEmbed as one script without dependencies."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _version()))
-
-
-def _version() -> str:
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
 def _chart(rows: Rows) -> alt.Chart:
     """Return a chart of rows that it knows by name: Altair copies and checks what it holds."""
     text = json.dumps(list(rows), default=float)
@@ -385,22 +366,3 @@ def _hover(rows: Rows, column: str, title: str) -> alt.Tooltip:
     number = bool(rows) and isinstance(rows[0][column], float)
     options = {"format": ".2f"} if number else {}
     return alt.Tooltip(f"{column}:{'Q' if number else 'N'}", title=title, **options)
-
-
-def _styled(chart: Any) -> Any:
-    return (
-        chart.configure(font=FONT, background="white")
-        .configure_view(stroke=None)
-        .configure_axis(
-            domainColor="#999",
-            tickColor="#999",
-            gridColor="#e8e8e8",
-            labelColor="#444",
-            titleColor="#444",
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-        )
-        .configure_axisY(domain=False, ticks=False, minExtent=30)
-        .configure_title(fontSize=13, fontWeight=600, color="#222", offset=12)
-    )

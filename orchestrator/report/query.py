@@ -19,10 +19,13 @@ import pyarrow.parquet as pq
 from orchestrator.errors import LayerwiseError
 from orchestrator.reference import published as reference
 from orchestrator.report.wording import left_out
+from orchestrator.stats.class_effects import CLASS_EFFECTS
 from orchestrator.stats.comparisons import COMPARISONS
+from orchestrator.stats.decomposition import DECOMPOSITION
 from orchestrator.stats.effects import EFFECTS, LEVELS, TABLE1
 from orchestrator.stats.learning_speed import SPEED, SPEEDS
 from orchestrator.stats.measurements import METRICS
+from orchestrator.stats.outcomes import COST, FAILURES, cost, failures
 from orchestrator.stats.overtaking import OVERTAKING
 from orchestrator.stats.predictions import PREDICTIONS
 from orchestrator.stats.search_gain import HELD_OUT
@@ -34,6 +37,8 @@ from trainers import whole_file
 
 if TYPE_CHECKING:
     import duckdb
+
+    Relation = duckdb.DuckDBPyRelation
 
 SETTINGS = (  # the last one locks the others
     "SET autoinstall_known_extensions = false",
@@ -56,6 +61,10 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
     "sweeps": (SCHEMAS["sweeps"], lambda statistics: statistics.read("sweeps")),
     "effects": (EFFECTS, lambda statistics: statistics.effects),
     "levels": (LEVELS, lambda statistics: statistics.levels),
+    "decomposition": (DECOMPOSITION, lambda statistics: statistics.decomposition),
+    "class_effects": (CLASS_EFFECTS, lambda statistics: statistics.class_effects),
+    "failures": (FAILURES, lambda statistics: failures(statistics.results)),
+    "cost": (COST, lambda statistics: cost(statistics.results)),
     "table1": (TABLE1, lambda statistics: statistics.table1),
     "speed": (SPEED, lambda statistics: statistics.speed),
     "speeds": (SPEEDS, lambda statistics: statistics.speeds),
@@ -78,6 +87,8 @@ VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
 COMPARED = {
     "effects",
     "levels",
+    "decomposition",
+    "class_effects",
     "table1",
     "speed",
     "speeds",
@@ -196,6 +207,13 @@ def _interruptibly(connection: duckdb.DuckDBPyConnection, work: Callable[[], pa.
         except BaseException:
             connection.interrupt()
             raise
+
+
+def relation(table: pa.Table) -> Relation:
+    """Return a table as a relation of DuckDB, in a connection of its own."""
+    import duckdb
+
+    return duckdb.connect(":memory:").from_arrow(table)
 
 
 def matching(labels: pa.Table, condition: str) -> list[str]:

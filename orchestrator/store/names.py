@@ -7,7 +7,7 @@ A name says what is in its file. Ids, attempts and hashes are hexadecimal: they 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from orchestrator.states import OUTCOMES
 
@@ -19,7 +19,8 @@ SAFE = re.compile(SWEEP)  # a name that leads to no other folder
 MARKER = "layerwise-store.json"  # written when a store is made
 PAGE = "index.html"  # of a report
 PICTURES = "pictures"  # folder in that of a report
-FIGURES = (  # kinds of figures that a report has as PNG files
+FORMATS: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf")  # of a figure
+FIGURES = (  # kinds of figures that a report has as files
     "figure2",
     "images",
     "effects_by_images",
@@ -249,26 +250,28 @@ class StudyFile(NamedTuple):
 
 
 class FigureFile(NamedTuple):
-    """`<kind>.png` or `<kind>-<group>.png`: a figure of a report."""
+    """`<kind>.png` or `<kind>-<group>.png`: a figure of a report; or `.svg`, or `.pdf`."""
 
     kind: str
     group: str = ""
+    format: str = FORMATS[0]
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.group}.png" if self.group else f"{self.kind}.png"
+        stem = f"{self.kind}-{self.group}" if self.group else self.kind
+        return f"{stem}.{self.format}"
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
         match = re.fullmatch(_FIGURE, name)
-        return cls(match[1], match[2] or "") if match else None
+        return cls(match[1], match[2] or "", match[3]) if match else None
 
 
 _PART = r"(train|validation|test)-(\d{9,})\.parquet"
 _ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
 _COMPACT = rf"part-({ID})-({ID})\.parquet"
 _REMOVAL = rf"({ID})-({ID})\.json"
-_FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.png"
+_FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.({'|'.join(FORMATS)})"
 _TABLES = (
     rf"rows/{_ROW}",
     rf"(trials|curves|classes)/{_COMPACT}",

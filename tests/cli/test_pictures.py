@@ -11,7 +11,7 @@ from PIL import Image
 
 from orchestrator.execution.origin import weights_of
 from orchestrator.plan.origin import origin
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.store.store import Store
 from tests.small import files, small
 from trainers import checkpoint
@@ -32,8 +32,10 @@ WRITTEN = ["filters.png", "index.html", "map.png"]
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 @pytest.mark.usefixtures("full")

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.rows import driver_row
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.states import State
 from orchestrator.store.names import stored
 from orchestrator.store.schemas import SCHEMAS
@@ -158,7 +158,9 @@ def test_a_store_that_is_a_file(folder: Path, layerwise: Layerwise) -> None:
 def test_a_report_is_written_through_no_link(
     full: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charts, "png", lambda *_, **__: b"picture")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"picture")
+    )
     assert layerwise("report", "small")[0] == 0
     folder, foreign = full / "results/reports/small", full / "foreign"
     foreign.mkdir()
@@ -192,8 +194,10 @@ def test_no_store(command: list[str], layerwise: Layerwise) -> None:
 def test_the_metric_of_a_report_and_of_the_answer(
     layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charts, "javascript", str)
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", str)
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
     by_mean = ("small", "--metric", "val_mean10")
     assert layerwise("report", *by_mean)[1].endswith("/reports/small/val_mean10/index.html\n")
     assert layerwise("report", "small")[1].endswith("/reports/small/index.html\n")

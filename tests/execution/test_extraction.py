@@ -18,7 +18,7 @@ from orchestrator.execution import extraction
 from orchestrator.execution.check import check_features
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
-from orchestrator.execution.work import pack, unpack
+from orchestrator.execution.work import from_text, to_text
 from orchestrator.plan.extraction import extractions_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
@@ -161,14 +161,14 @@ def test_a_drained_worker_stops_after_a_part(plan_of: PlanOf, store: Store) -> N
     plan = plan_of(LOW)
     carry_out(plan_of(SMALL), store)
     run = Run.open(plan, store, Events())
-    work = run.take()
-    assert work is not None
-    attempt, [assignment] = work
-    assert unpack(pack(assignment)) == assignment
+    job = run.take()
+    assert job is not None
+    [assignment] = job.works
+    assert from_text(to_text(assignment)) == assignment
     asked: list[None] = []
     report = extraction.run(assignment, stop=lambda: len(asked) == 2 or asked.append(None) or False)  # type: ignore[arg-type]
     assert (report.ending, len(vectors(store))) == (Ending.STOPPED, 2)
-    run.end(attempt, {report.trial: report})
+    run.end(job, {report.trial: report})
     assert store.names("extractions") == []
     run_inline(run)
     assert run.done

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import COLOURS, Panel, layer_frame, span, spread, stack, style
 from orchestrator.report.figures import AGAINST_BASE, _ticks, images_figure, lines
 from orchestrator.stats.measurements import ARMS
@@ -52,7 +52,9 @@ def test_every_arm_has_a_look() -> None:
 def test_a_chart_of_nothing_is_a_chart() -> None:
     frame = layer_frame([], span([]))
     marks = [charts.points([], frame, {}), charts.curves([], frame), charts.labels([], frame)]
-    assert charts.spec(Panel("", stack(*marks, *charts.bands([], frame))))["width"] == "container"
+    assert (
+        rendering.spec(Panel("", stack(*marks, *charts.bands([], frame))))["width"] == "container"
+    )
 
 
 def test_published_sizes_beyond_ours_lie_within_the_frame() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import Panel
 from orchestrator.report.measured import (
     measured_figures,
@@ -208,8 +208,10 @@ def test_numbers_have_a_sign() -> None:
 
 
 def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
     store = Store(tmp_path / "store")
     sweep = digits(splits=("s0", "s1"), layers=(1, 2))
     sweep.write(store)

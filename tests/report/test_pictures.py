@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.report.charts import SERIES
 from orchestrator.report.pictures import MOST_NAMED, write_pictures
 from trainers.pictures import Map, sheet
@@ -38,8 +38,10 @@ def marks(page: str, figure: str, panel: int) -> list[list[dict[str, Any]]]:
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 def test_a_page_and_two_figures(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ class Draws:
 Operation = Callable[[Values, Draws | None], Values]
 
 
+def unjoined(network: nn.Module) -> list[str]:
+    """Return the kinds of modules that have no joined form and run lane by lane, sorted."""
+    if type(network) in CHAINS:
+        return sorted({name for part in network.children() for name in unjoined(part)})
+    is_known = type(network) in (*ELEMENTWISE, *POOLS, nn.Dropout, nn.Flatten, nn.Linear, nn.Conv2d)
+    return [] if is_known else [type(network).__name__]
+
+
 class Joined:
     """Modules of equal place in K networks, as one module on the values of K lanes."""
 

@@ -176,6 +176,7 @@ def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
             images, y = batches[place] = learner.batches(number)
         inputs.append(images)
         labels.append(y)
+    stack.enter()
     draws = None
     if any(learner.is_random for learner in learners):
         device = labels[0].device

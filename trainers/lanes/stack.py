@@ -67,6 +67,11 @@ class Stack:
             return rows
         return rows[[places[lane] for lane in range(len(self.learners))]]
 
+    def enter(self) -> None:
+        """Let the joined weights learn that some learner lets learn now. Call it before a pass."""
+        for joined, parameters in self.shared:
+            joined.requires_grad_(any(parameter.requires_grad for parameter in parameters))
+
     def clear_gradients(self) -> None:
         """Set all gradients to zero, or to none for weights that are not joined or are frozen."""
         layout = len(self.shared), [learner.frozen_now for learner in self.learners]
@@ -83,9 +88,7 @@ class Stack:
         """Let the gradients of learning parameters be views of the joined ones."""
         views = set()
         for joined, parameters in self.shared:
-            learn = any(parameter.requires_grad for parameter in parameters)
-            joined.requires_grad_(learn)
-            joined.grad = torch.zeros_like(joined) if learn else None
+            joined.grad = torch.zeros_like(joined) if joined.requires_grad else None
             for number, parameter in enumerate(parameters):
                 views.add(id(parameter))
                 parameter.grad = None

@@ -123,6 +123,17 @@ def test_the_bits_of_a_lane_do_not_depend_on_the_others(name: str) -> None:
             assert other.training == one.training
 
 
+def test_layers_that_learn_later_learn_from_the_first_step_of_their_stage() -> None:
+    """No other lane lets them learn before."""
+    stages = RECIPES["stages"] | {"precision": "float64"}
+    one = training("transfer", 3, fine_tuned=True, **stages)
+    [base] = results(alone((training(target="A", **stages), None)))
+    pair: list[Pair] = [(one, base.checkpoint)] * 2
+    expected = values(results(alone(pair[0]))[0])
+    for result in results(packed(*pair)):
+        assert values(result) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_a_lane_whose_loss_is_not_finite_fails_alone() -> None:
     good = training()
     bad = training(rate=1e30, seed=1)
