@@ -94,6 +94,15 @@ class Plan:
         Frozen layers cost no backward pass. The fit of a classifier is not counted, nor is what a
         detector does above its neck.
         """
+        if trial.id not in self._flops:
+            self._flops[trial.id] = self._flops_of(trial)
+        return self._flops[trial.id]
+
+    @functools.cached_property
+    def _flops(self) -> dict[str, float]:
+        return {}
+
+    def _flops_of(self, trial: Trial) -> float:
         training = trial.training
         macs = training_macs(
             self.macs(trial),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.report.charts import Panel
+from orchestrator.report.charts import Panel, drawn
 from orchestrator.report.wording import count
 
 Row = Mapping[str, Any]
@@ -20,7 +20,7 @@ def text_of(panels: Sequence[Panel]) -> str:
 
 def panel_text(panel: Panel) -> str:
     """Return the title of a panel and the first and last height of each of its lines."""
-    marks = list(_marks(panel.chart.to_dict(validate=False)))
+    marks = list(_marks(drawn(panel.chart, as_given=True)))
     series: dict[str, list[Row]] = {}
     for kind, rows in marks:
         for row in rows if kind in ("line", "rule") else ():

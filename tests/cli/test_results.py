@@ -19,7 +19,7 @@ from orchestrator.store.names import stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.small import files, small
-from tests.stores import forget, loosen, row_file, to_version_1
+from tests.stores import forget, loosen, rewrite, row_file, to_version_1
 from tests.tables import cells, outside
 
 Layerwise = Callable[..., tuple[int, str, str]]
@@ -211,8 +211,8 @@ def test_the_metric_of_a_report_and_of_the_answer(
     line = "layerwise: --metric: no complete trial of sweep small has a map50\n"
     assert layerwise("report", "small", "--metric", "map50") == (2, "", line)
     store = Store("results")  # as if they were detectors
-    for row in store.table("trials").to_pylist():
-        store.write_row(row | {"map50": 0.5, "map": 0.25, "map50_voc07": 0.375})
+    for id in store.outcomes():
+        rewrite(store, id, map50=0.5, map=0.25, map50_voc07=0.375)
     for metric, shown in (("map", "25.0"), ("map50_voc07", "37.5"), ("map50", "50.0")):
         out = layerwise(*run, metric)[1]
         assert f"base {shown} % (2 networks)" in out

@@ -31,6 +31,7 @@ from tests.conftest import Ended
 from tests.execution.runs import Events, carry_out
 from tests.s3_server import S3Server
 from tests.small import SMALL, files
+from tests.stores import rewrite
 from trainers import feature_form, features
 from trainers.config import NetworkRef
 from trainers.networks import build, tensors_of
@@ -203,7 +204,7 @@ def test_files_of_a_network_that_was_trained_anew_are_replaced(
     [row] = [row for row in store.table("trials").to_pylist() if row["name"] == "A s0"]
     other = next(x for x in store.table("trials").to_pylist() if x["name"] == "B s0")
     weights = store.get_checkpoint(other["id"], other["checkpoint"])
-    store.write_row(row | {"checkpoint": store.put_checkpoint(row["id"], weights)})
+    rewrite(store, row["id"], checkpoint=store.put_checkpoint(row["id"], weights))
     assert carry_out(plan, store)[0].begun == WRITTEN[:1]
     assert len(vectors(store)) == 15
     waste = {
