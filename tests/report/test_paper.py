@@ -27,6 +27,14 @@ from tests.synthetic import Label, Synthetic, digits
 GROUP = Group("demo", None, "random", None, "top1")
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of a sweep of 14 networks."""
+    store = Store(tmp_path_factory.mktemp("paper"))
+    digits(splits=("s0",), layers=(1,)).write(store)
+    return store
+
+
 def answer(steps: list[Step], passed: int, group: Group = GROUP) -> tuple[str, str]:
     return lead(group, Reach(0.03, tuple(steps), passed))
 
@@ -121,9 +129,7 @@ def test_every_sentence_refers_to_a_query_that_gives_its_numbers(tmp_path: Path)
         GROUP._replace(metric="map50"),
     ],
 )
-def test_every_query_runs(group: Group, metric: str | None, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    digits(splits=("s0",), layers=(1,)).write(store)
+def test_every_query_runs(group: Group, metric: str | None, store: Store) -> None:
     queries = queries_of(group, metric)
     assert queries.keys() <= TITLES.keys()
     for sql in queries.values():
