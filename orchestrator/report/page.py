@@ -40,7 +40,7 @@ from orchestrator.report.wording import (
 from orchestrator.states import State
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, Group, is_direction
-from orchestrator.stats.reach import reach
+from orchestrator.stats.reach import MARGIN, reach
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.names import FORMATS, PAGE, PICTURES, FigureFile
 from orchestrator.store.store import Store
@@ -76,12 +76,17 @@ MOST_FAILURES = 100  # in the table of failures
 
 
 def write_report(
-    store: Store, sweep: str, folder: Path, statistics: Statistics | None = None
+    store: Store,
+    sweep: str,
+    folder: Path,
+    statistics: Statistics | None = None,
+    margin: float = MARGIN,
 ) -> Path:
-    """Write `index.html` and the PNG figures of a sweep into a folder; return the path of the page.
+    """Write `index.html` and the figures of a sweep into a folder; return the path of the page.
 
     Trials that have not run are left out. `statistics` are those of the sweep, if the caller has
-    them. Raises `StoreError` if the store does not know the sweep.
+    them. `margin` is the loss, as a fraction, that the answer is about. Raises `StoreError` if the
+    store does not know the sweep.
     """
     statistics = statistics or Statistics.of_sweep(store, sweep)
     record = store.sweep_record(sweep)
@@ -94,7 +99,7 @@ def write_report(
         for name, panels in group.figures.items()
     }
     figures |= {search.name: search.panels for search in searches}
-    page = _context(sweep, statistics, groups) | {"text": record.text, "searches": searches}
+    page = _context(sweep, statistics, groups, margin) | {"text": record.text, "searches": searches}
     page["methods"] = methods_of(sweep, statistics, record)
     members = statistics.members.select(["id", "name"]).to_pylist()
     names = {row["id"]: row["name"] for row in members}
@@ -149,7 +154,9 @@ def _file(name: str) -> FigureFile | None:
     return FigureFile.parse(f"{name}.png")
 
 
-def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> dict[str, Any]:
+def _context(
+    sweep: str, statistics: Statistics, groups: Sequence[Section], margin: float
+) -> dict[str, Any]:
     """Return the page's text and tables, without its figures."""
     members, rows = statistics.members, statistics.trials.to_pylist()
     answers = {
@@ -166,7 +173,7 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         "complete": sum(row["outcome"] == State.COMPLETE for row in rows),
         "planned": len(members["id"].unique()),
         "groups": [
-            _of_group(group, several=len(groups) > 1)
+            _of_group(group, margin, several=len(groups) > 1)
             | {"advice": answers.get(group.group), "classes": classes.get(group.group)}
             | {"queries": queries_of(group.group, statistics.metric)}
             for group in groups
@@ -191,14 +198,14 @@ def _classes(statistics: Statistics) -> dict[Group, dict[str, Any]]:
     return {group: table for group, table in tables.items() if table}
 
 
-def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
+def _of_group(group: Section, margin: float, *, several: bool) -> dict[str, Any]:
     """Return the sentences and tables of one group."""
     with_chance, without_chance = (
         _matrix(chosen, "effect", group.layers, _effect, TITLES)
         for chosen in (group.included, group.excluded)
     )
     bounded = [row for row in group.included if row["low"] is not None]
-    reached = reach(group.included)
+    reached = reach(group.included, margin)
     return {
         "lead": lead(group.group, reached) if reached else None,
         "title": group.title if several else "",

@@ -85,6 +85,11 @@ def test_the_answer_is_one_sentence_of_numbers(steps: list[Step], passed: int, t
     assert said == text
 
 
+def test_the_margin_may_be_one_point() -> None:
+    question, _ = lead(GROUP, Reach(0.01, tuple(STEPS), 0))
+    assert question.endswith("for less than 1 point of test top-1?")
+
+
 def test_the_question_names_the_source() -> None:
     group = GROUP._replace(division="mnist to digits")
     assert "a network that has learned mnist can be copied" in answer(STEPS, 1, group)[0]
