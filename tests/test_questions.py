@@ -23,9 +23,9 @@ ASKED |= {"failures", "cost", "speeds", "paper"}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Four splits of a sweep `digits`, with scores of training images and times."""
+    """Two splits of a sweep `digits`, with scores of training images and times."""
     store = Store(tmp_path_factory.mktemp("questions"))
-    sweep = digits(name="digits")
+    sweep = digits(name="digits", splits=("s0", "s1"), layers=(1, 5))
     more = {"train_top1": 1.0, "seconds_total": 2.0, "images_per_second": 9.0}
     sweep.trials = [{**row, **more} for row in sweep.trials]
     sweep.write(store)

@@ -75,7 +75,9 @@ def _(mo):
 def _(results):
     # The same numbers as a table. Polars, DuckDB and Arrow work as well.
     effects = results.effects.pandas()
-    effects[effects.at_chance == "included"].pivot_table("estimate", "effect", "n").round(3)
+    effects[effects.at_chance == "included"].pivot_table("estimate", "effect", "n").rename(
+        columns=str
+    ).round(3)
 
 
 @app.cell

@@ -28,15 +28,18 @@ class Page:
         return f'<iframe srcdoc="{text}" style="{style}" title="report"></iframe>'
 
 
-def write_report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
-    """Write the report of a sweep, and return the path of its page.
+def write_report_of(
+    store: Store, sweep: str, statistics: Statistics, margin: float | None = None
+) -> Path:
+    """Write the report of a sweep, and return the path of its page. `margin` is in points.
 
     The report by a metric that was chosen lies in a folder of its own beside the primary one.
     """
     from orchestrator.report.page import write_report
 
     folder = report_folder(store, sweep, statistics.metric or "")
-    return write_report(store, sweep, folder, statistics)
+    of = {} if margin is None else {"margin": margin / 100}
+    return write_report(store, sweep, folder, statistics, **of)
 
 
 def report_folder(store: Store, sweep: str, part: str = "") -> Path:

@@ -259,15 +259,18 @@ class Results:
         of = trained(self.statistics, self.store, trial)
         return outputs_of(of, layer, images, pool, normalised=normalised)
 
-    def report(self, sweep: str | None = None) -> Page:
-        """Write the report of a sweep as a page, and return the page."""
+    def report(self, sweep: str | None = None, *, margin: float | None = None) -> Page:
+        """Write the report of a sweep as a page, and return the page.
+
+        `margin` is the loss in points that its answer is about, 3 by default.
+        """
         from orchestrator.api.pages import Page, write_report_of
 
         name = sweep or self.sweep_name
         if name is None:
             raise LayerwiseError(f"name a sweep: report({', '.join(map(repr, self.sweeps))})")
         of = self if name == self.sweep_name else self.sweep(name)
-        return Page(write_report_of(self.store, name, of.statistics))
+        return Page(write_report_of(self.store, name, of.statistics, margin))
 
     def __repr__(self) -> str:
         from orchestrator.report.wording import count

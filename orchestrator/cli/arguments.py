@@ -156,11 +156,13 @@ def statistics_of(store: Store, sweep: str, metric: str) -> Statistics:
     return statistics
 
 
-def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
-    """Write the report of a sweep, and return the path of its page."""
+def report_of(
+    store: Store, sweep: str, statistics: Statistics, margin: float | None = None
+) -> Path:
+    """Write the report of a sweep, and return the path of its page. `margin` is in points."""
     from orchestrator.api.pages import write_report_of
 
-    return write_report_of(store, sweep, statistics)
+    return write_report_of(store, sweep, statistics, margin)
 
 
 def report_folder(store: Store, sweep: str, part: str = "") -> Path:

@@ -150,11 +150,14 @@ def report(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     metric: MetricOption = "top1",
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Loss in points that the answer of the report is about.")
+    ] = 3.0,
 ) -> None:
-    """Write the report of a sweep: one HTML file, and the figures as PNG."""
+    """Write the report of a sweep: one HTML file, and the figures as PNG, SVG and PDF."""
     opened = open_store(store, must_exist=True)
     name = sweep_name(sweep, changes, opened)
-    echo(report_of(opened, name, statistics_of(opened, name, metric)))
+    echo(report_of(opened, name, statistics_of(opened, name, metric), margin))
 
 
 def advise(

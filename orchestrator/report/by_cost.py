@@ -30,13 +30,20 @@ def accuracy_by_cost(networks: Sequence[Network], seconds: Mapping[str, float]) 
     names = names_of_ways(networks)
     if sum(arm not in WITHOUT_LAYERS for arm, _ in names) < 2:
         return []
-    inks = dict(zip(dict.fromkeys(names.values()), charts.SERIES * len(names), strict=False))
+    inks = _inks(list(dict.fromkeys(names.values())))
     panels = []
     for limit in sorted(by_limit, key=lambda limit: math.inf if limit is None else limit):
         images = "all images" if limit is None else f"{limit} images of each class"
         rows = _rows(by_limit[limit], seconds, names, inks)
         panels.append(Panel(f"Accuracy, %, by seconds of one network, {images}", _chart(rows)))
     return panels
+
+
+def _inks(names: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each way: that of its arm, as in other figures, if all are arms."""
+    if all(name in charts.COLOURS for name in names):
+        return {name: charts.COLOURS[name] for name in names}
+    return dict(zip(names, charts.SERIES * len(names), strict=False))
 
 
 def names_of_ways(networks: Sequence[Network]) -> Names:
@@ -86,7 +93,7 @@ def _rows(
     for (name, n), of_mark in sorted(marks.items(), key=lambda item: item[0][1]):
         look = charts.style(name.partition(",")[0], name) | {
             "colour": inks[name],
-            "ink": inks[name],
+            "ink": charts.INK.get(inks[name], inks[name]),
         }
         taken = median(seconds[id] for id in of_mark)
         values = {"y": 100 * fmean(x.value for x in of_mark.values()), "seconds": taken}

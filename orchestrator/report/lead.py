@@ -13,9 +13,11 @@ def lead(group: Group, of: Reach) -> tuple[str, Sentence]:
     named = is_direction(group.division) or group.division.startswith("weights ")
     source = other(group.division)
     learned = source if named else f"{source} of the classes"
+    margin = 100 * of.margin
+    points = f"{margin:g} {'point' if margin == 1 else 'points'}"
     question = (
         f"How many first layers of a network that has learned {learned} can be copied and frozen "
-        f"for less than {100 * of.margin:g} points of {METRICS[group.metric]}?"
+        f"for less than {points} of {METRICS[group.metric]}?"
     )
     return question, Sentence(_answer(of), "effects")
 

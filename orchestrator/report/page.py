@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from orchestrator.report import advised, charts, rendering
 from orchestrator.report.alternatives import panel_text
@@ -22,6 +18,8 @@ from orchestrator.report.lead import lead
 from orchestrator.report.links import linked
 from orchestrator.report.measured import predictor_table
 from orchestrator.report.methods import methods_of
+from orchestrator.report.notes import notes_of
+from orchestrator.report.provenance import failures_of, provenance_of
 from orchestrator.report.queries import TITLES as QUERY_TITLES
 from orchestrator.report.queries import queries_of
 from orchestrator.report.searches import search_notes, search_sections
@@ -29,11 +27,9 @@ from orchestrator.report.sections import Section, sections_of
 from orchestrator.report.sentences import sentences_of
 from orchestrator.report.wording import (
     capital,
-    count,
     half_width,
     interval_note,
     lacking_note,
-    left_out,
     mark,
     mark_note,
     no_interval,
@@ -41,17 +37,15 @@ from orchestrator.report.wording import (
     points,
     steps,
 )
-from orchestrator.states import BAD_OUTCOMES, State
+from orchestrator.states import State
 from orchestrator.stats.effects import group_of
-from orchestrator.stats.intervals import CLASS_AND_SEED
 from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, Group, is_direction
-from orchestrator.stats.reach import reach
+from orchestrator.stats.reach import MARGIN, reach
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.names import FORMATS, PAGE, PICTURES, FigureFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import reference_of
 from trainers import whole_file
-from trainers.datasets import SHARED
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -82,12 +76,17 @@ MOST_FAILURES = 100  # in the table of failures
 
 
 def write_report(
-    store: Store, sweep: str, folder: Path, statistics: Statistics | None = None
+    store: Store,
+    sweep: str,
+    folder: Path,
+    statistics: Statistics | None = None,
+    margin: float = MARGIN,
 ) -> Path:
-    """Write `index.html` and the PNG figures of a sweep into a folder; return the path of the page.
+    """Write `index.html` and the figures of a sweep into a folder; return the path of the page.
 
     Trials that have not run are left out. `statistics` are those of the sweep, if the caller has
-    them. Raises `StoreError` if the store does not know the sweep.
+    them. `margin` is the loss, as a fraction, that the answer is about. Raises `StoreError` if the
+    store does not know the sweep.
     """
     statistics = statistics or Statistics.of_sweep(store, sweep)
     record = store.sweep_record(sweep)
@@ -100,7 +99,7 @@ def write_report(
         for name, panels in group.figures.items()
     }
     figures |= {search.name: search.panels for search in searches}
-    page = _context(sweep, statistics, groups) | {"text": record.text, "searches": searches}
+    page = _context(sweep, statistics, groups, margin) | {"text": record.text, "searches": searches}
     page["methods"] = methods_of(sweep, statistics, record)
     members = statistics.members.select(["id", "name"]).to_pylist()
     names = {row["id"]: row["name"] for row in members}
@@ -155,7 +154,9 @@ def _file(name: str) -> FigureFile | None:
     return FigureFile.parse(f"{name}.png")
 
 
-def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> dict[str, Any]:
+def _context(
+    sweep: str, statistics: Statistics, groups: Sequence[Section], margin: float
+) -> dict[str, Any]:
     """Return the page's text and tables, without its figures."""
     members, rows = statistics.members, statistics.trials.to_pylist()
     answers = {
@@ -168,19 +169,19 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         "sweep": sweep,
         "linked": linked,
         "query_titles": QUERY_TITLES,
-        "notes": _notes(sweep, statistics, rows, groups) + search_notes(members),
+        "notes": notes_of(sweep, statistics, rows, groups) + search_notes(members),
         "complete": sum(row["outcome"] == State.COMPLETE for row in rows),
         "planned": len(members["id"].unique()),
         "groups": [
-            _of_group(group, several=len(groups) > 1)
+            _of_group(group, margin, several=len(groups) > 1)
             | {"advice": answers.get(group.group), "classes": classes.get(group.group)}
             | {"queries": queries_of(group.group, statistics.metric)}
             for group in groups
         ],
         "titles": TITLES,
-        "failures": _failures(members, rows),
+        "failures": failures_of(members, rows),
         "most_failures": MOST_FAILURES,
-        "provenance": _provenance(rows),
+        "provenance": provenance_of(rows),
         "points": points,
         "published": PUBLISHED_BY.get(statistics.metric or "top1", PUBLISHED_BY["top1"]),
     }
@@ -197,14 +198,14 @@ def _classes(statistics: Statistics) -> dict[Group, dict[str, Any]]:
     return {group: table for group, table in tables.items() if table}
 
 
-def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
+def _of_group(group: Section, margin: float, *, several: bool) -> dict[str, Any]:
     """Return the sentences and tables of one group."""
     with_chance, without_chance = (
         _matrix(chosen, "effect", group.layers, _effect, TITLES)
         for chosen in (group.included, group.excluded)
     )
     bounded = [row for row in group.included if row["low"] is not None]
-    reached = reach(group.included)
+    reached = reach(group.included, margin)
     return {
         "lead": lead(group.group, reached) if reached else None,
         "title": group.title if several else "",
@@ -247,63 +248,6 @@ def _bands(rows: Rows) -> str:
     return f"{capital(no_interval(rows[0]))}." if rows else ""
 
 
-def _notes(sweep: str, statistics: Statistics, rows: Rows, groups: Sequence[Section]) -> list[str]:
-    """Return notes for the top of the page: gaps, failures and limits of the numbers."""
-    members = statistics.members
-    planned, outcomes = len(members["id"].unique()), Counter(row["outcome"] for row in rows)
-    if not outcomes[State.COMPLETE]:
-        return [
-            f"No network is complete yet, so there is nothing to show. Run: layerwise run {sweep}"
-        ]
-    notes = []
-    if statistics.metric is not None:
-        notes.append(f"Every network is measured by the {METRICS[statistics.metric]}.")
-    if outcomes[State.COMPLETE] < planned:
-        others = [f"{outcomes[name]} {name}" for name in BAD_OUTCOMES if outcomes[name]]
-        others += [f"{planned - len(rows)} not run"] if planned > len(rows) else []
-        notes.append(
-            f"Incomplete: {outcomes[State.COMPLETE]} of {planned} networks are complete "
-            f"({', '.join(others)}). All numbers are of complete networks."
-        )
-    if statistics.unpaired or statistics.without_curve:
-        notes.append(f"{capital(left_out(statistics, curves=True))}.")
-    for group in groups:
-        where = f"{group.title}: one" if len(groups) > 1 else "One"
-        units = {row["unit"] for row in group.included}
-        if CLASS_AND_SEED in units and all(row["low"] is None for row in group.included):
-            notes.append(
-                f"{where} split by nature, with one seed: differences have no interval, because "
-                "one seed cannot tell how far seeds differ."
-            )
-        elif CLASS_AND_SEED in units:
-            notes.append(
-                f"{where} split by nature: its intervals cover which classes and which seeds were "
-                "drawn; they say nothing about another such division."
-            )
-        elif units and max(row["n_splits"] for row in group.included) < 2:
-            notes.append(
-                f"{where} split: differences have no interval, because an interval counts splits."
-            )
-    if any(map(_allows_shared_images, rows)):
-        notes.append(
-            "Training, validation and test sets share images (shared_images of the dataset allows "
-            "it), so accuracies may be too high."
-        )
-    if chance := sum(bool(row["at_chance"]) for row in rows):
-        networks = count(chance, "network")
-        notes.append(f"{networks} never left chance: effects are given with and without them.")
-    if changed := sum(row["frozen_proven"] is False for row in rows):
-        networks = count(changed, "network")
-        notes.append(f"Frozen layers changed in {networks}: these numbers cannot be trusted.")
-    return notes
-
-
-def _allows_shared_images(row: Row) -> bool:
-    """Return whether the dataset of a trial has the option `shared_images`."""
-    dataset = json.loads(row["training"] or "{}").get("target", {}).get("dataset", {})
-    return dict(dataset.get("options", ())).get(SHARED) is True
-
-
 def _matrix(
     rows: Rows,
     key: str,
@@ -336,49 +280,6 @@ def _steps(row: Row) -> tuple[str, str]:
     return steps(row["steps"]), f"{row['n_never']} of {row['n_networks']} never" if row[
         "n_never"
     ] else ""
-
-
-def _failures(members: pa.Table, rows: Rows) -> list[dict[str, Any]]:
-    """Return the trials that ended and are not complete, under their names in this sweep."""
-    names = dict(zip(members["id"].to_pylist(), members["name"].to_pylist(), strict=True))
-    failed = [row for row in rows if row["outcome"] != State.COMPLETE]
-    failed.sort(key=lambda row: (row["outcome"], names[row["id"]]))
-    columns = ("id", "outcome", "error_type", "error_message", "error_step")
-    return [{"name": names[row["id"]]} | {key: row[key] for key in columns} for row in failed]
-
-
-def _provenance(rows: Rows) -> list[tuple[str, str]]:
-    """Return the origin of the numbers, as pairs of a name and a string."""
-    done = [row for row in rows if row["outcome"] == State.COMPLETE]
-    frozen = [row["frozen_proven"] for row in done if row["frozen_proven"] is not None]
-    starts, ends = ([row[key] for row in rows if row[key]] for key in ("started", "ended"))
-    seconds = sum(row["seconds_train"] or 0 for row in done)
-    versions = Counter(
-        ", ".join(f"{name} {version}" for name, version in sorted(json.loads(text).items()))
-        for row in rows
-        if (text := row["versions"])
-    )
-    pairs = [
-        ("Networks", f"{len(done)} complete, {seconds / 60:.1f} minutes of training in all"),
-        ("Dataset", _counted(done, "dataset", "dataset_fingerprint")),
-        ("Network", _counted(done, "network")),
-        ("Frozen layers", f"proven unchanged in {sum(frozen)} of {len(frozen)} networks"),
-        ("Dates", f"{min(starts):%Y-%m-%d %H:%M} to {max(ends):%Y-%m-%d %H:%M} UTC")
-        if starts and ends
-        else ("Dates", ""),
-        ("Hosts", _counted(rows, "host")),
-        ("Devices", _counted(rows, "device")),
-        ("Git commits", _counted(rows, "git_commit")),
-        ("Versions", "; ".join(versions)),
-    ]
-    return [(name, text) for name, text in pairs if text]
-
-
-def _counted(rows: Rows, *columns: str) -> str:
-    """Return the values of columns, with counts if there are several: `host1 (280), host2 (16)`."""
-    counts = Counter(" ".join(str(row[key]) for key in columns if row[key]) for row in rows)
-    known = [(value, count) for value, count in counts.most_common() if value]
-    return ", ".join(f"{value} ({count})" if len(known) > 1 else value for value, count in known)
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ class SweepKeys(TypedDict, total=False):
     grids: Mapping[str, Keys]
     reference: str
     resources: Mapping[str, Keys]
+    lanes: int
     keep: str
     measure: Sequence[str]
     features: Mapping[str, Keys]

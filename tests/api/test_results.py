@@ -126,6 +126,7 @@ def test_the_report_is_a_page(results: Results, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"picture")
     )
+    assert "less than 1 point of test top-1?" in results.report(margin=1).path.read_text()
     page = results.report()
     assert page.path == Path(results.store.root) / "reports/demo/index.html"
     assert repr(page) == f"<Page {page.path}>"

@@ -42,7 +42,7 @@ def test_a_changed_sweep_is_another_sweep(
 ) -> None:
     """The first sweep, its table and its report stay; both are found again."""
 
-    def write_report(_store: Store, sweep: str, folder: Path, _statistics: object = None) -> Path:
+    def write_report(_store: Store, sweep: str, folder: Path, *_: object, **__: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.html").write_text(sweep)
         return folder / "index.html"

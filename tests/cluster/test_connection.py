@@ -35,6 +35,18 @@ def test_without_a_token_no_local_cluster_is_started_after_ray_was_imported() ->
     assert last.startswith("orchestrator.errors.LayerwiseError: ray was imported before ")
 
 
+def test_a_process_of_another_ray_program_says_so_and_leaves_its_cluster_alone() -> None:
+    """As when `layerwise.run` is called from a program that has a cluster of its own."""
+    program = (
+        f"{PREPARE} prepare(None); import ray; from orchestrator.cluster import Cluster, connect\n"
+        "ray.is_initialized, ray.shutdown = lambda: True, lambda: print('shut down')\n"
+        "with connect(Cluster()): pass"
+    )
+    lines = environment_after(program)
+    assert "this process uses a Ray cluster already: call ray.shutdown() first" in lines[-1]
+    assert "shut down" not in lines
+
+
 def test_a_local_cluster_gets_folders_that_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import by_cost, charts
 from orchestrator.report.by_cost import accuracy_by_cost
 from orchestrator.report.charts import Panel
 from orchestrator.stats.measurements import Network
@@ -106,3 +106,9 @@ def test_settings_that_are_all_off_are_named_where_they_differ() -> None:
 def test_a_single_way_has_no_figure(count: int) -> None:
     ways = [network("new", "AnB", None, n, 0.5) for n in range(1, 3)] * count
     assert accuracy_by_cost([network("base", "base", None, 0, 0.5), *ways], {"base": 1.0}) == []
+
+
+def test_arms_have_the_colours_of_other_figures() -> None:
+    assert by_cost._inks(["base", "AnB"]) == {"base": "#222222", "AnB": "#b2400b"}
+    several = by_cost._inks(["AnB", "AnB, logistic"])
+    assert several == {"AnB": charts.SERIES[0], "AnB, logistic": charts.SERIES[1]}

@@ -65,6 +65,9 @@ def test_whole_report(tmp_path: Path) -> None:
     anchors = {one[1:] for one in loads if one.startswith("#")}
     assert anchors <= set(re.findall(r'id="(query-[\w.=-]+)"', markup))
     assert "@import" not in page
+    labels = re.findall(r'<div class="chart" role="img" aria-label="([^"]{40,})"', markup)
+    assert len(labels) == markup.count('<div class="chart"') == 9
+    assert "AnB from " in labels[1]  # figures are told in words
     assert "default-src 'none'" in page  # the browser loads nothing from elsewhere
     panels = {name: len(some) for name, some in figures_of(page).items()}
     assert panels == {"figure2": 2, "figure3": 1, "decomposition": 3, "speed": 2, "chooser": 1}

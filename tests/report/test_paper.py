@@ -27,6 +27,14 @@ from tests.synthetic import Label, Synthetic, digits
 GROUP = Group("demo", None, "random", None, "top1")
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of a sweep of 14 networks."""
+    store = Store(tmp_path_factory.mktemp("paper"))
+    digits(splits=("s0",), layers=(1,)).write(store)
+    return store
+
+
 def answer(steps: list[Step], passed: int, group: Group = GROUP) -> tuple[str, str]:
     return lead(group, Reach(0.03, tuple(steps), passed))
 
@@ -77,6 +85,11 @@ def test_the_answer_is_one_sentence_of_numbers(steps: list[Step], passed: int, t
     assert said == text
 
 
+def test_the_margin_may_be_one_point() -> None:
+    question, _ = lead(GROUP, Reach(0.01, tuple(STEPS), 0))
+    assert question.endswith("for less than 1 point of test top-1?")
+
+
 def test_the_question_names_the_source() -> None:
     group = GROUP._replace(division="mnist to digits")
     assert "a network that has learned mnist can be copied" in answer(STEPS, 1, group)[0]
@@ -121,9 +134,7 @@ def test_every_sentence_refers_to_a_query_that_gives_its_numbers(tmp_path: Path)
         GROUP._replace(metric="map50"),
     ],
 )
-def test_every_query_runs(group: Group, metric: str | None, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    digits(splits=("s0",), layers=(1,)).write(store)
+def test_every_query_runs(group: Group, metric: str | None, store: Store) -> None:
     queries = queries_of(group, metric)
     assert queries.keys() <= TITLES.keys()
     for sql in queries.values():
