@@ -47,6 +47,8 @@ def run(pack: PackAssignment, *, watch: Watcher, stop: Stop) -> list[Report]:
         ending, reason = Ending.STORE_FAILED, str(error)
     except Exception as error:
         if len(pack.assignments) == 1:
+            if not trainings:
+                raise
             return [trainings[pack.ids[0]].failed(error)]
         ending, reason = Ending.PACK_FAILED, f"{type(error).__name__}: {error}"
     else:

@@ -221,19 +221,22 @@ class Run:
             if report.damaged_base:
                 self._train_again(*report.damaged_base)
         for attempt in job.attempts:
-            self._end(attempt, job.reports_of(attempt, reports), can_be_met)
+            self._end(attempt, job.reports_of(attempt, reports), can_be_met, len(job.attempts))
 
     def _end(
         self,
         attempt: Attempt,
         reports: Mapping[str, Report],
         can_be_met: Callable[[Resources], bool],
+        lanes: int,
     ) -> None:
         item = self.items[attempt.item]
         ending, message = Ending.STORE_FAILED, self.store_failure
         with self._noting_failures():
             if reports or not self.store_failure:
                 ending, message = item.end(reports)
+        if ending is Ending.OUT_OF_MEMORY and lanes > 1:  # a smaller pack needs less
+            ending = Ending.PACK_FAILED
         if ending is Ending.STORE_FAILED:
             self.store_failure = self.store_failure or message
         if item.is_shown:

@@ -106,7 +106,7 @@ class Training:
         self,
         assignment: Assignment,
         record: bool = True,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] | None = None,
         lanes: int | None = None,
     ):
         """`clock` returns the seconds of this attempt; `lanes` is the size of its pack."""
@@ -118,7 +118,8 @@ class Training:
             self.store.require()
         self.training, self.trained = training_from(assignment.training), assignment.trained()
         self.id = self.training.id
-        self.attempt, self.clock, self.began = secrets.token_hex(4), clock, clock()
+        self.attempt, self.clock = secrets.token_hex(4), clock or time.perf_counter
+        self.began = self.clock()
         self.runtime: Runtime = Runtime(
             device="cuda" if assignment.request["gpu"] else "cpu",
             threads=max(1, int(assignment.request["cpu"])),
@@ -126,7 +127,7 @@ class Training:
             data_root=assignment.data_root,
             source_root=assignment.source_root,
             in_lanes=lanes is not None,
-            clock=clock,
+            clock=self.clock,
         )
         self.curve: list[dict[str, Any]] = []
         self.classes: list[dict[str, Any]] = []
