@@ -29,11 +29,11 @@ class Sleeper(Worker):
     def prepare(self) -> None:
         """Do nothing: there is no data to load."""
 
-    def carry_out(self, assignment: Work, stop: Stop) -> Report:  # noqa: ARG002 - short
+    def carry_out(self, assignment: Work, stop: Stop) -> list[Report]:  # noqa: ARG002 - short
         assert isinstance(assignment, Assignment)
         folder = Path(assignment.store).parent
         with span(folder, assignment.labels["id"]):
-            return sleep(assignment, settings(folder)["seconds"][assignment.labels["id"]])
+            return [sleep(assignment, settings(folder)["seconds"][assignment.labels["id"]])]
 
 
 def sleep(assignment: Assignment, seconds: float) -> Report:

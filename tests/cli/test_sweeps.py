@@ -115,6 +115,7 @@ def test_plan_of_what_was_never_run(folder: Path, layerwise: Layerwise) -> None:
         ["all", "", "6", "0", "19.5 G", ""],
     ]
     assert outside(out) == [
+        "of 19.5 G FLOP, 14.5 G are executed (74 %): equal frozen layers are computed once",
         "no rates in the store yet: times appear once some trials are complete",
         KEPT,
         ONE_SPLIT,
@@ -143,6 +144,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
     macs = (9 * 2 * 144, 9 * 2 * 2 * 36, 18 * 4, 4 * 5)
     full, frozen = (training_macs(macs, n) for n in (0, 1))
     images = 2 * 3 * 8  # two trials, three steps of eight
+    passes = 4 * 5 * (10 + 2 + 3)  # layer 1 of each copy, over all images of its task
     kind = {"trials": 2, "complete": 0, "seconds": None}
     summary = json.loads(out)
     listed = {trial["name"]: trial for trial in summary.pop("list")}
@@ -159,6 +161,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
             "transfer": kind | {"needs": "base of the other half", "flops": 2 * frozen * images},
         },
         "flops": 2 * (full + 2 * frozen) * images,
+        "executed_flops": 2 * (full + 2 * (frozen - macs[0])) * images + 2 * passes * macs[0],
         "seconds": None,
         "studies": [],
         "measurements": [],
