@@ -35,7 +35,7 @@ def verify(store: StoreOption = RESULTS) -> None:
     verification = Verification(open_store(store, must_exist=True))
     number = 0
     for problem in verification.problems():
-        number += 1
+        number += not problem.is_needless
         echo(f"{problem.path}: {problem.flaw}; {problem.remedy}")
     done = verification.done
     wrong = count(number, "problem") if number else "no problem"

@@ -36,6 +36,8 @@ class Problem:
     path: str
     flaw: str
     remedy: str
+    is_needless: bool = False
+    """True for a file that nothing is wrong with, but that nobody needs."""
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Verification:
             yield Problem(self.store.root, str(error), PART)
             return
         for item in orphans(survey):
-            yield Problem(self.store.files.shown(item.path), item.reason, CLEAN)
+            yield Problem(self.store.files.shown(item.path), item.reason, CLEAN, is_needless=True)
         for folder in FOLDERS:
             for entry in self.store.files.walk(self.store.path(folder)):
                 name = self.store.relative(entry.path)
