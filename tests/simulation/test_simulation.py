@@ -1,0 +1,55 @@
+"""Simulated sweeps: crashes at writes of every kind, random faults, replay of a seed."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import scenarios
+
+FAULTS = 1_500  # in all
+STRIDE = 97  # a crash at every so many writes; `python -m tests.simulation --crashes` has all
+
+
+@pytest.mark.parametrize("drivers", [1, 2])
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_crash_loses_nothing(kind: str, drivers: int) -> None:
+    for what in scenarios.CRASHES:
+        points = list(scenarios.crashes(kind, drivers, what, STRIDE))
+        assert len(points) >= 3
+        assert [(one.label, one.problems) for one in points if one.problems] == []
+
+
+def test_random_faults_lose_nothing() -> None:
+    done = 0
+    for seed in itertools.count():
+        one = scenarios.at_random(seed)
+        assert not one.problems, f"{one.label}: {one.problems}"
+        done += one.faults
+        if done >= FAULTS:
+            break
+
+
+def test_a_seed_decides_everything() -> None:
+    traces: list[list[str]] = [[], []]
+    for trace in traces:
+        scenarios.at_random(3, trace=trace.append)
+    assert len(traces[0]) > 500
+    assert traces[0] == traces[1]
+
+
+def test_the_command_replays_a_seed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", "3"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, size, problems = done.stdout.splitlines()
+    assert size.startswith("seed 3 (s3): ")
+    assert problems == "no problem"
