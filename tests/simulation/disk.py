@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NoReturn, Self
 
 from tests.simulation.world import World
 
@@ -206,7 +206,7 @@ class Handle:
         self.descriptor = disk.descriptors
         disk.open[self.descriptor] = self
 
-    def __enter__(self) -> Handle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,7 +248,7 @@ class Os:
     """The part of `os` that the store uses, on a simulated disk."""
 
     O_RDONLY, O_DIRECTORY = os.O_RDONLY, os.O_DIRECTORY
-    environ: dict[str, str] = {}
+    environ: Mapping[str, str] = MappingProxyType({})
     strerror = staticmethod(os.strerror)
 
     def __init__(self, disk: Disk):

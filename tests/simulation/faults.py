@@ -182,8 +182,7 @@ def tear(scene: Scene) -> bool:
     if scene.is_local:
         return False
     objects.tears = True
-    killed = kill_worker(scene)
-    return killed
+    return kill_worker(scene)
 
 
 def _spoil(scene: Scene, paths: list[str]) -> bool:

@@ -61,7 +61,7 @@ class Reader:
             self.wrong(f"{name} is no file of a store")
         folder, _, last = name.rpartition("/")
         if data is None:
-            self._gone(name, last)
+            self._gone(name)
             return
         if path in self.scene.room.objects.torn:
             return
@@ -72,14 +72,12 @@ class Reader:
         if flaw := flaw_of(folder, last, data):
             self.wrong(f"{name} {flaw}")
         elif folder == "trials/complete":
-            self._row(name, last, data)
-        elif folder.startswith("trials/"):
-            self._bad_row(folder, last)
+            self._row(last, data)
 
     def wrong(self, problem: str) -> None:
         self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
 
-    def _row(self, name: str, last: str, data: bytes) -> None:
+    def _row(self, last: str, data: bytes) -> None:
         """Look at the row of a complete trial, and at the files that it names."""
         file = RowFile.parse(last)
         assert file is not None
@@ -103,12 +101,7 @@ class Reader:
             elif flaw := flaw_of(one.rpartition("/")[0], one.rpartition("/")[2], there):
                 self.wrong(f"the row of {file.trial} names {one}, which {flaw}")
 
-    def _bad_row(self, folder: str, last: str) -> None:
-        id = last.partition(".")[0]
-        if id in self.rows and self.content(f"{self.base}trials/complete/{last}"):
-            self.late_bad_rows = True
-
-    def _gone(self, name: str, last: str) -> None:
+    def _gone(self, name: str) -> None:
         """Look at what names a file that has gone."""
         path = self.base + name
         if path in self.spoilt or path in self.scene.room.objects.torn:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 
 from orchestrator.execution import rows, worker
 from orchestrator.store import (
@@ -71,7 +69,7 @@ class Inline:
 
     def __init__(self, max_workers: int): ...
 
-    def __enter__(self) -> Inline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -223,7 +221,7 @@ def remembering(write: Callable[..., None]) -> Callable[..., None]:
     return remembered
 
 
-# ---------------------------------------------------------------------------------------------------
+# The names to replace ---------------------------------------------------------------------------
 
 
 def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, Any]]:
@@ -282,6 +280,3 @@ def simulated(room: Room, train: Callable[..., Any]) -> Iterator[None]:
     finally:
         for where, name, before in old:
             setattr(where, name, before)
-
-
-__all__ = ["Room", "pafs", "simulated", "tempfile"]
