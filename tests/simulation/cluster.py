@@ -23,6 +23,7 @@ from orchestrator.store.store import Store
 from tests.simulation.world import Process, World
 
 WORKER_DEATHS = 3  # after which a trial is still tried again
+MEMORY_RAISES = 3  # likewise
 NODES, SLOTS = 2, 2  # of a cluster, and per node
 PATIENCE = 10.0  # seconds that a run goes on after a failure of its store
 
@@ -62,13 +63,14 @@ class Driver:
         self.nodes_made = NODES
         self.workers: list[Worker] = []
         self.events: deque[tuple[Worker, Report | Ending, str]] = deque()
-        self.draining = False
+        self.draining = self.is_done = False
         self.run: Run | None = None
         self.refused = ""
         """Reason why the command ended before its run."""
         self.complete: set[str] = set()
         """Trials of which it was told that they are complete."""
         self.deaths: dict[str, int] = {}
+        self.raises: dict[str, int] = {}
         self.process = world.spawn(name, self.main)
 
     # The driver's process -------------------------------------------------------------------------
@@ -79,6 +81,7 @@ class Driver:
             with in_use(store, self.plan.sweep.name):
                 self.run = Run.open(self.plan, store, Silence())
                 self.carry_out(self.run)
+            self.is_done = self.run.done
         except StoreError as error:
             self.refused = str(error)
         if self.world.trace:
@@ -149,6 +152,8 @@ class Driver:
         report = worker.reports[worker.attempt.item]
         if report.ending in (Ending.WORKER_DIED, Ending.BASE_DAMAGED):
             self.deaths[report.trial] = self.deaths.get(report.trial, 0) + 1
+        if report.ending is Ending.OUT_OF_MEMORY:
+            self.raises[report.trial] = self.raises.get(report.trial, 0) + 1
         if report.ending is Ending.STOPPED and worker.leaves and not self.draining:
             worker.reports[report.trial] = Report(report.trial, Ending.NODE_LOST, "it leaves")
         run.end(worker.attempt, worker.reports)
@@ -161,14 +166,20 @@ class Driver:
         if self.process.alive and not self.process.is_due:
             self.world.make_due(self.process, 0.001)
 
+    @property
+    def failure(self) -> str:
+        """Reason why the store ended the run; empty if it did not."""
+        return self.refused or (self.run.store_failure if self.run else "")
+
     def miscounted(self) -> list[str]:
         """Return the trials that were given up too early or too late."""
         problems = []
         states = self.run.frontier.state if self.run else {}
         for item, state in states.items():
-            deaths = self.deaths.get(item, 0)
-            if (deaths > WORKER_DEATHS) != (state is State.LOST):
-                problems.append(f"{item} is {state} after {deaths} deaths of its worker")
+            deaths, raises = self.deaths.get(item, 0), self.raises.get(item, 0)
+            if (deaths > WORKER_DEATHS or raises > MEMORY_RAISES) != (state is State.LOST):
+                counts = f"{deaths} deaths of its worker, and {raises} without memory"
+                problems.append(f"{item} is {state} after {counts}")
         return problems
 
     # Faults ---------------------------------------------------------------------------------------
@@ -177,8 +188,8 @@ class Driver:
     def alive(self) -> bool:
         return self.process.alive
 
-    def kill_worker(self, worker: Worker) -> None:
-        self.send(worker, Ending.WORKER_DIED, "killed")
+    def kill_worker(self, worker: Worker, ending: Ending = Ending.WORKER_DIED) -> None:
+        self.send(worker, ending, "killed")
         self.world.kill(worker.process)
 
     def lose(self, node: str, *, frozen: bool = False) -> None:

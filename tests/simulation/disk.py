@@ -267,7 +267,7 @@ class Os:
         return Handle(self.disk, str(path), what).descriptor
 
     def close(self, descriptor: int) -> None:
-        del self.disk.open[descriptor]
+        self.disk.open.pop(descriptor, None)
 
     def lstat(self, path: Any) -> Any:
         return SimPath(str(path), disk=self.disk).lstat()

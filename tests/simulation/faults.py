@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import LayerwiseError
+from orchestrator.states import Ending
 from orchestrator.store.cleanup import Choice, Cleaner
-from orchestrator.store.names import is_half
+from orchestrator.store.names import ids, is_half
 from orchestrator.store.store import Store
 from tests.simulation.cluster import Driver, Worker
 from tests.simulation.scene import Scene
@@ -32,6 +33,7 @@ def _node(scene: Scene) -> tuple[Driver, str] | None:
 def _for_a_while(scene: Scene, begin: Callable[[], Any], end: Callable[[], Any]) -> bool:
     """Begin something that ends by itself."""
     begin()
+    scene.weather = True
 
     def body() -> None:
         scene.world.pause(scene.world.random.choice([0.5, 5.0, 30.0, 90.0]))
@@ -46,6 +48,22 @@ def kill_worker(scene: Scene) -> bool:
     if chosen := _worker(scene):
         chosen[0].kill_worker(chosen[1])
     return bool(chosen)
+
+
+def take_memory(scene: Scene) -> bool:
+    """Let a worker run out of memory."""
+    if chosen := _worker(scene):
+        chosen[0].kill_worker(chosen[1], Ending.OUT_OF_MEMORY)
+    return bool(chosen)
+
+
+def kill_stray(scene: Scene) -> bool:
+    """Kill a worker that no driver hears."""
+    heard = {worker.process for driver in scene.running for worker in driver.workers}
+    strays = [one for one in scene.world.processes if one.item and one.alive and one not in heard]
+    if strays:
+        scene.world.kill(scene.world.random.choice(strays))
+    return bool(strays)
 
 
 def lose_node(scene: Scene) -> bool:
@@ -181,7 +199,7 @@ def tear(scene: Scene) -> bool:
     objects = scene.room.objects
     if scene.is_local:
         return False
-    objects.tears = True
+    objects.tears = scene.weather = True
     return kill_worker(scene)
 
 
@@ -194,6 +212,7 @@ def _spoil(scene: Scene, paths: list[str]) -> bool:
     data = scene.reader.content(path)
     assert data
     scene.reader.spoilt.add(path)
+    scene.reader.excused |= ids(path)
     place = random.randrange(len(data))
     flipped = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
     new = random.choice([data[:place], flipped, bytes(len(data)), None])
@@ -219,6 +238,12 @@ def _paths(scene: Scene, folder: str) -> list[str]:
         return [path for path, file in files if file.data and not is_half(path)]
     objects = scene.room.objects.objects.items()
     return [key for key, (data, _) in objects if key.startswith(top) and data]
+
+
+def damage_table(scene: Scene) -> bool:
+    """Damage a row, a curve, the counts of a trial or the record of the sweep."""
+    folders = ("trials", "curves", "classes", "sweeps")
+    return _spoil(scene, [path for folder in folders for path in _paths(scene, folder)])
 
 
 def damage_snapshot(scene: Scene) -> bool:
@@ -249,6 +274,8 @@ FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         kill_worker,
+        take_memory,
+        kill_stray,
         lose_node,
         freeze_node,
         drain_node,
@@ -263,6 +290,7 @@ FAULTS: dict[str, Fault] = {
         slow_down,
         lag,
         tear,
+        damage_table,
         damage_snapshot,
         damage_weights,
         clean,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -38,6 +39,8 @@ class Reader:
         """Results of the complete trials that were seen, by id."""
         self.named: dict[str, str] = {}
         """Trials by the files that their present rows name."""
+        self.excused: set[str] = set()
+        """Trials whose rows a fault damaged at some time."""
         self.acknowledged: set[str] = set()
         """Trials of which a driver knows that they are complete."""
         self.problems: list[str] = []
@@ -111,6 +114,30 @@ class Reader:
         if id := self.named.get(name):
             self.wrong(f"{name} went away, and the row of {id} names it")
 
+    def look_for_acknowledged(self) -> None:
+        """Look for the rows of which a driver was told."""
+        for id in sorted(self.acknowledged - self.excused):
+            if self.content(f"{self.base}trials/complete/{id}.parquet") is None:
+                self.wrong(f"the row of {id} is not there, and a driver was told of it")
+
+    def everything(self) -> list[str]:
+        """Return the rows and records that are not whole, at the end."""
+        paths = {path.removeprefix(self.base): data for path, data in self._all()}
+        flaws = {
+            name: flaw_of(*name.rpartition("/")[::2], data)
+            for name, data in paths.items()
+            if not is_half(name) and name.startswith(("trials/", "sweeps/"))
+        }
+        return [f"{name} {flaw}, at the end" for name, flaw in flaws.items() if flaw]
+
+    def _all(self) -> Iterator[tuple[str, bytes]]:
+        if self.scene.is_local:
+            for path, file in self.scene.room.disk.files(self.base.rstrip("/")):
+                yield path, file.data
+        else:
+            for key, (data, _) in self.scene.room.objects.objects.items():
+                yield key, data
+
     def after_power_loss(self) -> None:
         """Look at everything: what a driver was told must be there."""
         self.named.clear()
@@ -120,9 +147,7 @@ class Reader:
         for path, _ in disk.files(top):
             if not is_half(path):
                 self.look(path)
-        for id in sorted(self.acknowledged - self.rows.keys()):
-            if f"{self.base}trials/complete/{id}.parquet" not in self.spoilt:
-                self.wrong(f"the row of {id} was lost, and a driver had been told of it")
+        self.look_for_acknowledged()
         self.rows = seen | self.rows
 
 

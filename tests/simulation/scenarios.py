@@ -37,7 +37,7 @@ def at_random(
         names = list(FAULTS)
         next_at = random.expovariate(1 / GAP)
 
-        def before(changes: bool) -> None:  # noqa: ARG001
+        def before(*_: object) -> None:
             nonlocal next_at
             if world.operations < next_at or scene.faults.total() == faults:
                 return
@@ -74,18 +74,18 @@ def at_random(
 CRASHES = ("process", "everything")
 
 
-def crash(point: int, kind: str, drivers: int, what: str) -> Outcome:
+def crash(point: int, kind: str, drivers: int, whom: str) -> Outcome:
     """Carry out a sweep with a crash before its write number `point`, counted from 1."""
 
     def act(scene: Scene) -> None:
         world = scene.world
 
-        def before(changes: bool) -> None:
+        def before(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
             if changes and world.writes == point and not scene.faults:
-                scene.faults[what] += 1
+                scene.faults[whom] += 1
                 process = world.current
                 scene.room.objects.tears = point % 2 == 1
-                if what == "everything":
+                if whom == "everything":
                     scene.lose_power()
                     return
                 for driver in scene.running:
@@ -102,15 +102,15 @@ def crash(point: int, kind: str, drivers: int, what: str) -> Outcome:
             scene.problems.append(f"{scene.steps.total()} steps were taken, not {most} at most")
 
     problems, scene = outcome_of(f"crash {drivers}", kind, act)
-    label = f"{what} before write {point} ({kind}, {drivers} drivers)"
+    label = f"{whom} before write {point} ({kind}, {drivers} drivers)"
     return Outcome(label, problems, scene.faults.total(), scene.world.operations, scene.world.now)
 
 
-def crashes(kind: str, drivers: int, what: str, every: int = 1) -> Iterator[Outcome]:
+def crashes(kind: str, drivers: int, whom: str, every: int = 1) -> Iterator[Outcome]:
     """Yield the outcomes of a crash before each write of a sweep, until there are no more."""
     point = 1
     while True:
-        one = crash(point, kind, drivers, what)
+        one = crash(point, kind, drivers, whom)
         if not one.faults:
             return
         yield one

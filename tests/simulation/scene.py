@@ -35,6 +35,7 @@ splits: {random: [0]}
 layers: [1, 2]
 recipe: {rate: 0.03, steps: 3, batch: 8}
 checkpoint_seconds: 0.000001
+resources: {default: {memory_gb: 1}}
 """
 TRIALS = 24
 ROOTS = {"folder": "/disk/store", "s3": "s3://bucket/store"}
@@ -73,7 +74,10 @@ class Scene:
     room: Room
     kind: str
     drivers: list[Driver] = field(default_factory=list)
+    ended: list[Driver] = field(default_factory=list)
     started: int = 0
+    weather: bool = False
+    """The store failed, was slow, or lagged behind."""
     faults: Counter[str] = field(default_factory=Counter)
     steps: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -106,6 +110,10 @@ class Scene:
         for driver in self.drivers:
             self.reader.acknowledged |= driver.complete
             self.problems += driver.miscounted()
+            if (why := driver.failure) and not self.weather:
+                self.problems.append(f"a run ended, though the store never failed: {why}")
+        self.reader.look_for_acknowledged()
+        self.ended += self.drivers
         self.drivers.clear()
 
     def settle(self) -> None:
@@ -139,7 +147,7 @@ class Scene:
             self.wait()
         else:
             self.problems.append(f"not complete after {runs} runs")
-        self.world.before = lambda _: None
+        self.world.before = lambda *_: None
         self.settle()
         self.start()
         self.until_ended()
@@ -147,9 +155,8 @@ class Scene:
 
     def finish(self, expected: Tables | None) -> list[str]:
         """Return the problems, after the end of the sweep."""
-        self.problems += self.reader.problems
         if expected is None:
-            return self.problems
+            return [*self.problems, *self.reader.problems]
         store = Store(self.root)
         for name, table in tables(self.root).items():
             if table.num_rows != expected[name].num_rows:
@@ -158,6 +165,7 @@ class Scene:
                 )
             elif table != expected[name]:
                 self.problems.append(f"other values in {name}")
+        self.problems += self.reader.everything()
         for outcome in ("failed", "lost", "skipped"):
             if names := store.names("trials", outcome):
                 self.problems.append(f"{outcome}: {', '.join(names)}")
@@ -165,7 +173,8 @@ class Scene:
             self.problems.append(f"snapshots are left of {', '.join(left)}")
         if left := store.names("leases"):
             self.problems += self._live(left)
-        return self.problems
+        self.problems += self.reader.problems
+        return list(dict.fromkeys(self.problems))
 
     def _live(self, names: list[str]) -> list[str]:
         from orchestrator.store.leases import leases

@@ -51,8 +51,8 @@ class World:
         self.operations = 0
         self.writes = 0
         self.slowness = 1.0
-        self.before: Callable[[bool], None] = lambda _: None
-        """Called at every operation; the argument says if it changes something."""
+        self.before: Callable[[str, str, bool], None] = lambda *_: None
+        """Called at every operation with its kind, its path, and whether it changes something."""
         self.after: Callable[[str], None] = lambda _: None
         """Called with the path after every operation that changed what readers see."""
         self.trace: Callable[[str], None] | None = None
@@ -169,7 +169,7 @@ class World:
             raise EndlessError(f"{MOST_OPERATIONS} operations, and no end")
         if self.trace is not None:
             self.trace(f"{self.now:9.3f} {self.current.name:22} {what:8} {path}")
-        self.before(changes)
+        self.before(what, path, changes)
         if not self.current.alive:
             raise KilledError
 
