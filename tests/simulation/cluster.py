@@ -57,7 +57,10 @@ class Driver:
 
     number = 0
 
-    def __init__(self, world: World, plan: Plan, root: str, name: str):
+    def __init__(
+        self, world: World, plan: Plan, root: str, name: str, *, retry_failed: bool = False
+    ):
+        self.retry_failed = retry_failed
         self.world, self.plan, self.root, self.name = world, plan, root, name
         self.nodes = [f"{name}.{number}" for number in range(NODES)]
         self.nodes_made = NODES
@@ -79,7 +82,7 @@ class Driver:
         try:
             store = Store(self.root)
             with in_use(store, self.plan.sweep.name):
-                self.run = Run.open(self.plan, store, Silence())
+                self.run = Run.open(self.plan, store, Silence(), retry_failed=self.retry_failed)
                 self.carry_out(self.run)
             self.is_done = self.run.done
         except StoreError as error:

@@ -203,19 +203,16 @@ def tear(scene: Scene) -> bool:
     return kill_worker(scene)
 
 
-def _spoil(scene: Scene, paths: list[str]) -> bool:
+def spoil(scene: Scene, path: str, *, gone: bool = False) -> None:
     """Cut a file short, change it, fill it with zeros, or remove it."""
-    if not paths:
-        return False
     random, world = scene.world.random, scene.world
-    path = random.choice(sorted(paths))
     data = scene.reader.content(path)
     assert data
     scene.reader.spoilt.add(path)
     scene.reader.excused |= ids(path)
     place = random.randrange(len(data))
     flipped = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
-    new = random.choice([data[:place], flipped, bytes(len(data)), None])
+    new = None if gone else random.choice([data[:place], flipped, bytes(len(data)), None])
     before, world.current = world.current, None
     if scene.is_local:
         if new is None:
@@ -228,13 +225,19 @@ def _spoil(scene: Scene, paths: list[str]) -> bool:
     else:
         scene.room.objects.put(path, new)
     world.current = before
-    return True
 
 
-def _paths(scene: Scene, folder: str) -> list[str]:
+def _spoil_one(scene: Scene, paths: list[str]) -> bool:
+    if paths:
+        spoil(scene, scene.world.random.choice(sorted(paths)))
+    return bool(paths)
+
+
+def paths_in(scene: Scene, folder: str) -> list[str]:
+    """Return the paths of the files whose path in the store begins so."""
     top = f"{scene.reader.base}{folder}"
     if scene.is_local:
-        files = scene.room.disk.files(top)
+        files = scene.room.disk.files(top.rstrip("/"))
         return [path for path, file in files if file.data and not is_half(path)]
     objects = scene.room.objects.objects.items()
     return [key for key, (data, _) in objects if key.startswith(top) and data]
@@ -243,17 +246,17 @@ def _paths(scene: Scene, folder: str) -> list[str]:
 def damage_table(scene: Scene) -> bool:
     """Damage a row, a curve, the counts of a trial or the record of the sweep."""
     folders = ("trials", "curves", "classes", "sweeps")
-    return _spoil(scene, [path for folder in folders for path in _paths(scene, folder)])
+    return _spoil_one(scene, [path for folder in folders for path in paths_in(scene, folder)])
 
 
 def damage_snapshot(scene: Scene) -> bool:
     """Damage a snapshot, and kill a worker."""
-    return _spoil(scene, _paths(scene, "progress")) and kill_worker(scene)
+    return _spoil_one(scene, paths_in(scene, "progress")) and kill_worker(scene)
 
 
 def damage_weights(scene: Scene) -> bool:
     """Damage the weights of a base."""
-    return _spoil(scene, _paths(scene, "checkpoints"))
+    return _spoil_one(scene, paths_in(scene, "checkpoints"))
 
 
 def clean(scene: Scene) -> bool:

@@ -116,6 +116,8 @@ class ObjectStore(Reading):
         """Keys of objects that were cut short."""
         self.tears = False
         """A process that dies during an upload leaves a part of it."""
+        self.cuts = 0.0
+        """Share of uploads that lose their end, and nobody says so."""
         self._recent: list[tuple[float, str, tuple[bytes, float] | None]] = []
 
     def operate(self, what: str, path: str, *, changes: bool = False) -> None:
@@ -219,4 +221,7 @@ class Upload:
                 size = self.store.world.random.randrange(len(data))
                 self.store.put(self.path, data[:size], torn=True)
             raise
-        self.store.put(self.path, data)
+        if self.store.cuts and self.store.world.random.random() < self.store.cuts:
+            self.store.put(self.path, data[: len(data) // 2], torn=True)
+        else:
+            self.store.put(self.path, data)

@@ -76,6 +76,8 @@ class Scene:
     drivers: list[Driver] = field(default_factory=list)
     ended: list[Driver] = field(default_factory=list)
     started: int = 0
+    failing: set[str] = field(default_factory=set)
+    """Trials whose training fails."""
     weather: bool = False
     """The store failed, was slow, or lagged behind."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -87,10 +89,11 @@ class Scene:
         self.is_local = self.kind == "folder"
         self.reader = Reader(self)
 
-    def start(self) -> Driver:
+    def start(self, *, retry_failed: bool = False) -> Driver:
         """Give the command."""
         self.started += 1
-        driver = Driver(self.world, plan(), self.root, f"run{self.started}")
+        name = f"run{self.started}"
+        driver = Driver(self.world, plan(), self.root, name, retry_failed=retry_failed)
         self.drivers.append(driver)
         return driver
 
@@ -190,7 +193,7 @@ def scene(seed: int | str, kind: str) -> Iterator[Scene]:
     room.disk.make("/disk")
     room.disk.folders[""].flush()
     made = Scene(world, room, kind)
-    made_trainer = trainer(world, made.steps)
+    made_trainer = trainer(world, made.steps, made.failing)
     world.after = made.reader.look
     with simulated(room, made_trainer):
         try:
