@@ -84,6 +84,7 @@ class Driver:
             with in_use(store, self.plan.sweep.name):
                 self.run = Run.open(self.plan, store, Silence(), retry_failed=self.retry_failed)
                 self.carry_out(self.run)
+                self.run.compact()
             self.is_done = self.run.done
         except StoreError as error:
             self.refused = str(error)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from orchestrator.states import State
+from orchestrator.store import row_files, table_files
+from orchestrator.store.damage import DamagedError
 from orchestrator.store.names import (
-    AttemptFile,
+    PartFile,
+    RemovalFile,
     RowFile,
     SnapshotFile,
     WeightsFile,
     is_half,
     stored,
 )
-from orchestrator.store.schemas import OF_FIRST, SCHEMAS, result_columns
-from tests.simulation.stand_ins import decoded
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
 from trainers.checkpoint import checksum
 
 if TYPE_CHECKING:
@@ -57,15 +60,15 @@ class Reader:
         if not path.startswith(self.base):
             return
         name = path.removeprefix(self.base)
-        if is_half(name):
+        if is_half(name) or name.startswith("damaged/"):
             return
         data = self.content(path)
-        if not stored(name):
-            self.wrong(f"{name} is no file of a store")
         folder, _, last = name.rpartition("/")
         if data is None:
             self._gone(name)
             return
+        if not stored(name):
+            self.wrong(f"{name} is no file of a store")
         if path in self.scene.room.objects.torn:
             return
         if path in self.spoilt:
@@ -74,118 +77,127 @@ class Reader:
             self.spoilt.discard(path)  # it was written again
         if flaw := flaw_of(folder, last, data):
             self.wrong(f"{name} {flaw}")
-        elif folder == "trials/complete":
-            self._row(last, data)
+        elif row := RowFile.parse(last):
+            if row.outcome == State.COMPLETE:
+                self._row(row, data)
+        elif folder == "trials" and PartFile.parse(last):
+            self._outcomes()
 
     def wrong(self, problem: str) -> None:
         self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
 
-    def _row(self, last: str, data: bytes) -> None:
-        """Look at the row of a complete trial, and at the files that it names."""
-        file = RowFile.parse(last)
-        assert file is not None
-        row = contents(data)
-        results = {column: row[column] for column in RESULTS}
+    def _row(self, file: RowFile, data: bytes) -> None:
+        """Look at the row of a complete trial, and at the weights that it names."""
+        row, results = contents(file, data)
         if self.rows.setdefault(file.trial, results) != results:
             self.wrong(f"the row of {file.trial} changed")
-        self.named = {path: id for path, id in self.named.items() if id != file.trial}
-        attempt = AttemptFile(file.trial, row["attempt"]).name
-        files = [f"curves/{attempt}", f"classes/{attempt}"]
-        if row["treatment"] in ("base",):
-            files.append(f"checkpoints/{file.trial}/{WeightsFile(row['checkpoint']).name}")
-        for one in files:
-            self.named[one] = file.trial
-            path = self.base + one
-            if path in self.spoilt or path in self.scene.room.objects.torn:
-                continue
-            there = self.content(path)
-            if there is None:
-                self.wrong(f"the row of {file.trial} names {one}, which is not there")
-            elif flaw := flaw_of(one.rpartition("/")[0], one.rpartition("/")[2], there):
-                self.wrong(f"the row of {file.trial} names {one}, which {flaw}")
+        if file.trial not in keepers():
+            return
+        name = f"checkpoints/{file.trial}/{WeightsFile(row['checkpoint']).name}"
+        path = self.base + name
+        self.named[name] = file.trial
+        if path in self.spoilt or path in self.scene.room.objects.torn:
+            return
+        there = self.content(path)
+        if there is None:
+            self.wrong(f"the row of {file.trial} names {name}, which is not there")
+        elif flaw := flaw_of(*name.rpartition("/")[::2], there):
+            self.wrong(f"the row of {file.trial} names {name}, which {flaw}")
 
     def _gone(self, name: str) -> None:
         """Look at what names a file that has gone."""
         path = self.base + name
         if path in self.spoilt or path in self.scene.room.objects.torn:
             return
-        if name.startswith("trials/complete/"):
-            self.wrong(f"{name} went away")
+        if name.startswith(("rows/", "trials/", "curves/", "classes/")):
+            self._outcomes()
         if id := self.named.get(name):
             self.wrong(f"{name} went away, and the row of {id} names it")
 
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Context in which the reader is no process: nobody acts meanwhile."""
+        world = self.scene.world
+        before, world.current = world.current, None
+        try:
+            yield
+        finally:
+            world.current = before
+
+    def _outcomes(self) -> None:
+        """Read the store as every reader does, and miss nothing that was there."""
+        if self.scene.is_hasty and self.scene.world.writes % 5:
+            return
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
+            complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
+            for id in sorted(self.rows.keys() - complete - self.excused):
+                self.wrong(f"the row of {id} went away")
+            if self.scene.world.writes % 10 == 0:
+                self._tables(complete)
+
+    def _tables(self, complete: set[str]) -> None:
+        """Read the tables, and compare them with all rows that were seen."""
+        store = Store(self.scene.root)
+        rows = store.table("trials", RESULTS).to_pylist()
+        ids = [row["id"] for row in rows]
+        if len(ids) != len(set(ids)):
+            self.wrong("a trial has two rows")
+        for row in rows:
+            if row["outcome"] == State.COMPLETE and row != self.rows.get(row["id"], row):
+                self.wrong(f"a reader sees another row of {row['id']}")
+        for table in ("curves", "classes"):
+            there = set(store.table(table, ["id"])["id"].to_pylist())
+            for id in sorted(complete - there - self.excused):
+                self.wrong(f"a reader sees the row of {id} without its {table}")
+
     def look_for_acknowledged(self) -> None:
         """Look for the rows of which a driver was told."""
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
         for id in sorted(self.acknowledged - self.excused):
-            if self.content(f"{self.base}trials/complete/{id}.parquet") is None:
+            if outcomes.get(id) != State.COMPLETE:
                 self.wrong(f"the row of {id} is not there, and a driver was told of it")
-
-    def everything(self) -> list[str]:
-        """Return the rows and records that are not whole, at the end."""
-        paths = {path.removeprefix(self.base): data for path, data in self._all()}
-        flaws = {
-            name: flaw_of(*name.rpartition("/")[::2], data)
-            for name, data in paths.items()
-            if not is_half(name) and name.startswith(("trials/", "sweeps/"))
-        }
-        return [f"{name} {flaw}, at the end" for name, flaw in flaws.items() if flaw]
-
-    def _all(self) -> Iterator[tuple[str, bytes]]:
-        if self.scene.is_local:
-            for path, file in self.scene.room.disk.files(self.base.rstrip("/")):
-                yield path, file.data
-        else:
-            for key, (data, _) in self.scene.room.objects.objects.items():
-                yield key, data
 
     def after_power_loss(self) -> None:
         """Look at everything: what a driver was told must be there."""
         self.named.clear()
-        seen = self.rows
-        disk, top = self.scene.room.disk, self.base.rstrip("/")
-        self.rows = {}
-        for path, _ in disk.files(top):
+        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
             if not is_half(path):
                 self.look(path)
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
+        self.rows = {id: row for id, row in self.rows.items() if id in outcomes}
         self.look_for_acknowledged()
-        self.rows = seen | self.rows
+
+
+@functools.cache
+def keepers() -> frozenset[str]:
+    """Return the trials whose weights are kept."""
+    from tests.simulation.scene import plan
+
+    return frozenset(id for id, trial in plan().trials.items() if trial.keep_checkpoint)
 
 
 @functools.lru_cache(maxsize=20_000)
 def flaw_of(folder: str, name: str, data: bytes) -> str:
     """Return the reason why a file is not whole; empty for a whole one."""
-    if name.endswith(".safetensors"):
-        snapshot, weights = SnapshotFile.parse(name), WeightsFile.parse(name)
-        file = snapshot or weights
-        assert file is not None
+    if file := SnapshotFile.parse(name) or WeightsFile.parse(name):
         return "" if checksum(data).startswith(file.sha256) else "has another hash than its name"
+    if file := RowFile.parse(name) or PartFile.parse(name) or RemovalFile.parse(name):
+        return "" if checksum(data).startswith(file.digest) else "has another hash than its name"
     if not name.endswith(".parquet"):
         return "" if data.strip().endswith(b"}") else "is half written"
-    table = folder.partition("/")[0]
-    if table not in SCHEMAS or table == "damaged":
-        return ""
-    read = decoded(data, schema_of(table))
-    if isinstance(read, Exception):
-        return "is no whole Parquet file"
-    if table == "trials" and read[1]["id"].to_pylist() != [name.removesuffix(".parquet")]:
-        return "holds another row than its name says"
+    try:
+        table_files.decode(folder.partition("/")[0], data, "store")
+    except DamagedError as error:
+        return f"is damaged: {error}"
     return ""
 
 
 @functools.lru_cache(maxsize=20_000)
-def contents(data: bytes) -> dict[str, Any]:
-    """Return the one row of a file of `trials`."""
-    read = decoded(data, schema_of("trials"))
-    assert not isinstance(read, Exception)
-    [row] = read[1].to_pylist()
-    return row
-
-
-@functools.cache
-def schema_of(table: str) -> pa.Schema:
-    """Return the schema with which the store reads a table."""
-    schema = SCHEMAS[table]
-    for was, now in OF_FIRST.items():
-        if now in schema.names and was not in schema.names:
-            schema = schema.append(pa.field(was, pa.string()))
-    return schema
+def contents(file: RowFile, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a row, and its results."""
+    record = row_files.decode(file, data, "store", ["trials"])
+    [row] = row_files.to_tables([record], {"trials": None})["trials"].to_pylist()
+    return row, {column: row[column] for column in RESULTS}

@@ -33,6 +33,7 @@ def at_random(
 
     def act(scene: Scene) -> None:
         random, world = scene.world.random, scene.world
+        scene.is_hasty = True
         world.trace = trace
         names = list(FAULTS)
         next_at = random.expovariate(1 / GAP)

@@ -78,6 +78,8 @@ class Scene:
     started: int = 0
     failing: set[str] = field(default_factory=set)
     """Trials whose training fails."""
+    is_hasty: bool = False
+    """The reader of all rows looks at every fifth step only."""
     weather: bool = False
     """The store failed, was slow, or lagged behind."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -168,10 +170,6 @@ class Scene:
                 )
             elif table != expected[name]:
                 self.problems.append(f"other values in {name}")
-        self.problems += self.reader.everything()
-        for outcome in ("failed", "lost", "skipped"):
-            if names := store.names("trials", outcome):
-                self.problems.append(f"{outcome}: {', '.join(names)}")
         if left := store.names("progress"):
             self.problems.append(f"snapshots are left of {', '.join(left)}")
         if left := store.names("leases"):

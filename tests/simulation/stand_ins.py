@@ -9,30 +9,40 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
-from orchestrator.execution import rows, worker
+from orchestrator.execution import rows, run, worker
 from orchestrator.store import (
-    damage,
+    compaction,
     files,
     leases,
     local_files,
     locations,
     node_cache,
+    parts,
     remote_files,
-    store,
+    removals,
+    row_files,
+    survey,
+    table_files,
+    trial_tables,
+    view,
 )
+from orchestrator.store.damage import DamagedError
+from orchestrator.store.schemas import SCHEMAS, to_table
+from orchestrator.store.store import Store
 from tests.simulation.disk import Disk, Os, SimPath
 from tests.simulation.file_systems import LocalFileSystem, ObjectStore
 from tests.simulation.world import Process, World
 from trainers import loop, whole_file
 
+LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -57,11 +67,14 @@ def time_of(world: World) -> Any:
 
 
 class Datetime:
-    """A clock of rows. It stands, so that equal work gives equal rows."""
+    """A clock of rows: minutes count the attempts at a trial, so that few different rows exist."""
 
-    @staticmethod
-    def now(zone: Any) -> datetime:  # noqa: ARG004
-        return BEGAN
+    def __init__(self, world: World):
+        self.world = world
+
+    def now(self, zone: Any) -> datetime:  # noqa: ARG002
+        process = self.world.current
+        return BEGAN + timedelta(minutes=self.world.tokens_of(process.item if process else ""))
 
 
 class Inline:
@@ -161,64 +174,111 @@ class Lock:
 LOCKS: dict[str, Process | None] = {}
 
 
-# Parquet ------------------------------------------------------------------------------------------
+# Encoding and decoding ------------------------------------------------------------------------------
 
 
-class Dataset:
-    """The part of `pyarrow.dataset.Dataset` that the store uses, with files of a simulated disk."""
+def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a pure function that keeps its answers by `key`. An error of damage is an answer."""
+    answers: dict[Any, tuple[Any, DamagedError | None]] = {}
 
-    def __init__(self, paths: Sequence[str], filesystem: Any, schema: pa.Schema):
-        self.paths, self.filesystem, self.schema = paths, filesystem, schema
-        self.fragments: list[Any] = []
-
-    def to_table(self, columns: Sequence[str]) -> pa.Table:
-        tables = []
-        for path in self.paths:
-            read = decoded(self.filesystem.content(path), self.schema)
-            if isinstance(read, Exception):
-                raise read
-            physical, table = read
-            self.fragments.append(SimpleNamespace(path=path, physical_schema=physical))
-            tables.append(table.select(columns))
-        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-
-    def get_fragments(self) -> list[Any]:
-        return self.fragments
-
-
-@functools.lru_cache(maxsize=20_000)
-def decoded(data: bytes, schema: pa.Schema) -> tuple[pa.Schema, pa.Table] | Exception:
-    """Return the schema of a Parquet file and its content, or the error of pyarrow."""
-    try:
-        fragment = ds.ParquetFileFormat().make_fragment(pa.py_buffer(data))
-        physical = fragment.physical_schema
-        return physical, fragment.to_table(schema=schema, use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return error
-
-
-def dataset(paths: Sequence[str], *, format: str, filesystem: Any, schema: pa.Schema) -> Dataset:
-    assert format == "parquet"
-    return Dataset(paths, filesystem, schema)
-
-
-ENCODED: dict[Any, bytes] = {}
-
-
-def remembering(write: Callable[..., None]) -> Callable[..., None]:
-    """Return `Store.write`, which encodes equal rows once."""
-
-    def remembered(self: Any, table: str, path: str, rows: Sequence[Any], **meta: str) -> None:
-        key = (table, repr(rows), repr(meta))
-        data = ENCODED.get(key)
-        if data is None:
-            caught: list[bytes] = []
-            catcher = SimpleNamespace(put=lambda _, data: caught.append(bytes(data)))
-            write(catcher, table, path, rows, **meta)
-            data = ENCODED[key] = caught[0]
-        self.put(path, data)
+    def remembered(*arguments: Any, **options: Any) -> Any:
+        question = key(*arguments, **options)
+        if question not in answers:
+            if len(answers) > MOST_ANSWERS:
+                answers.clear()
+            try:
+                answers[question] = function(*arguments, **options), None
+            except DamagedError as error:
+                answers[question] = None, error
+        answer, error = answers[question]
+        if error is not None:
+            raise DamagedError(*error.args)
+        return answer
 
     return remembered
+
+
+MOST_ANSWERS = 20_000
+ENCODE_ROW = remembering(row_files.encode, lambda *rows: repr(rows))
+DECODE_ROW = remembering(
+    row_files.decode,
+    lambda file, data, root, tables=row_files.TABLES: (file, data, root, tuple(tables)),
+)
+ENCODE_TABLE = remembering(
+    lambda table, rows, meta: table_files.encode(to_table(table, rows), **meta),
+    lambda *content: repr(content),
+)
+DECODE_TABLE = remembering(
+    table_files.decode,
+    lambda table, data, root, columns=None: (table, data, root, columns and tuple(columns)),
+)
+
+
+class Schemas:
+    """The schemas, whose empty tables are made once."""
+
+    def __init__(self, schema: pa.Schema):
+        self.schema, self.empty = schema, schema.empty_table()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.schema, name)
+
+    def empty_table(self) -> pa.Table:
+        return self.empty
+
+
+EMPTY_ONCE = {name: Schemas(schema) for name, schema in SCHEMAS.items()}
+
+
+def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """Stand for `row_files.to_tables`, whose records are the same objects again and again."""
+    names = tuple((table, some and tuple(some)) for table, some in columns.items())
+    key = (tuple(map(id, records)), names)
+    if key not in TABLES_OF:
+        if len(TABLES_OF) > MOST_ANSWERS:
+            TABLES_OF.clear()
+        TABLES_OF[key] = records, TO_TABLES(records, columns)
+    return TABLES_OF[key][1]
+
+
+TO_TABLES = row_files.to_tables
+TABLES_OF: dict[Any, tuple[Sequence[Any], dict[str, pa.Table]]] = {}  # with what keeps ids alive
+
+
+@functools.lru_cache(maxsize=500)
+def _parquet_file(data: bytes) -> Any:
+    return pq.ParquetFile(pa.BufferReader(data))
+
+
+def parquet_file(source: pa.BufferReader) -> Any:
+    """Stand for `pq.ParquetFile`: equal bytes give the same object."""
+    return _parquet_file(source.read())
+
+
+CONFORMED = remembering(
+    table_files.conformed, lambda table, file, columns: (table, file, columns and tuple(columns))
+)
+METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
+
+
+def write(self: Store, table: str, path: str, rows: Sequence[Any], **meta: str) -> None:
+    """Stand for `Store.write`, and encode equal rows once."""
+    self.put(path, ENCODE_TABLE(table, rows, meta))
+
+
+class Lines:
+    """The format in which the store reads row files of an object store, on a simulated one."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def make_fragment(self, path: str, objects: ObjectStore, file_size: int) -> Lines:  # noqa: ARG002
+        self.data = objects.content(path)
+        return self
+
+    def to_table(self, schema: Any) -> dict[str, list[Any]]:  # noqa: ARG002
+        lines = self.data.removesuffix(b"\n").split(b"\n")
+        return {"line": [SimpleNamespace(as_py=lambda line=line: line) for line in lines]}
 
 
 # The names to replace ---------------------------------------------------------------------------
@@ -230,12 +290,12 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
     path = functools.partial(SimPath, disk=room.disk)
     system, time = Os(room.disk), time_of(world)
     tokens = SimpleNamespace(token_hex=lambda size: world.token(2 * size))
+    parquet = SimpleNamespace(**{**vars(pq), "ParquetFile": parquet_file})
     socket = SimpleNamespace(gethostname=lambda: "host")
     local = SimpleNamespace(LocalFileSystem=lambda: LocalFileSystem(room.disk))
     temporary = SimpleNamespace(
         gettempdir=lambda: f"/nodes/{world.current.node if world.current else 'head'}"
     )
-    memory = SimpleNamespace(**{**vars(ds), "dataset": dataset})
     return [
         (whole_file, "os", system),
         (whole_file, "secrets", tokens),
@@ -246,9 +306,26 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (files, "random", world.random),
         (remote_files, "ThreadPoolExecutor", Inline),
         (locations, "_connect", lambda uri: (room.objects, uri.removeprefix("s3://"))),
-        (damage, "ThreadPoolExecutor", Inline),
-        (store, "ds", memory),
-        (store.Store, "write", remembering(store.Store.write)),
+        (remote_files, "_lines", Lines),
+        (view, "ThreadPoolExecutor", Inline),
+        (row_files, "encode", ENCODE_ROW),
+        (row_files, "decode", DECODE_ROW),
+        (row_files, "to_tables", to_tables),
+        (trial_tables, "SCHEMAS", EMPTY_ONCE),
+        (parts, "pq", parquet),
+        (table_files, "pq", parquet),
+        (table_files, "conformed", CONFORMED),
+        (table_files, "decode", DECODE_TABLE),
+        (table_files, "metadata", METADATA),
+        (Store, "write", write),
+        (parts, "secrets", tokens),
+        (parts, "_indexes", {}),
+        (removals, "secrets", tokens),
+        (removals, "time", time),
+        (survey, "time", time),
+        (run, "LOOSE", LOOSE),
+        (compaction, "LOOSE", LOOSE),
+        (compaction, "ALIKE", ALIKE),
         (node_cache, "Path", path),
         (node_cache, "os", system),
         (node_cache, "tempfile", temporary),
@@ -259,11 +336,11 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (leases, "socket", socket),
         (leases, "threading", Threading(world)),
         (rows, "secrets", tokens),
-        (rows, "datetime", Datetime),
+        (rows, "datetime", Datetime(world)),
         (rows, "socket", socket),
         (worker, "secrets", tokens),
         (worker, "time", time),
-        (worker, "datetime", Datetime),
+        (worker, "datetime", Datetime(world)),
         (loop, "train", train),
     ]
 

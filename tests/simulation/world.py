@@ -173,6 +173,10 @@ class World:
         if not self.current.alive:
             raise KilledError
 
+    def tokens_of(self, item: str) -> int:
+        """Return how many tokens were drawn for an item."""
+        return self._tokens.get(item, 0)
+
     def token(self, digits: int) -> str:
         """Return hexadecimal digits, different in each call; in a worker, of its item."""
         item = self.current.item if self.current else ""
