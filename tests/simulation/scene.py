@@ -191,6 +191,7 @@ def scene(seed: int | str, kind: str) -> Iterator[Scene]:
     room.disk.make("/disk")
     room.disk.folders[""].flush()
     made = Scene(world, room, kind)
+    plan()  # on the real disk
     made_trainer = trainer(world, made.steps, made.failing)
     world.after = made.reader.look
     with simulated(room, made_trainer):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import scenarios
+from tests.simulation import known, scenarios
+from tests.simulation.scene import outcome_of
 
 FAULTS = 1_500  # in all
 STRIDE = 97  # a crash at every so many writes; `python -m tests.simulation --crashes` has all
@@ -22,6 +23,13 @@ def test_a_crash_loses_nothing(kind: str, drivers: int) -> None:
         points = list(scenarios.crashes(kind, drivers, what, STRIDE))
         assert len(points) >= 3
         assert [(one.label, one.problems) for one in points if one.problems] == []
+
+
+@pytest.mark.parametrize("name", known.SCENARIOS)
+def test_a_danger_that_is_known(name: str) -> None:
+    for kind in ("folder", "s3"):
+        problems, _ = outcome_of(f"known {name}", kind, known.SCENARIOS[name])
+        assert problems == [], kind
 
 
 def test_random_faults_lose_nothing() -> None:
