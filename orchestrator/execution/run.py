@@ -93,7 +93,8 @@ class Run:
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
         search_bases = {base.id for one in searches for base in one.bases}
-        trials = {id: t for id, t in plan.trials.items() if id in wanted | search_bases}
+        chosen = wanted | search_bases
+        trials = {id: t for id, t in plan.trials.items() if id in chosen}
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
         measuring = MeasurementRun(plan, store, trials, complete, retry_failed=retry_failed)
         lacking |= measuring.lacking
