@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orchestrator.execution.items import Item
 
@@ -22,8 +23,8 @@ class TimeLeft:
         """Take the items that are to run, parents before children."""
         self.open = {item.id: item for item in items}
         self.begun: dict[str, float] = {}
-        # Cost and seconds of each item that ended, by unit.
-        self.times: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.fits: defaultdict[str, Fit] = defaultdict(Fit)  # by unit
+        self.of_all = Fit()
         self.slots = 0
         self.changes = 0  # since the last estimate
         self.estimate: tuple[float, float] | None = None  # the seconds left, and its moment
@@ -45,7 +46,8 @@ class TimeLeft:
         begun = self.begun.pop(item.id, None)
         self.open.pop(item.id, None)
         if now is not None and begun is not None:
-            self.times[item.unit].append((item.node.cost, now - begun))
+            for fit in (self.fits[item.unit], self.of_all):
+                fit.add(item.node.cost, now - begun)
 
     def again(self, item: Item) -> None:
         """Put an item back that is run once more, before the others."""
@@ -57,7 +59,7 @@ class TimeLeft:
 
         It looks at every open item. In a large run, most calls go on from the last estimate.
         """
-        if not self.times:
+        if not self.of_all.number:
             return None
         if self.estimate and 20 * self.changes < len(self.open) and len(self.open) >= MANY:
             left, moment = self.estimate
@@ -81,15 +83,34 @@ class TimeLeft:
         return max(sum(left.values()) / max(1, self.slots), max(until.values(), default=0.0))
 
     def _fit(self, unit: str) -> tuple[float, float]:
-        """Return the seconds per item and per cost, neither below zero, by least squares."""
-        times = self.times.get(unit) or [pair for some in self.times.values() for pair in some]
-        number = len(times)
-        mean_cost = sum(cost for cost, _ in times) / number
-        mean_time = sum(time for _, time in times) / number
-        spread = sum((cost - mean_cost) ** 2 for cost, _ in times)
-        both = sum((cost - mean_cost) * (time - mean_time) for cost, time in times)
-        proportional = mean_time / mean_cost if mean_cost else 0.0
-        if spread <= 1e-9 * mean_cost**2:
+        """Return the seconds per item and per cost, from items of this unit or from all."""
+        return (self.fits.get(unit) or self.of_all).line()
+
+
+@dataclass
+class Fit:
+    """Least squares of seconds by cost, point by point (Welford's algorithm)."""
+
+    number: int = 0
+    mean_cost: float = 0.0
+    mean_time: float = 0.0
+    spread: float = 0.0
+    """Sum of the squared deviations of the costs."""
+    both: float = 0.0
+    """Sum of the products of the deviations of cost and time."""
+
+    def add(self, cost: float, seconds: float) -> None:
+        self.number += 1
+        deviation = cost - self.mean_cost
+        self.mean_cost += deviation / self.number
+        self.mean_time += (seconds - self.mean_time) / self.number
+        self.spread += deviation * (cost - self.mean_cost)
+        self.both += deviation * (seconds - self.mean_time)
+
+    def line(self) -> tuple[float, float]:
+        """Return the seconds per item and per cost, neither below zero."""
+        proportional = self.mean_time / self.mean_cost if self.mean_cost else 0.0
+        if self.spread <= 1e-9 * self.mean_cost**2:
             return 0.0, proportional
-        per_cost = min(max(0.0, both / spread), proportional or 0.0)
-        return mean_time - per_cost * mean_cost, per_cost
+        per_cost = min(max(0.0, self.both / self.spread), proportional or 0.0)
+        return self.mean_time - per_cost * self.mean_cost, per_cost

@@ -95,6 +95,25 @@ class Disk:
                 else:
                     what.cut(random)
 
+    def detach(self, path: str) -> Folder:
+        """Take a folder away, as an unmounted disk does."""
+        parent, name = self.parent(path)
+        taken = parent.entries.pop(name)
+        assert isinstance(taken, Folder)
+        for below in [one for one in self.folders if one == path or one.startswith(f"{path}/")]:
+            del self.folders[below]
+        return taken
+
+    def attach(self, path: str, folder: Folder) -> None:
+        """Put a folder back."""
+        parent, name = self.parent(path)
+        parent.entries[name] = folder
+        below = [(path, folder)]
+        while below:
+            place, one = below.pop()
+            self.folders[place] = one
+            below += [(f"{place}/{n}", x) for n, x in one.entries.items() if isinstance(x, Folder)]
+
     # For the simulated modules -------------------------------------------------------------------
 
     def find(self, path: str) -> File | Folder | None:

@@ -13,6 +13,7 @@ from orchestrator.store.cleanup import Choice, Cleaner
 from orchestrator.store.store import Store
 from tests.simulation import faults
 from tests.simulation.cluster import Driver, Worker
+from tests.simulation.disk import Folder
 from tests.simulation.scene import TRIALS, Scene, outcome_of, plan
 from tests.simulation.training import STEPS
 
@@ -413,6 +414,62 @@ def killed_driver(scene: Scene) -> None:
     at_most(scene, ALL + 5 * 4)
 
 
+def folder_goes(scene: Scene) -> None:
+    """A folder is dropped by another process before the first file in it is made."""
+    victim = base()
+    gone: list[str] = []
+
+    def drop(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        folder, _, name = path.rpartition("/")
+        if what == "create" and folder.endswith(f"/progress/{victim}") and not gone:
+            gone.append(name)
+            disk = scene.room.disk
+            disk.parent(folder)[0].change(**{victim: None})
+            del disk.folders[folder]
+
+    scene.world.before = drop
+    scene.carry_out()
+    at_most(scene, ALL)
+    in_one_run(scene)
+
+
+def store_goes(scene: Scene) -> None:
+    """The folder of the store goes away, as a disk that is unmounted. It is not made again."""
+    if not scene.is_local:
+        scene.carry_out()
+        return
+    scene.weather = True
+    taken: list[Folder] = []
+    at(scene, [300], lambda: taken.append(scene.room.disk.detach(scene.root)))
+    scene.start()
+    scene.until_ended()
+    scene.settle()
+    require(scene, scene.room.disk.find(scene.root) is None, "the store was made again")
+    scene.reader.problems.clear()
+    scene.room.disk.attach(scene.root, taken[0])
+    scene.carry_out()
+
+
+def broken_disk(scene: Scene) -> None:
+    """Every operation of a disk fails for three seconds, again and again. No run ends by it."""
+    scene.weather = True
+
+    def begin() -> None:
+        scene.room.disk.broken = scene.is_local
+        scene.room.objects.unavailable = not scene.is_local
+
+        def body() -> None:
+            scene.world.pause(3.0)
+            scene.room.disk.broken = scene.room.objects.unavailable = False
+
+        scene.world.spawn("weather", body, node="sky")
+
+    at(scene, [60, 250, 500, 750], begin)
+    scene.carry_out()
+    at_most(scene, ALL)
+    in_one_run(scene)
+
+
 def power_losses(scene: Scene) -> None:
     """The machine loses its power again and again."""
     at(scene, [150, 300, 450, 600, 750], lambda: faults.lose_power(scene))
@@ -447,6 +504,9 @@ SCENARIOS: dict[str, Scenario] = {
         damaged_cache,
         killed_driver,
         power_losses,
+        folder_goes,
+        store_goes,
+        broken_disk,
     )
 }
 
