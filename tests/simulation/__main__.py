@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="replay one seed")
     parser.add_argument("--faults", type=int, help="faults in all, in sweeps of 30")
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--crashes", action="store_true")
+    parser.add_argument("--crashes", action="store_true", help="a crash at every write")
+    parser.add_argument("--mutants", action="store_true", help="break the protocol on purpose")
     parser.add_argument("--every", type=int, default=1, help="crash at every so many writes")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -33,6 +34,8 @@ def main() -> None:
         print(f"{one.label}: {one.faults} faults, {one.operations} operations")
         print("\n".join(one.problems) or "no problem")
         sys.exit(bool(one.problems))
+    if asked.mutants:
+        sys.exit(bool(survivors()))
     begun, wrong = time.process_time(), 0
     if asked.crashes:
         for kind in ("folder", "s3"):
@@ -60,6 +63,19 @@ def at_random(seed: int, faults: int) -> int:
         done, sweeps, seed = done + max(one.faults, 1), sweeps + 1, seed + 1
     print(f"{sweeps} sweeps with {done} faults:", ", ".join(f"{k} {n}" for k, n in kinds.items()))
     return wrong
+
+
+def survivors() -> int:
+    """Try all mutants, and print a row of the table in docs/safety.md for each of them."""
+    from tests.simulation.mutants import MUTANTS, caught
+
+    alive = 0
+    for one in MUTANTS.values():
+        by = caught(one)
+        alive += not by
+        print(f"| `{one.name}` | {one.what} | {by.partition(':')[0] or 'nothing'} |", flush=True)
+    print(f"{len(MUTANTS) - alive} of {len(MUTANTS)} are caught")
+    return alive
 
 
 def told(one: Outcome) -> bool:

@@ -143,7 +143,7 @@ class Disk:
         self.world.operate(what, path, changes=changes)
         if self.world.current is None:  # the scenario looks
             return
-        if self.broken:
+        if self.broken or self.world.current.node in self.world.cut_off:
             fail(errno.EIO, path)
         if changes and self.read_only:
             fail(errno.EROFS, path)

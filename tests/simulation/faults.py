@@ -203,8 +203,8 @@ def tear(scene: Scene) -> bool:
     return kill_worker(scene)
 
 
-def spoil(scene: Scene, path: str, *, gone: bool = False) -> None:
-    """Cut a file short, change it, fill it with zeros, or remove it."""
+def spoil(scene: Scene, path: str, how: str = "") -> None:
+    """Cut a file short, change a byte, fill it with zeros, or remove it; by default any of these."""
     random, world = scene.world.random, scene.world
     data = scene.reader.content(path)
     assert data
@@ -212,7 +212,8 @@ def spoil(scene: Scene, path: str, *, gone: bool = False) -> None:
     scene.reader.excused |= set(plan().trials) if "/part-" in path else ids(path)
     place = random.randrange(len(data))
     flipped = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
-    new = None if gone else random.choice([data[:place], flipped, bytes(len(data)), None])
+    ways = {"cut": data[:place], "changed": flipped, "zeros": bytes(len(data)), "gone": None}
+    new = ways[how or random.choice(list(ways))]
     before, world.current = world.current, None
     if scene.is_local:
         if new is None:

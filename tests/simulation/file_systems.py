@@ -124,7 +124,7 @@ class ObjectStore(Reading):
         self.world.operate(what, path, changes=changes)
         if self.world.current is None:  # the scenario looks
             return
-        if self.unavailable:
+        if self.unavailable or self.world.current.node in self.world.cut_off:
             raise OSError(UNAVAILABLE.format(what))
         if changes and self.denied:
             raise OSError(DENIED.format(what))

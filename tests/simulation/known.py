@@ -119,6 +119,36 @@ def three_deaths(scene: Scene) -> None:
     in_one_run(scene)
 
 
+def late_death(scene: Scene) -> None:
+    """A worker dies when it has trained, before it writes the weights. One step is taken again."""
+    victim = base()
+
+    def kill() -> None:
+        if pair := worker_of(scene, victim):
+            pair[0].kill_worker(pair[1])
+
+    on_write(scene, f"/checkpoints/{victim}/", kill)
+    scene.carry_out()
+    at_most(scene, ALL + 1)
+    in_one_run(scene)
+    row = Store(scene.root).row(victim)
+    require(scene, row is not None and row["retries"] == 1, "the row has other retries")
+
+
+def dies_before_the_row(scene: Scene) -> None:
+    """A worker dies just before the row appears. Its snapshots are still there."""
+    victim = base()
+
+    def kill() -> None:
+        if pair := worker_of(scene, victim):
+            pair[0].kill_worker(pair[1])
+
+    on_write(scene, f"/rows/{victim}", kill)
+    scene.carry_out()
+    at_most(scene, ALL + 1)
+    in_one_run(scene)
+
+
 def four_deaths(scene: Scene) -> None:
     """It dies four times: the trial is lost, its children are skipped, and the next run has all."""
     victim = base()
@@ -224,20 +254,21 @@ def woken_and_trained_on(scene: Scene) -> None:
 
 
 def damaged_snapshot(scene: Scene) -> None:
-    """The newest snapshot is damaged and its worker dies: the one before it serves."""
-    victim = base()
+    """A worker dies after its last step, and the newest snapshot is damaged: the one before serves.
 
+    Two steps of three are taken again.
+    """
+    victim = base()
     harmed: list[str] = []
 
-    def harm(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
-        snapshots = faults.paths_in(scene, f"progress/{victim}/")
+    def harm() -> None:
         pair = worker_of(scene, victim)
-        if not harmed and len(snapshots) == 2 and pair:
-            harmed.append(max(snapshots))
-            faults.spoil(scene, harmed[0])
-            pair[0].kill_worker(pair[1])
+        assert pair
+        harmed.append(max(faults.paths_in(scene, f"progress/{victim}/")))
+        faults.spoil(scene, harmed[0], "changed")
+        pair[0].kill_worker(pair[1])
 
-    scene.world.before = harm
+    on_write(scene, f"/checkpoints/{victim}/", harm)
     scene.carry_out()
     require(scene, bool(harmed), "no snapshot was damaged")
     at_most(scene, ALL + 2)
@@ -277,7 +308,7 @@ def gone_later(scene: Scene) -> None:
     scene.carry_out()
     for folder in ("rows", "trials", "curves", "classes", "checkpoints"):
         for path in sorted(faults.paths_in(scene, f"{folder}/"))[-1:]:
-            faults.spoil(scene, path, gone=True)
+            faults.spoil(scene, path, "gone")
     scene.carry_out()
 
 
@@ -317,6 +348,25 @@ def _weather(scene: Scene, seconds: float) -> None:
             scene.world.spawn("weather", body, node="sky")
 
     at(scene, [300], begin)
+
+
+def cut_off(scene: Scene) -> None:
+    """A node does not reach the store. That ends the run, and counts for no trial."""
+    scene.weather = True
+    victim = base()
+
+    def cut() -> None:
+        if pair := worker_of(scene, victim):
+            scene.world.cut_off.add(pair[1].node)
+
+    on_write(scene, f"/progress/{victim}/", cut)
+    driver = scene.start()
+    scene.until_ended()
+    require(scene, bool(driver.failure), "the run went on")
+    scene.world.cut_off.clear()
+    outcomes = Store(scene.root).outcomes()
+    require(scene, set(outcomes.values()) <= {State.COMPLETE}, f"outcomes are {outcomes}")
+    scene.carry_out()
 
 
 def refused(scene: Scene) -> None:
@@ -484,6 +534,8 @@ SCENARIOS: dict[str, Scenario] = {
         drained,
         node_leaves,
         three_deaths,
+        late_death,
+        dies_before_the_row,
         four_deaths,
         lost_nodes,
         no_memory,
@@ -495,6 +547,7 @@ SCENARIOS: dict[str, Scenario] = {
         gone_later,
         short_of_disk,
         full_disk,
+        cut_off,
         refused,
         cleaned,
         cleaned_by_a_slow_one,

@@ -314,9 +314,7 @@ replaced(
 
 def _own_row_ends_it(self: Any) -> Any:
     row = COMPLETED_ROW(self)
-    if self.before is not None or row is None:
-        return row
-    return row | {"attempt": "another"} if hasattr(self, "looked") else setattr(self, "looked", 1)
+    return row | {"attempt": "another"} if row and self.before is None else row
 
 
 COMPLETED_ROW = worker._Work._completed_row

@@ -151,6 +151,25 @@ class Reader:
             for id in sorted(complete - there - self.excused):
                 self.wrong(f"a reader sees the row of {id} without its {table}")
 
+    def damaged(self) -> list[str]:
+        """Return the files of tables that are not whole. The notice to old versions is no row."""
+        folders = ("rows", "trials", "curves", "classes", "sweeps")
+        tops = [f"{self.base}{folder}/" for folder in folders]
+        if self.scene.is_local:
+            pairs = [(p, f.data) for p, f in self.scene.room.disk.files(self.base.rstrip("/"))]
+        else:
+            objects = self.scene.room.objects.objects
+            pairs = [(key, data) for key, (data, _) in objects.items()]
+        flaws = {
+            path.removeprefix(self.base): flaw_of(
+                *path.removeprefix(self.base).rpartition("/")[::2], data
+            )
+            for path, data in pairs
+            if path.startswith(tuple(tops)) and not is_half(path)
+        }
+        wrong = {name: flaw for name, flaw in flaws.items() if flaw and "/skipped/" not in name}
+        return [f"{name} {flaw}, at the end" for name, flaw in wrong.items()]
+
     def look_for_acknowledged(self) -> None:
         """Look for the rows of which a driver was told."""
         with self._outside():

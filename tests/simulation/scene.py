@@ -170,6 +170,7 @@ class Scene:
                 )
             elif table != expected[name]:
                 self.problems.append(f"other values in {name}")
+        self.problems += self.reader.damaged()
         if left := store.names("progress"):
             self.problems.append(f"snapshots are left of {', '.join(left)}")
         if left := store.names("leases"):

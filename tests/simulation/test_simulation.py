@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.simulation import known, scenarios
-from tests.simulation.scene import outcome_of
+from tests.simulation import known, mutants, scenarios
+from tests.simulation.scene import outcome_of, undisturbed
 
 FAULTS = 1_500  # in all
 STRIDE = 97  # a crash at every so many writes; `python -m tests.simulation --crashes` has all
@@ -61,3 +62,23 @@ def test_the_command_replays_a_seed() -> None:
     *_, size, problems = done.stdout.splitlines()
     assert size.startswith("seed 3 (s3): ")
     assert problems == "no problem"
+
+
+TABLE = re.compile(r"^\| `(\w+)` \| (.+) \| `(\w+)` \((\w+)\) \|$", re.MULTILINE)
+PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
+
+
+def test_the_page_lists_every_mutant() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \| .+ \|$", PAGE.read_text(), re.MULTILINE)
+    assert dict(listed) == {one.name: one.what for one in mutants.MUTANTS.values()}
+
+
+@pytest.mark.parametrize(
+    "name, by, kind", [row[0:1] + row[2:] for row in TABLE.findall(PAGE.read_text())[::3]]
+)
+def test_a_mutant_is_caught(name: str, by: str, kind: str) -> None:
+    """Every third of those in the page; `python -m tests.simulation --mutants` tries all."""
+    undisturbed(kind)
+    with mutants.broken(mutants.MUTANTS[name]):
+        problems, _ = outcome_of(f"known {by}", kind, known.SCENARIOS[by])
+    assert problems

@@ -16,7 +16,7 @@ from typing import Any
 
 import greenlet
 
-MOST_OPERATIONS = 400_000  # of one world; a protocol that does not end has more
+MOST_OPERATIONS = 60_000  # of one world; a protocol that does not end has more
 
 
 class KilledError(BaseException):
@@ -51,6 +51,8 @@ class World:
         self.operations = 0
         self.writes = 0
         self.slowness = 1.0
+        self.cut_off: set[str] = set()
+        """Nodes that do not reach the store."""
         self.before: Callable[[str, str, bool], None] = lambda *_: None
         """Called at every operation with its kind, its path, and whether it changes something."""
         self.after: Callable[[str], None] = lambda _: None
