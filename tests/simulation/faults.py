@@ -274,6 +274,12 @@ def clean(scene: Scene) -> bool:
     return True
 
 
+def read(scene: Scene) -> bool:
+    """Read the store while others use it: no fault, but whoever reads must not notice any."""
+    scene.world.spawn("reader", scene.reader.read, node="far")
+    return True
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
@@ -298,5 +304,6 @@ FAULTS: dict[str, Fault] = {
         damage_snapshot,
         damage_weights,
         clean,
+        read,
     )
 }

@@ -369,6 +369,17 @@ def cut_off(scene: Scene) -> None:
     scene.carry_out()
 
 
+def driver_cut_off(scene: Scene) -> None:
+    """The driver does not reach the store, and its workers do. The run ends and says so."""
+    scene.weather = True
+    at(scene, [300], lambda: scene.world.cut_off.add("head"))
+    driver = scene.start()
+    scene.until_ended()
+    require(scene, bool(driver.failure), "the run went on")
+    scene.world.cut_off.clear()
+    scene.carry_out()
+
+
 def refused(scene: Scene) -> None:
     """Writing is forbidden. An object store says so, and the run ends at once."""
     scene.weather = True
@@ -392,21 +403,69 @@ def cleaned(scene: Scene) -> None:
     in_one_run(scene)
 
 
+def cleaned_at_each_row(scene: Scene) -> None:
+    """The store is cleaned whenever a row is about to be written, and what it names is there."""
+
+    def clean() -> None:
+        before, scene.world.current = scene.world.current, None
+        try:
+            cleaner = Cleaner(Store(scene.root), Choice())
+            cleaner.remove(cleaner.waste)
+        except LayerwiseError:
+            pass  # no row can be read yet
+        finally:
+            scene.world.current = before
+
+    on_write(scene, "/rows/", clean, TRIALS)
+    scene.carry_out()
+    at_most(scene, ALL)
+    in_one_run(scene)
+
+
 def cleaned_by_a_slow_one(scene: Scene) -> None:
-    """A cleaner looks when no run uses the store, and removes when one has begun and ended."""
+    """A cleaner looks when no run uses the store, and removes when one has begun and ended.
+
+    The run that was killed had written weights, and not yet their row.
+    """
+    victim = [id for id in plan().trials if plan().trials[id].keep_checkpoint][-1]
+    on_write(scene, f"/rows/{victim}", lambda: faults.kill_driver(scene))
     scene.start()
-    at(scene, [260], lambda: faults.kill_driver(scene))
     scene.until_ended()
     scene.world.now += 10_000.0
-    cleaner = Cleaner(Store(scene.root), Choice())
-    waste = cleaner.waste
-    scene.carry_out()
     try:
+        cleaner = Cleaner(Store(scene.root), Choice())
+        waste = cleaner.waste
+        scene.carry_out()
         cleaner.remove(waste)
-    except LayerwiseError:
-        return
+    except LayerwiseError:  # no row was written yet
+        pass
     scene.carry_out()
     at_most(scene, ALL + 4)
+
+
+def read_meanwhile(scene: Scene) -> None:
+    """Others read the store all the time, also while rows move to parts."""
+    at(scene, list(range(40, 3000, 12)), lambda: faults.read(scene))
+    scene.carry_out()
+    at_most(scene, ALL)
+    in_one_run(scene)
+
+
+def damaged_rows(scene: Scene) -> None:
+    """A byte of some rows is changed before they move to a part, and the driver dies."""
+    harmed: list[str] = []
+
+    def harm(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        rows = faults.paths_in(scene, "rows/")
+        if len(rows) > 4 and not harmed:
+            harmed.extend(rows)
+            for row in rows:
+                faults.spoil(scene, row, "changed")
+            faults.kill_driver(scene)
+
+    scene.world.before = harm
+    scene.carry_out()
+    require(scene, bool(harmed), "no row was damaged")
 
 
 def two_drivers(scene: Scene) -> None:
@@ -548,9 +607,13 @@ SCENARIOS: dict[str, Scenario] = {
         short_of_disk,
         full_disk,
         cut_off,
+        driver_cut_off,
         refused,
         cleaned,
+        cleaned_at_each_row,
         cleaned_by_a_slow_one,
+        read_meanwhile,
+        damaged_rows,
         two_drivers,
         failing,
         cut_uploads,

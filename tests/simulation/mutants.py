@@ -376,7 +376,6 @@ for name, what, endings in (
         "A lack of memory is a death.",
         {"OUT_OF_MEMORY": Ending.WORKER_DIED},
     ),
-    ("stop_counts_as_death", "A stop is a death.", {"STOPPED": Ending.WORKER_DIED}),
 ):
     replaced(name, what, (frontier.Frontier, "finish", _as(**endings)))
 
@@ -470,15 +469,6 @@ def no_second_look(self: Any, waste: Any) -> int:
     for item in waste:
         self.store.delete(item.path)
     return len(waste)
-
-
-@mutant("`clean` takes snapshots of trials under way.", (cleanup, "orphans"))
-def snapshots_are_orphans(survey: Any) -> Any:
-    snapshots = [survey.path("progress", *rest) for rest in survey.below("progress")]
-    return [*ORPHANS(survey), *(cleanup.Waste(path, "snapshot") for path in snapshots)]
-
-
-ORPHANS = cleanup.orphans
 
 
 # Rows and parts -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import StoreError
 from orchestrator.states import State
 from orchestrator.store import row_files, table_files
 from orchestrator.store.damage import DamagedError
@@ -81,7 +82,7 @@ class Reader:
             if row.outcome == State.COMPLETE:
                 self._row(row, data)
         elif folder == "trials" and PartFile.parse(last):
-            self._outcomes()
+            self._outcomes(is_new=True)
 
     def wrong(self, problem: str) -> None:
         self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
@@ -124,7 +125,7 @@ class Reader:
         finally:
             world.current = before
 
-    def _outcomes(self) -> None:
+    def _outcomes(self, *, is_new: bool = False) -> None:
         """Read the store as every reader does, and miss nothing that was there."""
         if self.scene.is_hasty and self.scene.world.writes % 5:
             return
@@ -133,7 +134,7 @@ class Reader:
             complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
             for id in sorted(self.rows.keys() - complete - self.excused):
                 self.wrong(f"the row of {id} went away")
-            if self.scene.world.writes % 10 == 0:
+            if is_new or self.scene.world.writes % 10 == 0:
                 self._tables(complete)
 
     def _tables(self, complete: set[str]) -> None:
@@ -150,6 +151,21 @@ class Reader:
             there = set(store.table(table, ["id"])["id"].to_pylist())
             for id in sorted(complete - there - self.excused):
                 self.wrong(f"a reader sees the row of {id} without its {table}")
+
+    def read(self) -> None:
+        """Read the tables as a process of its own, while others act between any two operations."""
+        known = set(self.rows)
+        store = Store(self.scene.root)
+        try:
+            outcomes = store.outcomes()
+            there = set(store.table("curves", ["id"])["id"].to_pylist())
+        except StoreError as error:
+            if not self.scene.weather:
+                self.wrong(f"a reader met a failure: {error}")
+            return
+        for id in sorted(known - self.excused):
+            if outcomes.get(id) != State.COMPLETE or id not in there:
+                self.wrong(f"a reader misses the row or the curve of {id}")
 
     def damaged(self) -> list[str]:
         """Return the files of tables that are not whole. The notice to old versions is no row."""

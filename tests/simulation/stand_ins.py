@@ -261,6 +261,14 @@ CONFORMED = remembering(
 METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
 
 
+ORIGINALS = {"encode": row_files.encode, "decode": row_files.decode, "to_tables": TO_TABLES}
+REMEMBERED = [
+    (row_files, "encode", ENCODE_ROW),
+    (row_files, "decode", DECODE_ROW),
+    (row_files, "to_tables", to_tables),
+]
+
+
 def write(self: Store, table: str, path: str, rows: Sequence[Any], **meta: str) -> None:
     """Stand for `Store.write`, and encode equal rows once."""
     self.put(path, ENCODE_TABLE(table, rows, meta))
@@ -308,9 +316,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (locations, "_connect", lambda uri: (room.objects, uri.removeprefix("s3://"))),
         (remote_files, "_lines", Lines),
         (view, "ThreadPoolExecutor", Inline),
-        (row_files, "encode", ENCODE_ROW),
-        (row_files, "decode", DECODE_ROW),
-        (row_files, "to_tables", to_tables),
+        *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
         (parts, "pq", parquet),
         (table_files, "pq", parquet),

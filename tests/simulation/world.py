@@ -164,7 +164,8 @@ class World:
         """Begin an operation of the current process on a file system, and give way."""
         if self.current is None:
             return
-        self.pause(self.slowness * 0.002 * self.random.expovariate(1.0))
+        far = 40.0 if self.current.node == "far" else 1.0
+        self.pause(far * self.slowness * 0.002 * self.random.expovariate(1.0))
         self.operations += 1
         self.writes += changes
         if self.operations > MOST_OPERATIONS:
