@@ -204,7 +204,7 @@ def tear(scene: Scene) -> bool:
 
 
 def spoil(scene: Scene, path: str, how: str = "") -> None:
-    """Cut a file short, change a byte, fill it with zeros, or remove it; by default any of these."""
+    """Cut a file short, change a byte, fill it with zeros, or remove it; by default any of it."""
     random, world = scene.world.random, scene.world
     data = scene.reader.content(path)
     assert data

@@ -573,6 +573,15 @@ def broken_disk(scene: Scene) -> None:
 
         scene.world.spawn("weather", body, node="sky")
 
+    victim, begun = base(), []
+
+    def hook(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        of_victim = what == "list" and path.endswith(f"/progress/{victim}")
+        if of_victim and victim in scene.reader.rows and not begun:
+            begun.append(path)  # its snapshots are about to be dropped
+            begin()
+
+    scene.world.before = hook
     at(scene, [60, 250, 500, 750], begin)
     scene.carry_out()
     at_most(scene, ALL)

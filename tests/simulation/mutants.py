@@ -251,7 +251,11 @@ def snapshots_stay(self: Any) -> None: ...
 
 @mutant("Weights that are gone are an error of the worker.", (store.Store, "get_checkpoint"))
 def gone_weights_are_an_accident(
-    self: Any, trial: str, sha256: str, *, cached: bool = False
+    self: Any,
+    trial: str,
+    sha256: str,
+    *,
+    cached: bool = False,  # noqa: ARG001
 ) -> bytes:
     return checkpoint.verify(self.get(self.checkpoint_path(trial, sha256)), sha256)
 
@@ -302,7 +306,7 @@ def no_curve(self: Any, ended: Any) -> None: ...
     "A worker that wakes trains on and leaves a snapshot (d39f7e1).",
     (worker._Work, "_completed_row"),
 )
-def no_look_at_the_row(self: Any) -> None:
+def no_look_at_the_row(self: Any) -> None:  # noqa: ARG001
     return None
 
 
@@ -429,7 +433,7 @@ replaced("damage_stays", "Damaged files are not set aside.", (damage.Damage, "se
 
 
 @mutant("Trials that were lost are not tried again by the next run.", (run, "_failures"))
-def lost_is_failed(store: Any, trials: Any, outcomes: Any) -> dict[str, str]:
+def lost_is_failed(store: Any, trials: Any, outcomes: Any) -> dict[str, str]:  # noqa: ARG001
     return {id: "lost" for id in trials if outcomes.get(id) in (State.FAILED, State.LOST)}
 
 
@@ -534,7 +538,8 @@ def part_is_named_too_early(files: Any, tables: Any) -> Any:
         part = WRITE_PART(files, tables)
     finally:
         del files.put, files.get
-    assert reading and real
+    assert reading
+    assert real
     for path, data in reversed(order):
         files.put(path, data)
     return part
@@ -588,7 +593,7 @@ def gone_curves_are_an_accident(self: Any, table: str, part: Any) -> None: ...
 
 
 @mutant("A file that moves while it is read is an error.", (trial_tables.TrialTables, "_steadily"))
-def read_once(self: Any, read: Any) -> Any:
+def read_once(self: Any, read: Any) -> Any:  # noqa: ARG001
     try:
         return read()
     except FileNotFoundError as error:

@@ -174,7 +174,7 @@ class Lock:
 LOCKS: dict[str, Process | None] = {}
 
 
-# Encoding and decoding ------------------------------------------------------------------------------
+# Encoding and decoding ------------------------------------------------------------------------------  # noqa: E501
 
 
 def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
@@ -280,7 +280,7 @@ class Lines:
     def __init__(self, size: int):
         self.size = size
 
-    def make_fragment(self, path: str, objects: ObjectStore, file_size: int) -> Lines:  # noqa: ARG002
+    def make_fragment(self, path: str, objects: Any, file_size: int) -> Lines:  # noqa: ARG002
         self.data = objects.content(path)
         return self
 

@@ -13,8 +13,8 @@ import pytest
 from tests.simulation import known, mutants, scenarios
 from tests.simulation.scene import outcome_of, undisturbed
 
-FAULTS = 1_500  # in all
-STRIDE = 97  # a crash at every so many writes; `python -m tests.simulation --crashes` has all
+FAULTS = 600  # in all
+STRIDE = 211  # a crash at every so many writes; `python -m tests.simulation --crashes` has all
 
 
 @pytest.mark.parametrize("drivers", [1, 2])
@@ -22,7 +22,7 @@ STRIDE = 97  # a crash at every so many writes; `python -m tests.simulation --cr
 def test_a_crash_loses_nothing(kind: str, drivers: int) -> None:
     for what in scenarios.CRASHES:
         points = list(scenarios.crashes(kind, drivers, what, STRIDE))
-        assert len(points) >= 3
+        assert len(points) >= 2
         assert [(one.label, one.problems) for one in points if one.problems] == []
 
 
@@ -66,6 +66,7 @@ def test_the_command_replays_a_seed() -> None:
 
 TABLE = re.compile(r"^\| `(\w+)` \| (.+) \| `(\w+)` \((\w+)\) \|$", re.MULTILINE)
 PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
+SOME = [(name, by, kind) for name, _, by, kind in TABLE.findall(PAGE.read_text())][::3]
 
 
 def test_the_page_lists_every_mutant() -> None:
@@ -74,7 +75,8 @@ def test_the_page_lists_every_mutant() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, by, kind", [row[0:1] + row[2:] for row in TABLE.findall(PAGE.read_text())[::3]]
+    ("name", "by", "kind"),
+    [row[0:1] + row[2:] for row in TABLE.findall(PAGE.read_text())[::3]],
 )
 def test_a_mutant_is_caught(name: str, by: str, kind: str) -> None:
     """Every third of those in the page; `python -m tests.simulation --mutants` tries all."""
