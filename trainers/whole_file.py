@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+LEVELS = 3  # folders of a store above a file: of a trial, of a kind of files, the store itself
 NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # file systems that flush no folders
 
 
@@ -49,7 +50,7 @@ def _beside(path: Path, finish: Callable[[Path], object]) -> Iterator[BinaryIO]:
             half.unlink()
         raise
     with contextlib.suppress(FileNotFoundError):  # another process has removed it already
-        _flush(path.parent)
+        _flush_names(path)
 
 
 def make_folder(folder: Path) -> None:
@@ -59,6 +60,17 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     _flush(folder.parent)
+
+
+def _flush_names(path: Path) -> None:
+    """Flush the name of a file, and those of the folders above it.
+
+    Another process may have made one of these, and died before it flushed that.
+    """
+    folder = path.parent
+    for _ in range(LEVELS):
+        _flush(folder)
+        folder = folder.parent
 
 
 def _flush(folder: Path) -> None:

@@ -95,7 +95,7 @@ def _beside(flush: bool = True, fsync: bool = True, folder: bool = True, half: s
             raise
         if folder:
             with contextlib.suppress(FileNotFoundError):
-                whole_file._flush(path.parent)
+                whole_file._flush_names(path)
 
     return beside
 
@@ -134,6 +134,14 @@ def no_rename(path: Path, data: bytes) -> None:
 @mutant("A new folder's own name is not flushed.", (whole_file, "make_folder"))
 def no_fsync_above_a_new_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+
+
+@mutant(
+    "Only the last folder is flushed; its maker may have died. Fault of this project until now.",
+    (whole_file, "_flush_names"),
+)
+def one_folder_is_flushed(path: Path) -> None:
+    whole_file._flush(path.parent)
 
 
 @mutant("A file whose folder goes away meanwhile is not written again.", (whole_file, "write"))

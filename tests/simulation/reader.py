@@ -112,7 +112,7 @@ class Reader:
             return
         if name.startswith(("rows/", "trials/", "curves/", "classes/")):
             self._outcomes()
-        if id := self.named.get(name):
+        if (id := self.named.get(name)) and id not in self.excused:
             self.wrong(f"{name} went away, and the row of {id} names it")
 
     @contextlib.contextmanager
