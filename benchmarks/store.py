@@ -48,7 +48,7 @@ CURVES = "SELECT treatment, frozen, n, step, avg(c.val_top1) FROM curves c JOIN 
 def changes(trials: int) -> list[str]:
     """Return the changes of the sweep that give about so many trials: splits, seeds, a name."""
     cells = math.ceil(trials / NETWORKS)
-    splits = min(100, math.ceil(math.sqrt(cells) * 1.4))
+    splits = min(24, math.ceil(math.sqrt(cells) * 1.4))  # more of them are not all different
     seeds = math.ceil(cells / splits)
     lists = {"splits.random": splits, "seeds": seeds}
     return [f"name=large{trials}", *(f"{name}={list(range(n))}" for name, n in lists.items())]

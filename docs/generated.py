@@ -58,6 +58,7 @@ MODELS = (
         "FineTune",
         "Search",
         "Space",
+        "Features",
         "Resources",
     ),
 )
@@ -77,6 +78,7 @@ FORMS = {
     ("Grid", "images_per_class"): "number, `all`, or a list of them",
     ("Grid", "axes"): "mapping of recipe keys to lists of values",
     ("Sweep", "measure"): "list of names",
+    ("Features", "layers"): "number, list of numbers, range such as `1..7`, or `all`",
     ("Sweep", "dataset"): "name, or mapping: [Data](#data)",
     ("Sweep", "network"): "name, or mapping: [Component](#component)",
     ("Sweep", "target_network"): "name, or mapping: [Target](#target)",
@@ -408,13 +410,51 @@ def directions() -> str:
     return "```text\n" + "\n".join([*layers, "trainers"]) + "\n```"
 
 
+def identity() -> str:
+    """Return the fields that a trial's id hashes, with the first sentence of each."""
+    texts, _ = descriptions(model_of("Training"))
+    rows = ["| field | meaning |", "|---|---|"]
+    rows += [f"| `{name}` | {first_sentence(text)} |" for name, text in texts.items()]
+    return "\n".join(rows)
+
+
+def names() -> str:
+    """Return the names of the package `layerwise`, each with its call and its description."""
+    import layerwise
+
+    parts = []
+    for name in layerwise.__all__:
+        thing = getattr(layerwise, name)
+        is_error = isinstance(thing, type) and issubclass(thing, Exception)
+        parts.append(f"### `lw.{name}`")
+        if inspect.isfunction(thing):
+            call = re.sub(r": '([^']*)'", r": \1", str(inspect.signature(thing)))
+            parts.append(f"```text\n{name}{call.partition(' -> ')[0]}\n```")
+        parts.append(inspect.cleandoc(thing.__doc__ or ""))
+        if isinstance(thing, type) and not is_error:
+            parts.append("\n".join(members(thing)))
+    return "\n\n".join(parts)
+
+
+def members(kind: type) -> Iterator[str]:
+    """Yield a line for each public method and property of a class."""
+    for key, value in vars(kind).items():
+        text = None if isinstance(value, str) else getattr(value, "__doc__", None)
+        if text and not key.startswith("_"):
+            yield f"- `{key}`: {first_sentence(text)}"
+
+
+def first_sentence(text: str) -> str:
+    return " ".join(text.split("\n\n", maxsplit=1)[0].split())
+
+
 def files(folder: str) -> str:
     """Return the modules of a folder, each with the first sentence of its docstring."""
     rows = ["| file | content |", "|---|---|"]
     for path in sorted((ROOT / folder).glob("*.py")):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         if path.name != "__init__.py":
-            first = " ".join(text.split("\n\n")[0].split()).replace("|", r"\|")
+            first = " ".join(text.split("\n\n", maxsplit=1)[0].split()).replace("|", r"\|")
             rows.append(f"| `{path.name}` | {first} |")
     return "\n".join(rows)
 
@@ -435,6 +475,8 @@ PARTS: dict[str, Callable[..., str]] = {
     "views": views,
     "directions": directions,
     "files": files,
+    "identity": identity,
+    "names": names,
     "source": source,
 }
 

@@ -46,6 +46,8 @@ class Signals:
         self.ask: Callable[[], None] | None = None
         self.terminals: list[int] = []
         self.is_taken = False
+        self.is_guest = False
+        """True while a run is under way outside of the main thread."""
         self.farewells: list[Callable[[], object]] = []
         """Actions before a hanging process is ended, newest first."""
 
@@ -79,8 +81,15 @@ class Signals:
         return Lost(reason)
 
     def give_up(self, reason: str) -> None:
-        """From another thread: make the main one raise `Lost`, and end the process if it hangs."""
+        """From another thread: make the main one raise `Lost`, and end the process if it hangs.
+
+        A run outside of the main thread is asked to end instead; the main thread is another's.
+        """
         self.lost = reason
+        if self.is_guest:
+            if self.ask is not None:
+                self.ask()
+            return
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGINT)
@@ -101,7 +110,17 @@ class Signals:
 
     @contextlib.contextmanager
     def draining(self, ask: Callable[[], None]) -> Iterator[None]:
-        """Context in which a request for snapshots calls `ask`, which may interrupt anything."""
+        """Context in which a request for snapshots calls `ask`, which may interrupt anything.
+
+        Only the main thread can handle signals. In another one they stay with the program.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            self.ask, self.is_guest = ask, True
+            try:
+                yield
+            finally:
+                self.ask, self.is_guest, self.lost = None, False, ""
+            return
         before = {number: signal.getsignal(number) for number in CODES}
         self.ask = ask
         self.take()
@@ -110,9 +129,10 @@ class Signals:
         finally:
             self.ask = None
             if before[signal.SIGINT] != self.handle:  # the process goes on, and may run again
-                self.code = None
+                self.code, self.lost = None, ""
                 for number, handler in before.items():
-                    signal.signal(number, handler)
+                    if handler is not None:  # None: not installed by Python
+                        signal.signal(number, handler)
 
     def watch(self, limit: float = LIMIT) -> None:
         """End the process if it hangs after a signal, also where Python cannot handle one."""

@@ -22,6 +22,8 @@ class Ending(enum.Enum):
     """Damage to the checkpoint of its base, which is trained again first."""
     STORE_FAILED = "store failed"
     """Failure of the store, which ends the run and counts for no trial."""
+    PACK_FAILED = "pack failed"
+    """Failure of a pack of trials, for example for lack of memory. Repeated in smaller packs."""
     STOPPED = "stopped"
     """Requested stop. The next attempt resumes from its snapshot."""
 

@@ -20,6 +20,7 @@ import typer
 import yaml
 
 from orchestrator import cli
+from orchestrator.plan.extraction import extractions_of
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.store.schemas import SCHEMAS
@@ -251,7 +252,10 @@ def test_yaml_blocks_are_sweeps(
         if sweep.dataset is not None:  # a plan needs no images
             here = sweep.dataset.model_copy(update={"download": False})
             sweep = sweep.model_copy(update={"dataset": here})
-        assert make_plan(resolve(sweep, source)).trials, page
+        plan = make_plan(resolve(sweep, source))
+        assert plan.trials, page
+        assert all(part in sweep.features for part in given.get("features", ()))
+        assert bool(extractions_of(plan)) is bool(sweep.features)
 
 
 @pytest.mark.usefixtures("calls")

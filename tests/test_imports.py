@@ -23,16 +23,17 @@ LAZY = {"sklearn", "scipy", "PIL", "pyarrow", "safetensors", "torchvision"}
 # Modules that read or write files of tables, and what they use for it. Every room may import
 # `pyarrow` itself: Arrow tables are the common type of the rooms.
 TABLE_FILES = {
-    "orchestrator/execution/extraction.py": {"parquet"},
+    "orchestrator/execution/feature_parts.py": {"parquet"},
     "orchestrator/reference/published.py": {"parquet"},
     "orchestrator/report/query.py": {"parquet"},
     "orchestrator/store/files.py": {"fs"},
     "orchestrator/store/local_files.py": {"fs"},
     "orchestrator/store/locations.py": {"fs"},
-    "orchestrator/store/parts.py": {"parquet"},
+    "orchestrator/store/parts.py": {"dataset", "fs", "parquet"},
     "orchestrator/store/recovery.py": {"parquet"},
     "orchestrator/store/remote_files.py": {"csv", "dataset", "fs"},
     "orchestrator/store/table_files.py": {"parquet"},
+    "orchestrator/store/trial_tables.py": {"dataset"},
 }
 
 
@@ -99,13 +100,14 @@ def add_import(root: Path, module: str, *lines: str) -> None:
 
 def test_every_contract_breaks_on_a_bad_import(tmp_path: Path) -> None:
     """One bad import per contract in a copy of the sources; `make test` checks the sources."""
-    for package in ("orchestrator", "trainers"):
+    for package in ("layerwise", "orchestrator", "trainers"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
     settings = shutil.copy(ROOT / "pyproject.toml", tmp_path)
     contracts = tomllib.loads(Path(settings).read_text())["tool"]["importlinter"]["contracts"]
     upward = ("orchestrator.errors", "orchestrator.cli")
     to_caller = ("trainers", "orchestrator.errors")
+    to_names, past_api = ("orchestrator.states", "layerwise"), ("layerwise", "orchestrator.cli")
     circles = [
         ("orchestrator.store.files", "orchestrator.store.store"),  # between modules of a room
         ("trainers.tasks", "trainers.datasets.sets"),  # between a package and a module beside it
@@ -120,7 +122,7 @@ def test_every_contract_breaks_on_a_bad_import(tmp_path: Path) -> None:
     add_import(tmp_path, upward[0], "def late():", f"    import {upward[1]}")
     typed = ("from typing import TYPE_CHECKING", "if TYPE_CHECKING:", f"    import {to_caller[1]}")
     add_import(tmp_path, to_caller[0], *typed)
-    for module, imported_module in (*circles, *heavy):
+    for module, imported_module in (*circles, *heavy, to_names, past_api):
         add_import(tmp_path, module, f"import {imported_module}")
 
     lint = "from importlinter.cli import lint_imports_command as lint; lint(['--no-cache'])"
@@ -130,7 +132,7 @@ def test_every_contract_breaks_on_a_bad_import(tmp_path: Path) -> None:
     output = re.sub(r"\s+", " ", ended.stdout)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert [c["name"] for c in contracts if f"{c['name']} BROKEN" not in output] == []
-    for module, imported_module in (upward, to_caller, *heavy):
+    for module, imported_module in (upward, to_caller, to_names, past_api, *heavy):
         assert f"{module} -> {imported_module} " in output
     assert "No cycles are allowed in orchestrator.store." in output
     assert "No cycles are allowed in trainers." in output

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.store.names import PartFile, RowFile
+from orchestrator.store.names import CompactFile, RowFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.conftest import Ended
@@ -134,7 +134,7 @@ def test_a_pickle_in_the_store_is_a_damaged_file(trap: bytes, tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=r"^not a checkpoint"):
         unpack(next(store.progress("a")))
     row = RowFile("a" * 16, "complete", "b" * 8, "c" * 16).name
-    part = PartFile("a" * 16, "b" * 16).name
+    part = CompactFile("a" * 16, "b" * 16).name
     old = store.path("trials", "complete", f"{'a' * 16}.parquet")
     paths = [store.path("rows", row), store.path("trials", part), old]
     for path in (*paths, store.path("sweeps", "mine.parquet")):

@@ -43,6 +43,11 @@ class BatchOrder:
                 rows = first_of_each(labels, stage.images_per_class)
                 self._limited.append((first, _step(training, done), rows))
 
+    @property
+    def is_limited(self) -> bool:
+        """True if a stage sees some of the images only."""
+        return bool(self._limited)
+
     def __call__(self, step: int) -> torch.Tensor:
         """Return the indices (B,) into the training images of a 0-based step."""
         epoch, position, rows = self._place(step)
@@ -93,6 +98,13 @@ class Batches:
         self.order = BatchOrder(training, data.train.labels, device)
         self._augmentation = Augmentation(training, data.view, images, device)
         self._all = torch.arange(self.order.batch, device=device)
+        recipe, images_at = training.recipe, getattr(data.train, "images", data)
+        stages = [(stage.fraction, stage.images_per_class) for stage in training.stages]
+        self.key = (
+            *(id(images_at), training.seed, self._task, recipe.batch, recipe.crop, recipe.mirror),
+            *((recipe.steps, *stages) if self.order.is_limited else ()),
+        )
+        """Equal for batches that have the same images, in the same order and the same crops."""
         self._pool = ThreadPoolExecutor(readers, streams.READERS)
         self._streams: dict[str, Stream] = {}
         for subset in SUBSETS:

@@ -83,6 +83,49 @@ Scored = Score | BoxScore
 cross_entropy = functools.partial(F.cross_entropy, reduction="sum")
 
 
+class Tally:
+    """Scores of the images of a set, chunk by chunk, until the score of the set is known."""
+
+    def __init__(
+        self,
+        labels: torch.Tensor,
+        classes: int,
+        total_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = cross_entropy,
+    ):
+        """`labels` (N,) are below `classes`; `total_loss` sums the losses of scores for labels."""
+        self.labels, self.classes, self.total_loss = labels, classes, total_loss
+        self.loss = torch.zeros((), dtype=torch.float64, device=labels.device)
+        self.correct5 = torch.zeros((), dtype=torch.int64, device=labels.device)
+        self.hits: list[torch.Tensor] = []
+        self.margins: list[torch.Tensor] = []
+        self.done = 0
+
+    def add(self, scores: torch.Tensor) -> None:
+        """Add the scores (B, C) of the next images, in the order of the labels."""
+        y = self.labels[self.done : self.done + len(scores)]
+        self.done += len(scores)
+        self.loss += self.total_loss(scores.double(), y)
+        self.hits.append(scores.argmax(1) == y)
+        if self.classes == 2:
+            self.margins.append((scores[:, 1] - scores[:, 0]).double())
+        if self.classes > 5:
+            self.correct5 += (scores.topk(5).indices == y[:, None]).sum()
+
+    def score(self) -> Score:
+        """Return the score of the set, once all of its images are added."""
+        labels, classes = self.labels, self.classes
+        correct = torch.bincount(labels[torch.cat(self.hits)], minlength=classes).tolist()
+        total = torch.bincount(labels, minlength=classes).tolist()
+        return Score(
+            correct=sum(correct),
+            total=len(labels),
+            loss=float(self.loss) / len(labels),
+            top5=int(self.correct5) / len(labels) if classes > 5 else None,
+            per_class=tuple(zip(correct, total, strict=True)),
+            auroc=auroc(torch.cat(self.margins), labels) if self.margins else None,
+        )
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
@@ -98,30 +141,10 @@ def evaluate(
     evaluation mode.
     """
     network.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=labels.device)
-    correct5 = torch.zeros((), dtype=torch.int64, device=labels.device)
-    hits, margins = [], []
-    done = 0
+    tally = Tally(labels, classes, total_loss)
     for images in chunks:
-        y = labels[done : done + len(images)]
-        done += len(images)
-        scores = network(images)
-        loss += total_loss(scores.double(), y)
-        hits.append(scores.argmax(1) == y)
-        if classes == 2:
-            margins.append((scores[:, 1] - scores[:, 0]).double())
-        if classes > 5:
-            correct5 += (scores.topk(5).indices == y[:, None]).sum()
-    correct = torch.bincount(labels[torch.cat(hits)], minlength=classes).tolist()
-    total = torch.bincount(labels, minlength=classes).tolist()
-    return Score(
-        correct=sum(correct),
-        total=len(labels),
-        loss=float(loss) / len(labels),
-        top5=int(correct5) / len(labels) if classes > 5 else None,
-        per_class=tuple(zip(correct, total, strict=True)),
-        auroc=auroc(torch.cat(margins), labels) if margins else None,
-    )
+        tally.add(network(images))
+    return tally.score()
 
 
 def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:

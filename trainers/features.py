@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from trainers import checkpoint, streams
 from trainers.batches import chunks_at
-from trainers.classifier import Pool
 from trainers.config import NetworkRef, Training
 from trainers.datasets import SUBSETS, DataError, load
 from trainers.feature_classifier import pool
+from trainers.feature_form import FeatureForm, images_of_a_part
 from trainers.networks import build, load_tensors, tensors_of
 from trainers.recipe import layer_number
 from trainers.results import Runtime
 from trainers.task_data import READERS, TaskData, task_data
 from trainers.tasks import members
 from trainers.transfer import stages_of, starting_network, wholly_frozen_layers
-
-PART_BYTES = 2**26  # of a part's features, about
 
 
 class Trained(NamedTuple):
@@ -45,7 +43,7 @@ class Part(NamedTuple):
     images: np.ndarray
     """(B,): indices into the dataset's set."""
     labels: np.ndarray
-    """(B,): indices into the classes of the task."""
+    """(B,): indices into the classes of the task; of objects in boxes, that of the largest."""
     features: dict[int, np.ndarray]
     """(B, F), float32, by the number of the layer."""
 
@@ -70,27 +68,27 @@ def unchanged_weights(
 class Extractor:
     """A trained network, and the images of the target of a training as this training sees them.
 
-    Memory does not grow with the images: a part has at most `PART_BYTES` of features. Raises
-    `DataError` for a layer that the network lacks, `NetworkError`, `CheckpointError`.
+    Memory does not grow with the images: a part has about `PART_BYTES` of features. Raises
+    `DataError` for a layer that the network lacks, `ConfigError`, `NetworkError`,
+    `CheckpointError`.
     """
 
-    def __init__(
-        self, trained: Trained, training: Training, layers: Sequence[int], rule: Pool, on: Runtime
-    ):
+    def __init__(self, trained: Trained, training: Training, form: FeatureForm, on: Runtime):
         torch.set_num_threads(on.threads)
         device, data = torch.device(on.device), _data(training, on)
         self.sets = dict(zip(SUBSETS, data.parts, strict=True))
         stored = load(training.target.dataset, on.data_root)
-        self.images = {
-            name: members(training.target, name, stored.subset(name).labels)[0] for name in SUBSETS
+        chosen = {
+            name: members(training.target, name, stored.subset(name).labels) for name in SUBSETS
         }
+        self.images = {name: images for name, (images, _) in chosen.items()}
+        self.labels = {name: labels for name, (_, labels) in chosen.items()}
         c, h, w = data.view.seen
-        self.layers, self.rule = sorted(set(layers)), rule
-        last = self.layers[-1]
+        self.form, last = form, form.layers[-1]
         whole = build(trained.network, trained.classes, (c, h, w))
         tensors = checkpoint.unpack(trained.weights)[0]
         known = min(len(whole), max(map(layer_number, tensors)))
-        if beyond := [n for n in layers if not 1 <= n <= known]:
+        if beyond := [n for n in form.layers if not 1 <= n <= known]:
             raise DataError(f"there are no weights of layer {beyond[0]}: expected 1..{known}")
         network = whole[:last].to(data.view.dtype)
         load_tensors(network, {k: t for k, t in tensors.items() if layer_number(k) <= last})
@@ -98,7 +96,7 @@ class Extractor:
         blank = torch.zeros((1, c, h, w), dtype=data.view.dtype, device=device)
         self.sizes = {n: vectors.shape[1] for n, vectors in self._outputs(blank).items()}
         """Numbers per image, by layer."""
-        self.at_once = max(1, PART_BYTES // (4 * sum(self.sizes.values())))
+        self.at_once = images_of_a_part(sum(self.sizes.values()))
         """Images of a part."""
 
     def places(self) -> list[tuple[str, int]]:
@@ -123,18 +121,29 @@ class Extractor:
             subset,
             int(rows[0]),
             self.images[subset][rows.numpy()],
-            of_set.labels.cpu()[rows].numpy(),
-            {n: np.concatenate([one[n].numpy() for one in outputs]) for n in self.layers},
+            self.labels[subset][rows.numpy()],
+            {n: np.concatenate([one[n].numpy() for one in outputs]) for n in self.form.layers},
         )
 
     @torch.no_grad()
     def _outputs(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
         outputs = {}
-        for number, layer in enumerate(self.network[: self.layers[-1]], start=1):
+        for number, layer in enumerate(self.network[: self.form.layers[-1]], start=1):
             images = layer(images)
-            if number in self.layers:
-                outputs[number] = pool(images, self.rule).float().cpu()
+            if number in self.form.layers:
+                # the next layer may work in place
+                outputs[number] = vectors(images, self.form).float().cpu().clone()
         return outputs
+
+
+def vectors(outputs: torch.Tensor, form: FeatureForm) -> torch.Tensor:
+    """Return vectors (B, F) of outputs (B, C, H, W), (B, T, C) or (B, F). Raises `ConfigError`."""
+    grid = form.grid(tuple(outputs.shape[1:]))
+    if grid and len(grid) == 2:
+        outputs = F.adaptive_avg_pool2d(outputs, grid)
+    elif grid:
+        outputs = F.adaptive_avg_pool1d(outputs.mT, grid[0]).mT
+    return pool(outputs, form.pool)
 
 
 def _data(training: Training, on: Runtime) -> TaskData:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +14,21 @@ from trainers.batches import Batches, chunks_at
 from trainers.canonical import digest, key
 from trainers.chance import LEAST_MAP, at_chance
 from trainers.config import Training, is_own
-from trainers.evaluation import BoxScore, Scored, evaluate, features
+from trainers.evaluation import BoxScore, Scored, evaluate
+from trainers.frozen_features import KEPT, prefixes
 from trainers.losses import chance_loss, distance, mean_loss, total_loss
-from trainers.networks import Network, Shape, is_random, load_tensors, tensors_of
+from trainers.networks import (
+    Network,
+    Shape,
+    has_modes,
+    is_random,
+    load_tensors,
+    tensors_of,
+)
 from trainers.optim import load_optimiser_state, optimiser, optimiser_state, set_rate
 from trainers.seeds import seed_generators
 from trainers.stitching import fit
-from trainers.task_data import READERS, TaskData, Whole
+from trainers.task_data import READERS, TaskData
 from trainers.transfer import (
     StageFreeze,
     copied_parameters,
@@ -33,7 +40,6 @@ from trainers.transfer import (
     upper_base,
     wholly_frozen_layers,
 )
-from trainers.views import View
 
 
 class Learner:
@@ -51,6 +57,9 @@ class Learner:
 
     feature_values: int | None = None
     """Numbers per image that a classifier on features sees; of no other training."""
+
+    shared_forward = False
+    """True if other lanes use its passes through the frozen layers, or it uses theirs."""
 
     features_in: str | None = None
     """Place of these features, `memory` or `disk`; of no other training."""
@@ -95,6 +104,10 @@ class Learner:
 
         # Numbers of layers. A layer that learns in part needs gradients, and so do all above it.
         self.wholly_frozen = wholly_frozen_layers(self.network, self.frozen)
+        self.prefixes: tuple[str, ...] = ()
+        """Hashes of the first 1, 2, … wholly frozen layers, unless they draw random numbers."""
+        if self.wholly_frozen and not is_random(self.network[: self.wholly_frozen]):
+            self.prefixes = prefixes(self.network, training.network, self.wholly_frozen)
         self.cached_layers = 0
         if recipe.crop is None and not recipe.mirror:
             data, self.cached_layers = self._cache_frozen(data, feature_bytes)
@@ -103,6 +116,9 @@ class Learner:
         self.copied_part = self.network[self.wholly_frozen : cut]
         self.learning_part = self.network[cut:]
         self.batches = Batches(training, data, readers)
+        self.has_modes = has_modes(self.network)
+        self.kind = self._kind(training)
+        """Equal for learners whose steps can be computed together; None if this one's cannot."""
 
     def first_network(
         self,
@@ -117,7 +133,7 @@ class Learner:
 
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step, and return its mean loss before the update."""
-        set_rate(self.optimiser, rate * self.enter(step).rate)
+        self.begin(step, rate)
         images, labels = self.batches(step)
         if self.is_random:
             seed = key(*self.mask_key, step)
@@ -138,6 +154,10 @@ class Learner:
         total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
+
+    def begin(self, step: int, rate: float) -> None:
+        """Set the rate of a 0-based step, and freeze what is frozen at it."""
+        set_rate(self.optimiser, rate * self.enter(step).rate)
 
     def loss(self, scores: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002
         """Return the mean loss of the outputs (B, …) of a 0-based step for labels (B,)."""
@@ -176,21 +196,21 @@ class Learner:
         Training images are not augmented, and are a fixed sample if they outnumber the test images.
         """
         with self.autocast:
-            if subset == "train":
-                most = len(self.batches.data.test.labels)
-                labels, chunks = self.batches.training_sample(most)
-            else:
-                labels = getattr(self.batches.data, subset).labels
-                chunks = self.batches.chunks(subset)
-            score = evaluate(
-                self.network[self.cached_layers :],
-                chunks,
-                labels,
-                self.classes,
-                partial(total_loss, self.recipe),
-            )
+            labels, chunks = self.labelled_chunks(subset)
+            network = self.network[self.cached_layers :]
+            score = evaluate(network, chunks, labels, self.classes, self.total_loss)
         training_mode(self.network, self.frozen_now)
         return score
+
+    def labelled_chunks(self, subset: str) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
+        """Return the labels (N,) of a set and its images, or cached features, in chunks."""
+        if subset == "train":
+            return self.batches.training_sample(len(self.batches.data.test.labels))
+        return getattr(self.batches.data, subset).labels, self.batches.chunks(subset)
+
+    def total_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the losses of scores (B, C) for labels (B,), as scores count them."""
+        return total_loss(self.recipe, scores, labels)
 
     def at_chance(self, score: Scored, loss: float) -> bool:
         """Return whether nothing was learned: `loss` is the lowest training loss.
@@ -241,6 +261,16 @@ class Learner:
     def close(self) -> None:
         self.batches.close()
 
+    def _kind(self, training: Training) -> tuple[object, ...] | None:
+        recipe = self.recipe
+        if self.start or recipe.feature_l2 or training.treatment.is_stitched:
+            return None
+        if self.is_random and self.is_own:  # its code may draw from any generator
+            return None
+        shapes = tuple((name, *tensor.shape) for name, tensor in tensors_of(self.network).items())
+        loss = recipe.loss, recipe.label_smoothing, recipe.precision, recipe.optimiser
+        return training.network, self.batches.data.view.dtype, self.classes, loss, shapes
+
     def _fit_stitch(
         self, training: Training, data: TaskData, upper: bytes | None, readers: int
     ) -> None:
@@ -258,22 +288,13 @@ class Learner:
 
         If the outputs cannot be kept, return `data` itself and 0.
         """
-        layers = self.network[: self.wholly_frozen]
-        if not self.wholly_frozen or is_random(layers):
-            return data, 0
-        sets = [part for part in data.parts if isinstance(part, Whole)]
-        if len(sets) < len(data.parts):  # some are streamed
+        if not self.prefixes:
             return data, 0
         with self.autocast:
-            one = features(layers, [data.view.centre(sets[0].images[:1])])
-            if one.nbytes * sum(len(part.labels) for part in sets) > feature_bytes:
-                return data, 0
-            view = View(tuple(one.shape[1:]), one.dtype)
-            outputs = [
-                Whole(features(layers, part.chunks()), part.labels, view, part.chunk)
-                for part in sets
-            ]
-        return TaskData(*outputs), self.wholly_frozen
+            outputs = KEPT.outputs(
+                data, self.network, self.prefixes, self.recipe.precision, feature_bytes
+            )
+        return (data, 0) if outputs is None else (outputs, self.wholly_frozen)
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -2,6 +2,10 @@
 
 The caller decides where the rows are kept. They come in the order in which things happen:
 evaluations, now and then a snapshot to resume from, and at the end a result or a failure.
+
+`lane` is the same training without its arithmetic: it yields the steps and scores that it needs,
+and is sent their results. `train` computes each of them by itself; a pack computes those of many
+trainings together (`lanes/pack.py`).
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ import resource
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from trainers import checkpoint
 from trainers.config import Training
 from trainers.detection.learner import DetectorLearner
+from trainers.devices import keep_memory
 from trainers.evaluation import Scored
 from trainers.feature_classifier import FeatureClassifier
 from trainers.learner import Learner
@@ -30,6 +35,32 @@ from trainers.schedules import factor
 from trainers.task_data import READERS, TaskData, task_data
 
 EVALUATIONS = 10  # per training, if the recipe names no number of steps
+
+
+class Step(NamedTuple):
+    """Request of a training: learn from the batch of a 0-based step, and return its mean loss."""
+
+    learner: Learner
+    number: int
+    rate: float
+
+    def alone(self) -> torch.Tensor:
+        """Do what is requested, for this training only."""
+        return self.learner.step(self.number, self.rate)
+
+
+class Scoring(NamedTuple):
+    """Request of a training: score the network as it is now on a set, and return the score."""
+
+    learner: Learner
+    subset: str
+
+    def alone(self) -> Scored:
+        """Do what is requested, for this training only."""
+        return self.learner.score(self.subset)
+
+
+Lane = Generator[Row | Step | Scoring, Any, None]
 
 
 def train(
@@ -48,12 +79,40 @@ def train(
     Raises `NetworkError`, `DataError`, `CheckpointError`; an out-of-memory error passes through.
     Close the iterator, or exhaust it, to end the threads that read images.
     """
+    one = lane(training, parent=parent, upper=upper, resume=resume, runtime=runtime, stop=stop)
+    with contextlib.closing(one):
+        event = next(one)
+        while True:
+            answer = None
+            if isinstance(event, Step | Scoring):
+                answer = event.alone()
+            else:
+                yield event
+            try:
+                event = one.send(answer)
+            except StopIteration:
+                return
+
+
+def lane(
+    training: Training,
+    *,
+    parent: bytes | None = None,
+    upper: bytes | None = None,
+    resume: bytes | None = None,
+    runtime: Runtime = Runtime(),
+    stop: Callable[[], bool] = lambda: False,
+) -> Lane:
+    """Train one network as `train` does, but leave each `Step` and `Scoring` to the caller.
+
+    The caller sends the result of each. `runtime.clock` tells how the time is divided.
+    """
     recipe, steps = training.recipe, training.recipe.steps
     assert steps is not None
     every = recipe.evaluate_every or math.ceil(steps / EVALUATIONS)
     device = _prepare_process(training, runtime)
     run = _Progress(trial=training.id, environment=_environment(runtime))
-    clock = _Clock(run.seconds, device)
+    clock = _Clock(run.seconds, device, runtime.clock)
 
     readers = runtime.readers or max(READERS, runtime.threads)
     data = task_data(
@@ -77,17 +136,17 @@ def train(
         for step in range(run.step, steps):
             run.enter_stage(step, learner)
             rate = recipe.rate * factor(recipe.schedule, step, steps)
-            run.losses.append(learner.step(step, rate))
+            run.losses.append((yield Step(learner, step, rate)))
             run.step = step + 1
             is_last = run.step == steps
 
             if is_last or run.step % every == 0:
                 clock.lap("train", learner.batches.waited)
-                validation = learner.score("validation")
+                validation = yield Scoring(learner, "validation")
                 is_last |= run.judge(validation, recipe.stop, learner)
                 improved = validation.goal > run.best
                 if training.tested and (improved or is_last):
-                    test = learner.score("test")
+                    test = yield Scoring(learner, "test")
                 if improved:
                     run.best, run.best_step = validation.goal, run.step
                     run.test_best = test.goal if test else 0.0
@@ -109,7 +168,7 @@ def train(
                 clock.restart()
                 saved_at = time.perf_counter()
 
-        yield _result(run, learner, clock, validation, test)
+        yield (yield from _result(run, learner, clock, validation, test))
 
 
 def _learner(
@@ -134,6 +193,7 @@ def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
     off, so that float32 means float32; `precision: tf32` switches it on for its speed.
     """
     device = torch.device(runtime.device)
+    keep_memory()
     torch.set_num_threads(runtime.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -155,7 +215,7 @@ def _environment(runtime: Runtime) -> str:
         name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
     return (
         f"torch {torch.__version__}, {name}, {runtime.threads} threads, "
-        f"features up to {runtime.feature_bytes} bytes"
+        f"features up to {runtime.feature_bytes} bytes{', lanes' if runtime.in_lanes else ''}"
     )
 
 
@@ -279,12 +339,12 @@ class _Progress:
 class _Clock:
     """Adds wall time to phases. Time before a `restart`, such as the caller's, is in no phase."""
 
-    def __init__(self, seconds: Seconds, device: torch.device):
-        self.seconds, self.device = seconds, device
+    def __init__(self, seconds: Seconds, device: torch.device, now: Callable[[], float]):
+        self.seconds, self.device, self.now = seconds, device, now
         self.restart()
 
     def restart(self) -> None:
-        self.since = time.perf_counter()
+        self.since = self.now()
 
     def lap(
         self, phase: Literal["data", "train", "evaluate"], waited: Callable[[], float] = lambda: 0.0
@@ -292,7 +352,7 @@ class _Clock:
         """Add the time since the last lap to a phase, and its `waited` part to `wait` instead."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        now, wait = time.perf_counter(), waited()
+        now, wait = self.now(), waited()
         setattr(self.seconds, phase, getattr(self.seconds, phase) + now - self.since - wait)
         self.seconds.wait += wait
         self.since = now
@@ -304,14 +364,14 @@ def _result(
     clock: _Clock,
     validation: Scored,
     test: Scored | None,
-) -> Result:
+) -> Generator[Scoring, Any, Result]:
     """Return the row of a completed training; the scores are those after the last step."""
     run.prove_stage(learner)
     if learner.best_weights:
         learner.restore_kept()
-        validation = learner.score("validation")
-        test = test and learner.score("test")
-    training = learner.score("train")
+        validation = yield Scoring(learner, "validation")
+        test = test and (yield Scoring(learner, "test"))
+    training = yield Scoring(learner, "train")
     clock.lap("evaluate")
     weights = checkpoint.pack(tensors_of(learner.network), {"trial": run.trial, "steps": run.step})
     score = test or validation
@@ -322,6 +382,8 @@ def _result(
         choice=learner.choice,
         feature_values=learner.feature_values,
         features_in=learner.features_in,
+        cached_layers=learner.cached_layers,
+        shared_forward=learner.shared_forward,
         images=run.curve[-1].images,
         test=test,
         validation=validation,

@@ -22,6 +22,17 @@ def mean_loss(recipe: Recipe, scores: torch.Tensor, labels: torch.Tensor) -> tor
     return _squared_errors(scores, labels, smoothing).mean()
 
 
+def losses_of_lanes(recipe: Recipe, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean training losses (K,) of scores (K, B, C) for labels (K, B)."""
+    smoothing, lanes = recipe.label_smoothing, len(scores)
+    flat, y = scores.flatten(0, 1), labels.flatten()
+    if recipe.loss == "cross_entropy":
+        losses = F.cross_entropy(flat, y, label_smoothing=smoothing, reduction="none")
+    else:
+        losses = _squared_errors(flat, y, smoothing)
+    return losses.view(lanes, -1).mean(1)
+
+
 def total_loss(recipe: Recipe, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the sum of the losses of scores (B, C) for labels (B,), without label smoothing."""
     if recipe.loss == "cross_entropy":

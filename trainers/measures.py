@@ -199,9 +199,16 @@ MEASURES: dict[str, Measure] = {
 
 
 def measure(
-    name: str, subjects: Subjects, layers: Sequence[int], on: Runtime = Runtime()
-) -> list[Value]:
-    """Return the values of a measure. Raises `NetworkError`, `DataError`, `CheckpointError`."""
+    name: str,
+    subjects: Subjects,
+    layers: Sequence[int],
+    on: Runtime = Runtime(),
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Value] | None:
+    """Return the values of a measure; None once `stop` returns True, which each value asks.
+
+    Raises `NetworkError`, `DataError`, `CheckpointError`.
+    """
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(on.threads)
@@ -209,7 +216,12 @@ def measure(
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     with threadpool_limits(on.threads):  # of numpy and scikit-learn
-        return list(MEASURES[name](subjects, layers, on))
+        values = []
+        for value in MEASURES[name](subjects, layers, on):
+            if stop():
+                return None
+            values.append(value)
+        return values
 
 
 def _data(training: Training, on: Runtime) -> TaskData:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
@@ -244,6 +245,11 @@ def set_dropout(network: Network, probability: float) -> None:
 def is_random(network: nn.Module) -> bool:
     """Return whether a forward pass in training mode may draw random numbers."""
     return any(map(_draws_random_numbers, network.modules()))
+
+
+def has_modes(network: nn.Module) -> bool:
+    """Return whether a forward pass may differ between training and evaluation mode."""
+    return is_random(network) or any(isinstance(m, _NormBase) for m in network.modules())
 
 
 def _draws_random_numbers(module: nn.Module) -> bool:

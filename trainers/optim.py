@@ -39,15 +39,20 @@ class CaffeSGD(torch.optim.Optimizer):
             for weight in weights:
                 if not self.state[weight]:
                     self.state[weight]["velocity"] = torch.zeros_like(weight)
-            velocities = [self.state[weight]["velocity"] for weight in weights]
-            rate = group["lr"] * group["rate_factor"]
-            decay = group["weight_decay"] * group["decay_factor"]
-            gradients = [weight.grad for weight in weights]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, gradients, alpha=rate)
-            if decay:
-                torch._foreach_add_(velocities, weights, alpha=rate * decay)
-            torch._foreach_sub_(weights, velocities)
+            self.update(weights, [self.state[weight]["velocity"] for weight in weights], group)
+
+    @staticmethod
+    def update(
+        weights: list[Any], velocities: list[torch.Tensor], group: Mapping[str, float]
+    ) -> None:
+        """Update weights that have a gradient, with the settings of their group."""
+        rate = group["lr"] * group["rate_factor"]
+        decay = group["weight_decay"] * group["decay_factor"]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, [weight.grad for weight in weights], alpha=rate)
+        if decay:
+            torch._foreach_add_(velocities, weights, alpha=rate * decay)
+        torch._foreach_sub_(weights, velocities)
 
 
 def optimiser(

@@ -119,7 +119,7 @@ def feature_map(
     extractor: Extractor, task: Task, on: Runtime, projection: Projection, most: int = MOST_IMAGES
 ) -> Map:
     """Return the map of at most `most` validation images, evenly taken from all of them."""
-    (layer,) = extractor.layers
+    (layer,) = extractor.form.layers
     images = extractor.images["validation"]
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(int))
     part = extractor.at("validation", torch.from_numpy(rows))

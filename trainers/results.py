@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainers.evaluation import Scored
@@ -28,6 +30,10 @@ class Runtime:
     """Folder of the dataset, if it is not the usual one."""
     source_root: str | None = None
     """Folder of the source's dataset, if it is not the usual one."""
+    in_lanes: bool = False
+    """True if the training is computed together with others (`trainers/lanes/`)."""
+    clock: Callable[[], float] = time.perf_counter
+    """Returns the seconds of this training; in a pack, its share of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,10 @@ class Result:
     """Numbers per image that a classifier on features sees; None for other trainings."""
     features_in: str | None
     """Place of these features, `memory` or `disk`; None for other trainings."""
+    cached_layers: int
+    """Frozen layers that were computed once per image, before the first step."""
+    shared_forward: bool
+    """True if other lanes used the same pass through the frozen layers at each step."""
     images: int
     """Training images seen, repeats counted."""
     test: Scored | None

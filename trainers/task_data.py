@@ -110,14 +110,52 @@ def task_data(
     copied. `source_root` is the folder of the source's dataset, if it is another one. Raises
     `DataError`, also for a crop that is larger than the images.
     """
-    recipe = training.recipe
-    choices = {"target": training.target, "source": training.source, "whole": None}
-    statistics = choices[recipe.normalise]
-    if recipe.normalise == "source" and statistics is None:
-        statistics = training.target  # a base is its own source
+    statistics = _statistics(training)
     is_other = statistics is not None and statistics.dataset != training.target.dataset
     reading = _Reading(device, whole_bytes, readers, data_root, source_root if is_other else None)
-    return _task_data(training.target, statistics, _PixelRule.of(recipe), reading)
+    return _task_data(training.target, statistics, _PixelRule.of(training.recipe), reading)
+
+
+def as_seen(
+    training: Training,
+    images: np.ndarray,
+    *,
+    data_root: str | None = None,
+    source_root: str | None = None,
+) -> torch.Tensor:
+    """Return images (N, C, H, W) as the trained network sees those of its task, on the CPU.
+
+    They are like those that the dataset stores: bytes, or floats on the same scale. The dataset
+    must be on this machine, for its mean and deviation. Raises `DataError`.
+    """
+    device, rule = torch.device("cpu"), _PixelRule.of(training.recipe)
+    target = training.target
+    stored = load(target.dataset, data_root).train.images
+    kind = stored.dtype.kind if isinstance(stored, np.ndarray) else "u"
+    if images.ndim != 4 or images.dtype.kind != kind:
+        expected = "floats" if kind == "f" else "bytes (uint8)"
+        raise DataError(
+            f"the images of {target.dataset.name} are {expected}: expected an array (N, C, H, W) "
+            f"of such, found {images.dtype} of shape {images.shape}"
+        )
+    data = task_data(training, device, data_root=data_root, source_root=source_root)
+    values = forms.formed(target.form, images)
+    if kind == "f":
+        reading = _Reading(device, None, READERS, data_root, source_root)
+        mean, deviation = _float_moments(target, _statistics(training), rule, reading)
+        values = (values - mean) / np.maximum(deviation, 1e-8)
+    if tuple(values.shape[1:]) != tuple(data.view.shape):
+        raise DataError(f"expected images {data.view.shape}, found {values.shape[1:]}")
+    return data.view.centre(torch.from_numpy(np.ascontiguousarray(values))).to(rule.dtype)
+
+
+def _statistics(training: Training) -> Task | None:
+    """Return the task whose images normalise; None for the whole dataset."""
+    choices = {"target": training.target, "source": training.source, "whole": None}
+    statistics = choices[training.recipe.normalise]
+    if training.recipe.normalise == "source" and statistics is None:
+        return training.target  # a base is its own source
+    return statistics
 
 
 def forget() -> None:
@@ -188,13 +226,21 @@ def _float_data(
     target: Task, statistics: Task | None, rule: _PixelRule, reading: _Reading
 ) -> TaskData:
     """Return float images, normalised once and whole on the device."""
+    mean, deviation = _float_moments(target, statistics, rule, reading)
+    return _normalised(target, rule, reading, mean, deviation)
+
+
+def _float_moments(
+    target: Task, statistics: Task | None, rule: _PixelRule, reading: _Reading
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is subtracted from float images, and their divisor."""
     form = target.form
     mean: np.ndarray
     deviation: np.ndarray
     if form.mean:
         _check_scale(target, reading)
         mean, deviation = (np.reshape(x, (1, -1, 1, 1)) for x in (form.mean, form.deviation))
-        return _normalised(target, rule, reading, mean, deviation)
+        return mean, deviation
     if statistics is None:
         reference = np.asarray(load(target.dataset, reading.data_root).train.images)
     else:
@@ -207,7 +253,7 @@ def _float_data(
     else:
         mean = reference.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
         deviation = reference.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
-    return _normalised(target, rule, reading, mean, deviation)
+    return mean, deviation
 
 
 def _check_scale(target: Task, reading: _Reading) -> None:

@@ -7,13 +7,14 @@ Imports every room, and typer. Heavy libraries are imported inside functions, so
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import data, results, run, store, sweeps
+from orchestrator.cli import comparison, data, results, run, store, sweeps
 from orchestrator.cli.surroundings import echo, settle
 from orchestrator.errors import LayerwiseError, SweepError
 from orchestrator.signals import DRAINED, INTERRUPTED, Drained
@@ -54,8 +55,8 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         results.query,
         'Example: layerwise query "SELECT treatment, n, avg(top1) FROM results '
         "WHERE sweep = 'digits' GROUP BY ALL ORDER BY ALL\"; tables: results, trials, curves, "
-        "classes, sweeps, effects, levels, speed, speeds, table1, studies, held_out, paper, "
-        "paper_curves",
+        "classes, sweeps, effects, levels, decomposition, failures, cost, speed, speeds, table1, "
+        "studies, held_out, paper, paper_curves",
     ),
     (
         results.reference,
@@ -68,8 +69,15 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "Examples: layerwise advise digits; layerwise advise digits --margin 3 --json",
     ),
     (
+        comparison.compare,
+        "Examples: layerwise compare digits digits+recipe.steps=100; "
+        "layerwise compare digits paper --relative",
+    ),
+    (comparison.explain, "Example: layerwise explain 'A3B+ s2' --sweep digits"),
+    (
         results.export,
-        "Example: layerwise export weights 'A s2' digits.safetensors --sweep digits",
+        "Examples: layerwise export weights 'A s2' digits.safetensors --sweep digits; "
+        "layerwise export duckdb digits.duckdb --sweep digits; layerwise export csv tables",
     ),
     (
         run.debug,
@@ -142,6 +150,7 @@ def options(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. A user's mistakes are lines on standard error and exit code 2."""
     settle()
+    gc.set_threshold(200_000, 50, 100)  # plans are millions of objects that stay
     try:
         return app(arguments)
     except LayerwiseError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestrator.errors import LayerwiseError, StoreError
+from orchestrator.errors import LayerwiseError
 from orchestrator.report.console import say, shown, terminal
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's 
 InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[
-    Literal["top1", "top1_at_best", "val_mean10"],
+    Literal["top1", "top1_at_best", "val_mean10", "map50", "map", "map50_voc07", "map50_voc10"],
     typer.Option(
         help="Measure networks by test top-1 after the last step, test top-1 at the best "
-        "validation step, or the mean of the ten best validation top-1 (the paper's)."
+        "validation step, or the mean of the ten best validation top-1 (the paper's). Detectors: "
+        "test mAP at an overlap of 0.5 (their default), over 0.5 to 0.95, or by the rules of "
+        "PASCAL VOC."
     ),
 ]
 RESULTS = "results"
@@ -70,19 +72,9 @@ RESULTS = "results"
 
 def loaded_sweep(sweep: str, changes: list[str], store: Store | None) -> tuple[Sweep, Source]:
     """Load a sweep by its file or bundled name with `--set` changes, or by its name in a store."""
-    from orchestrator.sweep.load import is_file_or_bundled, load_recorded, load_sweep
+    from orchestrator.api.sweeps import loaded
 
-    if store is None or is_file_or_bundled(sweep):
-        return load_sweep(sweep, changes)
-    names = store.sweep_names()
-    if sweep not in names:
-        return load_sweep(sweep, changes, known=names)
-    if changes:
-        raise LayerwiseError(
-            f"--set changes a sweep file or a bundled sweep; {sweep} is a sweep of the store"
-        )
-    record = store.sweep_record(sweep)
-    return load_recorded(sweep, record.text, record.forms or ())
+    return loaded(sweep, changes, store)
 
 
 def sweep_name(sweep: str, changes: list[str], store: Store) -> str:
@@ -117,33 +109,9 @@ def selected(planned: Plan, only: str | None) -> set[str] | None:
 
     Raises `LayerwiseError` for a condition that is not valid or that no trial meets.
     """
-    if only is None:
-        return None
-    from orchestrator.report.query import QueryError, matching, values_of
-    from orchestrator.store.schemas import to_table
-    from orchestrator.sweep.schema import TreatmentName
-    from orchestrator.sweep.source import shown
-    from trainers.config import Treatment
+    from orchestrator.api.sweeps import chosen
 
-    for name in get_args(TreatmentName):
-        treatment = Treatment.of(name)
-        if treatment.fine_tuned and name in only:
-            raise LayerwiseError(
-                f"--only: no label is {name!r}; fine-tuned trials are "
-                f"treatment = '{treatment.kind}' AND NOT frozen"
-            )
-    labels = to_table("sweeps", [trial.labels() for trial in planned.members])
-    labels = labels.drop_columns(["tuning_unequal"])
-    try:
-        ids = matching(labels, only)
-    except QueryError as error:
-        raise LayerwiseError(f"--only: {error}") from error
-    if not ids:
-        raise LayerwiseError(
-            f"--only: no trial of sweep {planned.sweep.name} matches {shown(only)}; "
-            f"there are {values_of(labels, only)}"
-        )
-    return set(ids)
+    return chosen(planned, only, "--only")
 
 
 def open_store(place: str, must_exist: bool = False) -> Store:
@@ -177,32 +145,26 @@ def print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
 def statistics_of(store: Store, sweep: str, metric: str) -> Statistics:
     """Return the statistics of a sweep by the metric of `MetricOption`.
 
-    By default one class against the rest has its own metrics, so the default names none.
+    By default one class against the rest, and a detector, has its own metric, so the default names
+    none. Raises `LayerwiseError` for a metric that no network of the sweep has.
     """
     from orchestrator.stats.statistics import Statistics
 
-    return Statistics.of_sweep(store, sweep, None if metric == "top1" else metric)
+    statistics = Statistics.of_sweep(store, sweep, None if metric == "top1" else metric)
+    if statistics.metric and not statistics.networks and statistics.results.num_rows:
+        raise LayerwiseError(f"--metric: no complete trial of sweep {sweep} has a {metric}")
+    return statistics
 
 
 def report_of(store: Store, sweep: str, statistics: Statistics) -> Path:
-    """Write the report of a sweep, and return the path of its page.
+    """Write the report of a sweep, and return the path of its page."""
+    from orchestrator.api.pages import write_report_of
 
-    The report by a metric that was chosen lies in a folder of its own beside the primary one.
-    """
-    from orchestrator.report.page import write_report
-
-    folder = report_folder(store, sweep, statistics.metric or "")
-    return write_report(store, sweep, folder, statistics)
+    return write_report_of(store, sweep, statistics)
 
 
 def report_folder(store: Store, sweep: str, part: str = "") -> Path:
-    """Return the folder of a sweep's report, or of a part of it. Raises `StoreError` for a link.
+    """Return the folder of a sweep's report, or of a part of it. Raises `StoreError` for a link."""
+    from orchestrator.api.pages import report_folder
 
-    A browser reads no bucket: the report of a remote store is written to the working folder.
-    """
-    reports = (Path() if store.is_remote else Path(store.root)) / "reports"
-    folder = reports / sweep / part
-    for place in (reports, reports / sweep, folder):
-        if place.is_symlink():
-            raise StoreError(f"{place} is a link: no report is written through it; remove the link")
-    return folder
+    return report_folder(store, sweep, part)

@@ -17,6 +17,8 @@ from orchestrator.cli.arguments import (
     report_folder,
 )
 from orchestrator.cli.surroundings import echo
+from orchestrator.errors import LayerwiseError
+from trainers.canonical import ConfigError
 
 
 def pack(
@@ -86,6 +88,10 @@ def features(
         Literal["average", "maximum", "none"],
         typer.Option(help="Mean or maximum of each channel, or all values."),
     ] = "average",
+    most: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most values of a vector with --pool none; places are averaged."),
+    ] = None,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
 ) -> None:
@@ -93,16 +99,24 @@ def features(
 
     After a stop, the same command continues after the finished files.
     """
-    from orchestrator.execution.extraction import extract
-    from orchestrator.execution.origin import origin
+    from orchestrator.execution.features import extract
+    from orchestrator.execution.origin import weights_of
+    from orchestrator.plan.extraction import Extraction
+    from orchestrator.plan.origin import origin
     from orchestrator.report.progress import pack_progress
     from orchestrator.report.wording import count
+    from trainers.feature_form import FeatureForm
 
     opened = open_store(store)
     planned = plan_of(sweep, changes, opened)
-    of = origin(planned, source, task, opened)
+    try:
+        form = FeatureForm(layers=tuple(layer), pool=pool, most=most)
+    except ConfigError as error:
+        raise LayerwiseError(f"--{error.field}: {error}") from error
+    of = origin(planned, source, task)
+    weights = weights_of(planned, of, opened)
     with pack_progress("features", "images") as progress:
-        images = extract(of, layer, pool, to, progress)
+        images = extract(Extraction(origin=of, form=form), weights, to, progress, opened)
     echo(f"wrote the features of {count(images, 'image')} to {to}")
 
 
@@ -134,17 +148,19 @@ def pictures(
     changes: SetOption = [],  # noqa: B006
 ) -> None:
     """Draw networks side by side: filters of the first layer, and images by a layer's outputs."""
-    from orchestrator.execution.origin import origin
+    from orchestrator.execution.origin import weights_of
     from orchestrator.execution.pictures import picture
+    from orchestrator.plan.origin import origin
     from orchestrator.report.pictures import write_pictures
     from orchestrator.store.names import PICTURES
 
     opened = open_store(store)
     planned = plan_of(sweep, changes, opened)
-    drawn = [
-        picture(origin(planned, source, task, opened, layers=layer), layer, projection)
-        for source in dict.fromkeys(sources)
-    ]
+    drawn = []
+    for source in dict.fromkeys(sources):
+        of = origin(planned, source, task)
+        weights = weights_of(planned, of, opened, layers=layer)
+        drawn.append(picture(of, weights, layer, projection))
     name = planned.sweep.name
     if to is None:
         to = report_folder(opened, name, PICTURES) if opened.exists() else Path(PICTURES)

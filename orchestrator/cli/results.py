@@ -184,21 +184,71 @@ def advise(
 
 
 def export(
-    what: Annotated[Literal["weights"], typer.Argument(help="What to write: weights.")],  # noqa: ARG001
-    trial: Annotated[str, typer.Argument(help="Name or beginning of the id of a trial.")],
-    path: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    what: Annotated[
+        Literal["weights", "csv", "parquet", "duckdb", "tensorboard", "mlflow"],
+        typer.Argument(
+            help="Weights of a trial; tables as csv, parquet or duckdb; runs for tensorboard or "
+            "mlflow."
+        ),
+    ],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[TRIAL] TO",
+            help="For weights, a name or the beginning of an id; then the file, the folder or "
+            "MLflow's address to write to.",
+        ),
+    ],
     sweep: Annotated[
-        str | None, typer.Option(help="Sweep in which the trial has this name; by default any.")
+        str | None,
+        typer.Option(help="Only this sweep; for weights, that in which the trial has this name."),
     ] = None,
     store: StoreOption = RESULTS,
 ) -> None:
+    """Write results for other programs: the weights of a trial, all tables, or runs.
+
+    An export can be repeated: what it wrote before is replaced, and nothing is there twice.
+    """
+    opened = open_store(store, must_exist=True)
+    if what == "weights":
+        if len(words) != 2:
+            raise LayerwiseError("export weights takes a trial and a file: 'A s2' a.safetensors")
+        _export_weights(opened, words[0], Path(words[1]), sweep)
+        return
+    if len(words) != 1:
+        raise LayerwiseError(f"export {what} takes one place to write to, found {len(words)}")
+    (to,) = words
+    if what in ("tensorboard", "mlflow"):
+        from orchestrator.report import trackers
+        from orchestrator.stats.statistics import Statistics
+
+        of = Statistics.of_sweep(opened, sweep) if sweep else Statistics.of_store(opened)
+        if what == "mlflow":
+            written, present = trackers.to_mlflow(of, to)
+            echo(f"wrote {written} runs to {to}; {present} were there already")
+        else:
+            echo(f"wrote {trackers.to_tensorboard(of, Path(to))} runs to {to}")
+        return
+    from orchestrator.report import export as files
+
+    tables = files.tables_of(opened, sweep)
+    write = {
+        "csv": files.write_csv,
+        "parquet": files.write_parquet,
+        "duckdb": files.write_database,
+    }[what]
+    write(tables, Path(to))
+    echo(f"wrote {len(tables)} tables to {to}")
+
+
+def _export_weights(store: Store, trial: str, path: Path, sweep: str | None) -> None:
     """Write the final weights of a trial to a file, to copy layers from in other sweeps."""
     from orchestrator.store.exports import weights_of
     from trainers import whole_file
 
     if path.exists():
         raise LayerwiseError(f"{path} exists; give another name")
-    name, data = weights_of(open_store(store, must_exist=True), trial, sweep)
+    name, data = weights_of(store, trial, sweep)
     try:
         whole_file.write(path, data)
     except OSError as error:

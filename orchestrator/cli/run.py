@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.api.run import DERIVED
 from orchestrator.cli.arguments import (
     RESULTS,
     AddressOption,
@@ -67,6 +67,7 @@ def run(
     from orchestrator.execution.run import Run
     from orchestrator.report.progress import RunProgress
     from orchestrator.report.status import design_notes
+    from orchestrator.report.wording import count
     from orchestrator.store.leases import in_use
 
     progress, chosen = RunProgress(out), selected(planned, only)
@@ -82,9 +83,9 @@ def run(
         _say_left(run, out)
         name = planned.sweep.name if changes else sweep
         say(out, f"{name}: {len(run.trials)} trials, {run.already} complete in {store}")
-        if measurements := run.number_of("measurement"):
-            complete = run.ended_items("measurement")[State.COMPLETE]
-            say(out, f"{measurements} measurements, {complete} complete")
+        for unit in DERIVED:
+            if number := run.number_of(unit):
+                say(out, f"{count(number, unit)}, {run.ended_items(unit)[State.COMPLETE]} complete")
         for note in design_notes(planned) if only is None else ():
             say(out, note)
         if any(study.id in run.items for study in planned.studies):
@@ -189,46 +190,20 @@ def _cluster(
 
 def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | None) -> None:
     """Train what is open: on a cluster, or in this process without one."""
-    missing = run.open_items()
-    if not missing:
-        return
-    if cluster is None or cluster.address is None:  # a cluster's own machines have the data
-        from orchestrator.plan.resolve import find_data
-
-        plan = run.plan
-        find_data(plan.sweep, plan.source)
-    if cluster is not None:
-        from orchestrator.cluster import shipment_of
-
-        cluster = replace(cluster, code=shipment_of(run.plan.sweep))
-        if cluster.address and cluster.code and (problem := cluster.code.problem()):
-            raise LayerwiseError(problem)
-    progress.begin(missing, run.ended_items(), run.ended_items("measurement"))
+    from orchestrator.api.run import carry_out
 
     def say_lost() -> None:
         progress.close()
         _say_stopped(run, out, f"{SIGNALS.lost}; ")
 
     try:
-        if cluster is None:
-            from orchestrator.execution.inline import run_inline
-
-            run_inline(run)
-        else:
-            from orchestrator.cluster import launch
-
-            with SIGNALS.farewell(say_lost):
-                launch(run, cluster)
+        carry_out(run, progress, cluster, say_lost)
     except KeyboardInterrupt:
-        progress.close()
         _say_stopped(run, out)
         raise
     except Lost:
         say_lost()
         raise typer.Exit(1) from None
-    finally:
-        progress.close()
-        run.compact()
     if run.store_failure:
         _say_stopped(run, out, f"the store failed: {run.store_failure}; ")
         raise typer.Exit(1)
@@ -273,7 +248,10 @@ def _conclude(run: Run, store: Store, out: Console, report: bool, metric: str) -
             raise typer.Exit(1) from None
     ends: dict[str, Counter[str]] = {
         "trials": Counter(tally),
-        "measurements": Counter({x.value: n for x, n in run.ended_items("measurement").items()}),
+        **{
+            f"{unit}s": Counter({x.value: n for x, n in run.ended_items(unit).items()})
+            for unit in DERIVED
+        },
     }
     for units, states in ends.items():
         bad = {state: n for state, n in states.items() if n and state != State.COMPLETE}

@@ -42,10 +42,20 @@ def init(
     echo(f"wrote {path}; try: layerwise check {path}")
 
 
-def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 - typer copies it
+def check(
+    sweep: SweepArgument,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006 - typer copies it
+) -> None:
     """Read a sweep, show its layers and cut points, and train every treatment for two steps."""
     from orchestrator.cluster import shipment_of
-    from orchestrator.execution.check import STEPS, check_own_code, try_treatments
+    from orchestrator.execution.check import (
+        STEPS,
+        check_features,
+        check_own_code,
+        lane_by_lane,
+        try_treatments,
+    )
     from orchestrator.plan.plan import make_plan
     from orchestrator.plan.resolve import find_data
     from orchestrator.report.status import design_notes
@@ -62,6 +72,9 @@ def check(sweep: SweepArgument, changes: SetOption = []) -> None:  # noqa: B006 
         say(out, code.line())
         if problem := code.problem():
             say(out, f"on a cluster: {problem}")
+    for line in lane_by_lane(resolved):
+        say(out, line)
+    check_features(make_plan(resolved), open_store(store))
     trained = try_treatments(resolved)
     names = ", ".join(sorted({trial.treatment_name for trial in trained}))
     out.print(f"{len(trained)} trainings of {STEPS} steps went well: {names}")

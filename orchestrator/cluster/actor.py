@@ -18,32 +18,32 @@ from trainers.frames import refuse_breakpoint
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
-    """An actor that carries out one attempt after the other, one assignment per step."""
+    """An actor that carries out one job after the other, one piece of work per step."""
 
     def prepare(self) -> None:
         """Import what trainings need, before the first one."""
         arrive()
         worker.prepare()
 
-    def carry_out(self, assignment: Work, stop: Stop) -> Report:
-        return work.carry_out(assignment, stop=stop)
+    def carry_out(self, one: Work, stop: Stop) -> list[Report]:
+        return work.carry_out(one, stop=stop)
 
     def setup(self, config: dict[str, Any]) -> None:
         self.prepare()
         sys.breakpointhook = refuse_breakpoint  # Ray's would wait for a client without end
-        self.assignments = [work.unpack(text) for text in config["assignments"]]
+        self.works = [work.from_text(text) for text in config["works"]]
         node = ray.get_runtime_context().get_node_id()
         self.drain = Drain(key=config["drain"], node=node)
 
     def step(self) -> dict[str, Any]:
-        assignment = self.assignments.pop(0)
+        one = self.works.pop(0)
         if self.drain():
-            report = Report(assignment.id, Ending.STOPPED)
+            reports = [Report(id, Ending.STOPPED) for id in one.ids]
         else:
-            report = self.carry_out(assignment, self.drain)
-        if report.ending is Ending.STOPPED and self.drain.node_leaves:
+            reports = self.carry_out(one, self.drain)
+        if self.drain.node_leaves and any(x.ending is Ending.STOPPED for x in reports):
             raise NodeLeavesError  # so that this process is given no other attempt
-        return {"report": report, "done": not self.assignments}
+        return {"reports": reports, "done": not self.works}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)

@@ -99,6 +99,11 @@ def connect(cluster: Cluster) -> Iterator[Path]:
 
     from orchestrator.cluster import internals
 
+    if ray.is_initialized():
+        raise LayerwiseError(
+            "this process uses a Ray cluster already: call ray.shutdown() first, or train in the "
+            "process itself with inline"
+        )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the frontier reports what went wrong
     internals.silence_logs_of_lost_nodes()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -1,7 +1,7 @@
 """The adapter to Ray Tune.
 
-A trial of Tune is one attempt at a work item. Order, dependencies and retries belong to the
-frontier; Tune itself retries nothing.
+A trial of Tune is one job: an attempt at a work item, or a pack of attempts. Order, dependencies
+and retries belong to the frontier; Tune itself retries nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from orchestrator.cluster.draining import Drain
 from orchestrator.cluster.failures import classify
 from orchestrator.cluster.watch import dead, watched
 from orchestrator.execution.assignment import Report
-from orchestrator.execution.frontier import Attempt
-from orchestrator.execution.run import Run
-from orchestrator.execution.work import pack
+from orchestrator.execution.run import Job, Run
+from orchestrator.execution.work import to_text
 from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
 from orchestrator.sweep.schema import Resources
@@ -42,6 +41,7 @@ def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = Non
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         capacity = Capacity.of(nodes, is_ours=is_ours)
         slots = capacity.slots({item.name: item.node.request for item in run.open_items()})
+        run.slots = slots
         # This many trials are pending at once. The autoscaler starts nodes for these only.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + 1)
         scheduler = Scheduler(run, drain, keeps_idle=is_ours)
@@ -58,6 +58,7 @@ def launch_with_tune(run: Run, cluster: Cluster, kind: type[Worker] | None = Non
                 name=run.plan.sweep.name,
                 storage_path=str(folder / "tune"),
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # that of notebooks clears a cell's output
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[Starts(searcher), internals.Silence()],
             ),
@@ -83,7 +84,7 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self.run, self.drain, self.keeps_idle = run, drain, keeps_idle
         self.requests: list[Any] = []  # the different requests so far
-        self.attempts: dict[str, Attempt] = {}  # by the id of Tune's trial
+        self.jobs: dict[str, Job] = {}  # by the id of Tune's trial
         self.endings: dict[str, tuple[Ending, str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,59 +124,59 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
                 tune_controller.stop_trial(trial)
 
     def _rank(self, trial: Any) -> tuple[float, int]:
-        return self.run.frontier.rank(self.attempts[trial.trial_id].item)
+        return self.run.frontier.rank(self.jobs[trial.trial_id].first)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
-        stops = self.run.tell(self.attempts[trial.trial_id], result["report"])
+        job = self.jobs[trial.trial_id]
+        stops = any(self.run.tell(job, report) for report in result["reports"])
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        request = self.attempts[trial.trial_id].request
+        request = self.jobs[trial.trial_id].request
         self.endings[trial.trial_id] = classify(internals.error_of(trial), request)
 
 
 class FrontierSearcher(Searcher):  # type: ignore[misc]
-    """Tune's searcher: it hands out attempts that are ready and reports their ends to the run."""
+    """Tune's searcher: it hands out jobs that are ready and reports their ends to the run."""
 
     def __init__(self, run: Run, scheduler: Scheduler, capacity: Capacity):
         super().__init__()
         self.run, self.drain, self.capacity = run, scheduler.drain, capacity
-        self.attempts, self.endings = scheduler.attempts, scheduler.endings
+        self.jobs, self.endings = scheduler.jobs, scheduler.endings
         self.reports: dict[str, dict[str, Report]] = {}  # by Tune's trial, then by our trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        work = self.run.take()
-        if work is None:
+        job = self.run.take()
+        if job is None:
             if self.run.store_failure:
                 self.drain.ask()
-            stuck = not (self.attempts or self.run.done or self.drain.asked)
+            stuck = not (self.jobs or self.run.done or self.drain.asked)
             assert not stuck, "nothing runs, nothing is ready and the run is not done"
             return None
-        attempt, assignments = work
-        self.attempts[trial_id], self.reports[trial_id] = attempt, {}
+        self.jobs[trial_id], self.reports[trial_id] = job, {}
         return {
-            "assignments": [pack(assignment) for assignment in assignments],
-            "request": attempt.request.model_dump_json(),
+            "works": [to_text(work) for work in job.works],
+            "request": job.request.model_dump_json(),
             "drain": self.drain.key,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        report: Report = result["report"]
-        self.reports[trial_id][report.trial] = report
+        self.reports[trial_id] |= {report.trial: report for report in result["reports"]}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        attempt, reports = self.attempts.pop(trial_id), self.reports.pop(trial_id)
         if result is not None:
-            reports[result["report"].trial] = result["report"]
-        if error:
-            unknown = classify(None, attempt.request)
-            ending, reason = self.endings.pop(trial_id, unknown)
-            reports.setdefault(attempt.item, Report(attempt.item, ending, reason))
-        elif result is None:  # it was stopped before it began
-            reports[attempt.item] = Report(attempt.item, Ending.STOPPED)
-        self.run.end(attempt, reports, self.capacity.can_meet)
+            self.on_trial_result(trial_id, result)
+        job, reports = self.jobs.pop(trial_id), self.reports.pop(trial_id)
+        if error or result is None:
+            ending, reason = Ending.STOPPED, ""  # before it began
+            if error:
+                unknown = classify(None, job.request)
+                ending, reason = self.endings.pop(trial_id, unknown)
+            for attempt in job.attempts:
+                reports.setdefault(attempt.item, Report(attempt.item, ending, reason))
+        self.run.end(job, reports, self.capacity.can_meet)
         if self.run.store_failure:
             self.drain.ask()
 
@@ -211,4 +212,4 @@ class Starts(tune.Callback):  # type: ignore[misc]
         self.searcher.drain.announce()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self.searcher.run.started(self.searcher.attempts[trial.trial_id])
+        self.searcher.run.started(self.searcher.jobs[trial.trial_id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -24,8 +24,8 @@ class Work(Protocol):
     """Work that a worker carries out, as JSON values, so that it can be sent to any worker."""
 
     @property
-    def id(self) -> str:
-        """Id that the report on it has."""
+    def ids(self) -> Sequence[str]:
+        """Ids that the reports on it have: of a pack several, else one."""
 
     def to_json(self) -> str: ...
 
@@ -61,6 +61,10 @@ class Assignment:
     def id(self) -> str:
         trial: str = self.labels["id"]
         return trial
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return (self.id,)
 
     @classmethod
     def of(

@@ -6,14 +6,18 @@ import dataclasses
 import shlex
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import LayerwiseError
+from orchestrator.execution.feature_parts import free_bytes
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
 from orchestrator.execution.run import Run
 from orchestrator.plan.descriptions import as_mistakes
+from orchestrator.plan.extraction import extractions_of
 from orchestrator.plan.feature_size import feature_bytes
+from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import ResolvedSweep, resolve
 from orchestrator.plan.trial import Trial
@@ -72,6 +76,23 @@ def _require_disk(plan: Plan) -> None:
         )
 
 
+def check_features(plan: Plan, store: Store) -> None:
+    """Raise `LayerwiseError` for features that the disk of a local store cannot hold.
+
+    Raises `SweepError` for layers, networks or tasks that the sweep does not have.
+    """
+    needed = sum(extraction.bytes(plan) for extraction in extractions_of(plan).values())
+    if store.is_remote or not needed:
+        return
+    free, place = free_bytes(Path(store.root))
+    if needed > free:
+        raise LayerwiseError(
+            f"the features of the sweep are {needed / 1e9:.1f} GB, and {place} has "
+            f"{free / 1e9:.1f} GB free: pool them (features.*.pool), limit them (most), name fewer "
+            "layers, or name a store on a larger disk with --store"
+        )
+
+
 def check_own_code(resolved: ResolvedSweep) -> list[str]:
     """Call a user's functions a second time, and return a line on the first weights per network.
 
@@ -100,6 +121,22 @@ def check_own_code(resolved: ResolvedSweep) -> list[str]:
     return lines
 
 
+def lane_by_lane(resolved: ResolvedSweep) -> list[str]:
+    """Return a line per network of lanes that has modules without a joined form."""
+    from trainers.lanes.forward import unjoined
+    from trainers.networks import build
+
+    plan = make_plan(resolved)
+    packs = packs_of(plan)
+    networks = {trial.training.network for id, trial in plan.trials.items() if id in packs}
+    lines = []
+    for ref in sorted(networks, key=lambda ref: ref.name):
+        if kinds := unjoined(build(ref, resolved.classes, resolved.shape)):
+            listed = ", ".join(kinds)
+            lines.append(f"{ref.name} trains in lanes; {listed}: lane by lane, which saves less")
+    return lines
+
+
 def _first_weights(name: str, init: str, is_drawn: bool, filled: list[int]) -> str:
     """Return one line on the first weights of a user's network."""
     start = f"first weights of {name} (init: {init}): "
@@ -111,7 +148,7 @@ def _first_weights(name: str, init: str, is_drawn: bool, filled: list[int]) -> s
 
 
 def shorten(sweep: Sweep, steps: int) -> Sweep:
-    """Return the sweep with `steps` steps per training and without its searches."""
+    """Return the sweep with `steps` steps per training, without its searches and features."""
 
     def short(recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, steps=steps, epochs=None, evaluate_every=steps)
@@ -121,7 +158,7 @@ def shorten(sweep: Sweep, steps: int) -> Sweep:
         return {"recipe": short(grid.recipe), "fine_tune": FineTune(recipe=fine_tune)}
 
     grids = {name: grid.model_copy(update=shortened(grid)) for name, grid in sweep.grids.items()}
-    return sweep.model_copy(update={**shortened(sweep), "grids": grids})
+    return sweep.model_copy(update={**shortened(sweep), "grids": grids, "features": {}})
 
 
 class _Problems:

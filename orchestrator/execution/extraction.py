@@ -1,114 +1,177 @@
-"""Features of a trained network as Parquet files, part by part."""
+"""Extractions: the assignment of one, which writes outputs of layers to the store, and the work."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from orchestrator.errors import LayerwiseError
-from orchestrator.execution.inline import require_gpu
-from orchestrator.execution.origin import Origin
-from trainers import whole_file
-from trainers.canonical import ConfigError, digest
-from trainers.checkpoint import CheckpointError
+from orchestrator.execution import derived, feature_parts
+from orchestrator.execution.assignment import Report
+from orchestrator.execution.feature_parts import Parts
+from orchestrator.execution.frontier import Attempt
+from orchestrator.execution.items import Bench
+from orchestrator.execution.provenance import git_commit
+from orchestrator.plan.extraction import Extraction, extractions_of
+from orchestrator.store.names import FeaturesFolder, PartFile
+from orchestrator.store.store import Store
+from orchestrator.sweep.records import training_from
+from trainers.canonical import canonical, digest
+from trainers.datasets.places import portable
+from trainers.feature_form import FeatureForm
 
 if TYPE_CHECKING:
-    from trainers.classifier import Pool
-    from trainers.features import Extractor, Part
+    from trainers.features import Extractor
 
-KEY = b"layerwise_features"  # metadata: hash of weights, images, layers, pooling, size of a part
-IMAGES = ("normalise", "pixels", "crop", "precision")  # keys of a recipe that the images depend on
+FOLDER = "features"  # below the root of a store
 
 
-def extract(
-    of: Origin, layers: Sequence[int], rule: Pool, to: Path, advance: Callable[[int, int], Any]
-) -> int:
-    """Write the outputs of layers of a network, for the images of a task, into a folder.
+@dataclass(frozen=True, kw_only=True)
+class ExtractionAssignment:
+    """One extraction to carry out."""
 
-    Parts that are there already stay; a part is whole or absent. `advance` takes the images done
-    and all images. Return the number of images. Raises `LayerwiseError` for a layer without
-    weights, a folder of other features, and a disk that is too small.
-    """
-    from trainers.datasets import DataError
-    from trainers.features import Extractor, Trained
-    from trainers.networks import NetworkError
+    id: str
+    name: str
+    network: str
+    """Id of the trial, or of the file of weights."""
+    network_name: str
+    checkpoint: str
+    """SHA-256 of its weights."""
+    classes: int
+    seen: str
+    """Canonical JSON of the training whose network it is, and whose images it sees."""
+    target: str
+    """Name of the task of the images."""
+    layers: list[int]
+    pool: str
+    most: int | None
+    request: dict[str, Any]
+    store: str
+    git_commit: str | None
+    data_root: str | None = None
+    source_root: str | None = None
 
-    require_gpu([(of.name, of.trial.request)])
-    try:
-        trained = Trained(of.network, of.classes, of.weights)
-        extractor = Extractor(trained, of.training, layers, rule, of.runtime())
-        key = _key(of, extractor)
-        _require_place(to, key, extractor)
-        return _write(of, extractor, to, key, advance)
-    except (ConfigError, DataError, NetworkError, CheckpointError) as error:
-        raise LayerwiseError(f"{of.name}: {error}") from error
-    except OSError as error:
-        raise LayerwiseError(f"cannot write {to}: {error.strerror}") from error
-
-
-def _key(of: Origin, extractor: Extractor) -> str:
-    """Return the hash of all that the vectors depend on, and of the images of a part."""
-    training = of.training
-    images = [getattr(training.recipe, name) for name in IMAGES]
-    if training.recipe.normalise == "source":
-        images.append(digest(training.source or training.target))
-    content = of.sha256, digest(training.target), images, extractor.layers, extractor.rule
-    return digest([*content, extractor.at_once], 16)
-
-
-def _require_place(to: Path, key: str, extractor: Extractor) -> None:
-    """Raise `LayerwiseError` for a folder of other features, or a disk that is too small."""
-    written = sorted(to.glob("*.parquet"))
-    for path in written:
-        try:
-            metadata = pq.read_schema(path).metadata or {}
-        except pa.ArrowInvalid as error:
-            raise LayerwiseError(f"{path} is no Parquet file; give another --to") from error
-        if metadata.get(KEY) != key.encode():
-            raise LayerwiseError(f"{to} holds other features ({path.name}); give another --to")
-    missing = len(extractor.places()) - len(written)
-    each = 4 * sum(extractor.sizes.values())
-    images = sum(map(len, extractor.images.values()))
-    needed = each * min(images, missing * extractor.at_once)
-    present = next(folder for folder in (to, *to.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(present).free
-    if needed > free:
-        raise LayerwiseError(
-            f"the features need {needed / 1e9:.1f} GB, and {present} has {free / 1e9:.1f} GB free: "
-            "pool them, name fewer layers, or choose another disk with --to"
+    @classmethod
+    def of(cls, extraction: Extraction, bench: Bench, attempt: Attempt) -> ExtractionAssignment:
+        """Return the assignment of an extraction whose network is complete."""
+        origin = extraction.origin
+        return cls(
+            id=extraction.id,
+            name=extraction.name,
+            network=origin.id,
+            network_name=origin.name,
+            checkpoint=bench.checkpoints[origin.id],
+            classes=origin.classes,
+            seen=canonical(origin.training),
+            target=origin.task,
+            layers=list(extraction.form.layers),
+            pool=extraction.form.pool,
+            most=extraction.form.most,
+            request=attempt.request.model_dump(),
+            store=bench.store.root,
+            git_commit=git_commit(),
+            data_root=portable(origin.data_root),
+            source_root=portable(origin.source_root),
         )
 
+    @property
+    def networks(self) -> list[tuple[str, str]]:
+        return [(self.network, self.checkpoint)]
 
-def _write(
-    of: Origin, extractor: Extractor, to: Path, key: str, advance: Callable[[int, int], Any]
-) -> int:
-    total, done = sum(map(len, extractor.images.values())), 0
-    for subset, first in extractor.places():
-        path = to / f"{subset}-{first:09d}.parquet"
-        if not path.exists():
-            table = _table(of, extractor.part(subset, first), key)
-            with whole_file.replacing(path) as file:
-                pq.write_table(table, file)
-        done += min(extractor.at_once, len(extractor.images[subset]) - first)
-        advance(done, total)
-    return total
+    @property
+    def form(self) -> FeatureForm:
+        pool: Any = self.pool
+        return FeatureForm(layers=tuple(self.layers), pool=pool, most=self.most)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its files."""
+        return FeaturesFolder(self.id, self.checkpoint).name
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of its row that are known before."""
+        return {
+            "trial": self.network,
+            "name": self.network_name,
+            "target": self.target,
+            "task": digest(training_from(self.seen).target),
+            "layers": self.layers,
+            "pool": self.pool,
+            "most": self.most,
+            "folder": f"{FOLDER}/{self.folder}",
+            "checkpoint": self.checkpoint,
+            "git_commit": self.git_commit,
+        }
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return (self.id,)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ExtractionAssignment:
+        return cls(**json.loads(text))
 
 
-def _table(of: Origin, part: Part, key: str) -> pa.Table:
-    """Return a part as a table; features are fixed-size lists, which numpy reads without a copy."""
-    classes = of.training.target.labels
-    columns: dict[str, Any] = {
-        "image": pa.array(part.images, pa.int64()),
-        "subset": pa.array([part.subset] * len(part.images)),
-        "label": pa.array(part.labels, pa.int64()),
-        "class_index": pa.array([classes[label] for label in part.labels], pa.int64()),
+def whole(store: Store, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the ids of the rows whose files are all there, by their number and size.
+
+    A row of a failure has no files. One folder is listed alone, and several in one listing.
+    """
+    below = [FOLDER] if len(rows) > 1 else [str(row["folder"]) for row in rows]
+    files: dict[str, list[int]] = {}
+    for folder in below:
+        for entry in store.files.walk(store.path(*folder.split("/"))):
+            place, _, name = store.relative(entry.path).rpartition("/")
+            if PartFile.parse(name):
+                files.setdefault(place, []).append(entry.size)
+    return {
+        row["id"]
+        for row in rows
+        if row["parts"] is None
+        or (len(sizes := files.get(row["folder"], [])), sum(sizes)) == (row["parts"], row["bytes"])
     }
-    for layer, values in part.features.items():
-        flat = pa.array(values.reshape(-1))
-        columns[f"layer{layer}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-    return pa.table(columns).replace_schema_metadata({KEY: key, "network": of.id})
+
+
+KIND = derived.Kind("extraction", "extractions", extractions_of, ExtractionAssignment.of, whole)
+
+
+def run(assignment: ExtractionAssignment, stop: Callable[[], bool] = lambda: False) -> Report:
+    """Write the features and their row. Return how that ended; see `worker.run` for what is raised.
+
+    An extraction that is stopped leaves whole parts, and goes on after them.
+    """
+
+    def rows_of(store: Store, weights: Sequence[bytes]) -> list[dict[str, Any]] | None:
+        place = store.path(FOLDER, assignment.folder)
+        parts = Parts(store.files, place, assignment.folder)
+        extractor = _extractor(assignment, weights[0])
+        labels = training_from(assignment.seen).target.labels
+        written = feature_parts.write(parts, extractor, labels, assignment.network, stop=stop)
+        if written is None:
+            return None
+        sizes = {
+            "values": sum(extractor.sizes.values()),
+            "images": sum(map(len, extractor.images.values())),
+        }
+        return [sizes | written._asdict()]
+
+    return derived.carry_out(assignment, KIND.table, rows_of)
+
+
+def _extractor(assignment: ExtractionAssignment, weights: bytes) -> Extractor:
+    from trainers.features import Extractor, Trained
+    from trainers.results import Runtime
+
+    seen = training_from(assignment.seen)
+    runtime = Runtime(
+        device="cuda" if assignment.request["gpu"] else "cpu",
+        threads=max(1, int(assignment.request["cpu"])),
+        data_root=assignment.data_root,
+        source_root=assignment.source_root,
+    )
+    trained = Trained(seen.network, assignment.classes, weights)
+    return Extractor(trained, seen, assignment.form, runtime)

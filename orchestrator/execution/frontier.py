@@ -7,6 +7,7 @@ Whoever carries out the items asks `take()` for the next attempt and reports its
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from orchestrator.sweep.schema import Resources
 
 WORKER_DEATHS = 3  # deaths of a worker on a living node after which an item is still repeated
 MEMORY_RAISES = 3  # times that a request is raised
+LEAST_PACK = 4  # items of a pack below which no pack is divided for the sake of idle slots
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Node:
     """Resources that it needs on a node."""
     may_fail: bool = False
     """Its children wait for its end only, and start also if it failed or was lost."""
+    pack: str | None = None
+    """Kind of pack that it can be handed out in, together with others of this kind."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,14 @@ class Frontier:
         self.deaths = dict.fromkeys(nodes, 0)
         self.raises = dict.fromkeys(nodes, 0)
         self.requests = {id: node.request for id, node in nodes.items()}
+        self.most = dict.fromkeys(nodes, math.inf)
+        """Largest pack that an item may be part of."""
+        self.packs: dict[str, int] = {}
+        """Size of the pack that a running item is part of."""
         self._order = {id: number for number, id in enumerate(nodes)}
         self._ready: list[tuple[float, int, str]] = []
+        self._alike: dict[str, list[tuple[float, int, str]]] = {}  # ready items by kind of pack
+        self._alike_ready = Counter[str]()
         for id, node in nodes.items():
             for parent in node.parents:
                 if self._order.get(parent, len(nodes)) >= self._order[id]:
@@ -107,6 +117,34 @@ class Frontier:
                 return Attempt(id, self.requests[id], self.retries[id], self.raises[id])
         return None
 
+    def take_pack(self, most: int, slots: int = 1) -> list[Attempt]:
+        """Return the next attempt with others that it can share a pack with, or an empty list.
+
+        A pack has at most `most` items, and at most its share of those that are ready, if they are
+        divided among `slots`; but `LEAST_PACK` at least.
+        """
+        first = self.take()
+        pack = self.nodes[first.item].pack if first else None
+        if first is None or pack is None:
+            return [first] if first else []
+        share = max(LEAST_PACK, math.ceil((1 + self._alike_ready[pack]) / slots))
+        limit = min(most, share, self.most[first.item])
+        attempts, others, heap = [first], [], self._alike[pack]
+        while len(attempts) < limit and heap:
+            entry = heapq.heappop(heap)
+            id = entry[-1]
+            if self.state[id] is not State.READY:
+                continue
+            if self.requests[id] != first.request or self.most[id] < limit:
+                others.append(entry)
+                continue
+            self._set(id, State.RUNNING)
+            attempts.append(Attempt(id, self.requests[id], self.retries[id], self.raises[id]))
+        for entry in others:
+            heapq.heappush(heap, entry)
+        self.packs |= {attempt.item: len(attempts) for attempt in attempts}
+        return attempts
+
     def finish(
         self,
         attempt: Attempt,
@@ -131,6 +169,9 @@ class Frontier:
                 self._count_death(id, ending, reason)
             case Ending.OUT_OF_MEMORY:
                 self._raise_request(id, reason, can_be_met)
+            case Ending.PACK_FAILED:
+                self.most[id] = max(1, self.packs.get(id, 1) // 2)
+                self._repeat(id)
             case Ending.NODE_LOST | Ending.STORE_FAILED | Ending.STOPPED:
                 self._repeat(id)
         return self.take_given_up()
@@ -171,6 +212,8 @@ class Frontier:
     def _set(self, id: str, state: State) -> None:
         self.tally[self.state[id]] -= 1
         self.tally[state] += 1
+        if (pack := self.nodes[id].pack) is not None:
+            self._alike_ready[pack] += (state is State.READY) - (self.state[id] is State.READY)
         self.state[id] = state
 
     def _longest_paths(self) -> dict[str, float]:
@@ -185,6 +228,8 @@ class Frontier:
         if self.state[id] is State.WAITING and not self.missing[id]:
             self._set(id, State.READY)
             heapq.heappush(self._ready, (*self.rank(id), id))
+            if (pack := self.nodes[id].pack) is not None:
+                heapq.heappush(self._alike.setdefault(pack, []), (*self.rank(id), id))
 
     def _repeat(self, id: str) -> None:
         self.retries[id] += 1
@@ -200,6 +245,7 @@ class Frontier:
 
     def _count_death(self, id: str, ending: Ending, reason: str) -> None:
         self.deaths[id] += 1
+        self.most[id] = 1  # so that it takes no other item with it
         if self.deaths[id] <= WORKER_DEATHS:
             self._repeat(id)
             return

@@ -29,19 +29,19 @@ def run_inline(run: Run, watch: Watcher = lambda _: None) -> None:
 
 
 def _run_inline(run: Run, watch: Watcher, stop: Stop) -> None:
-    while not stop() and (work := run.take()) is not None:
-        attempt, assignments = work
-        run.started(attempt)
-        reports = {}
-        for assignment in assignments:
-            id = assignment.id
+    while not stop() and (job := run.take()) is not None:
+        run.started(job)
+        reports: dict[str, Report] = {}
+        for work in job.works:
             try:
-                reports[id] = carry_out(assignment, watch=watch, stop=stop)
+                ended = carry_out(work, watch=watch, stop=stop)
             except Exception:
-                reports[id] = Report(id, Ending.WORKER_DIED, traceback.format_exc(limit=-1))
-            if run.tell(attempt, reports[id]) or stop():
+                reason = traceback.format_exc(limit=-1)
+                ended = [Report(id, Ending.WORKER_DIED, reason) for id in work.ids]
+            reports |= {report.trial: report for report in ended}
+            if any(run.tell(job, report) for report in ended) or stop():
                 break
-        run.end(attempt, reports)
+        run.end(job, reports)
 
 
 def require_gpu(requests: Iterable[tuple[str, Resources]]) -> None:

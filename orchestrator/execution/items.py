@@ -1,8 +1,9 @@
 """Work items, which the frontier hands out and workers carry out. One class per kind.
 
 A trial is one kind, and the copy of a file of weights into the store is another. A trial of a
-study, which trains several networks, is a third (`study_run.py`), and a measurement of trained
-networks a fourth (`measurement.py`). Nothing above this module asks which kind an item is.
+study, which trains several networks, is a third (`study_run.py`), and work on trained networks that
+leaves rows of its own, a measurement or an extraction of features, a fourth (`derived.py`). Nothing
+above this module asks which kind an item is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Sweep
 from trainers.recipe import Recipe
 
-Unit = Literal["trial", "measurement"]
+Unit = Literal["trial", "measurement", "extraction"]
 
 
 class Item(Protocol):

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.inline import require_gpu
-from orchestrator.execution.origin import Origin
+from orchestrator.execution.origin import Weights, runtime_of
+from orchestrator.plan.origin import Origin
 from trainers.canonical import ConfigError
 from trainers.checkpoint import CheckpointError
+from trainers.feature_form import FeatureForm
 
 if TYPE_CHECKING:
     from trainers.pictures import Map, Projection, Sheet
@@ -25,7 +27,7 @@ class Picture:
     map: Map
 
 
-def picture(of: Origin, layer: int, projection: Projection) -> Picture:
+def picture(of: Origin, weights: Weights, layer: int, projection: Projection) -> Picture:
     """Return the pictures of a network; the map is of the outputs of a layer.
 
     Raises `LayerwiseError` for a layer without weights, a first layer that is no convolution, and
@@ -37,10 +39,10 @@ def picture(of: Origin, layer: int, projection: Projection) -> Picture:
     from trainers.pictures import feature_map, first_filters, sheet
 
     require_gpu([(of.name, of.trial.request)])
-    on = of.runtime()
+    on = runtime_of(of)
     try:
-        trained = Trained(of.network, of.classes, of.weights)
-        extractor = Extractor(trained, of.training, [layer], "average", on)
+        trained = Trained(of.network, of.classes, weights.data)
+        extractor = Extractor(trained, of.training, FeatureForm(layers=(layer,)), on)
         filters = sheet(first_filters(extractor.network))
         return Picture(of.name, filters, feature_map(extractor, of.training.target, on, projection))
     except (ConfigError, DataError, NetworkError, CheckpointError) as error:

@@ -90,6 +90,8 @@ def result_columns(training: Training, result: Result) -> dict[str, Any]:
         "kept_step": result.kept_step,
         "classifier_choice": result.choice,
         "features_in": result.features_in,
+        "cached_layers": result.cached_layers,
+        "shared_forward": result.shared_forward,
         "feature_values": result.feature_values,
         "checkpoint": result.checkpoint_sha256,
         "resumes": result.resumes,

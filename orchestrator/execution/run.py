@@ -6,19 +6,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.errors import StoreError
+from orchestrator.execution import extraction, measurement
 from orchestrator.execution.assignment import Report, Work
+from orchestrator.execution.derived import DerivedRun
 from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
 from orchestrator.execution.items import Bench, Item, TrialItem, Unit, WeightsItem
-from orchestrator.execution.measurement import MeasurementRun
+from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.progress import Progress
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
+from orchestrator.plan.extraction import extractions_of
+from orchestrator.plan.measurement import measurements_of
+from orchestrator.plan.packs import most_lanes, packs_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from orchestrator.states import OUTCOMES, Ending, State
@@ -37,6 +44,30 @@ class Unusable:
     """Number of recorded trials of earlier code or data, which leave the sweep."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """Missing files of complete trials, which are trained again, by the trial's name."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attempts that one worker carries out: one, or those of a pack."""
+
+    attempts: tuple[Attempt, ...]
+    works: Sequence[Work]
+
+    @property
+    def request(self) -> Resources:
+        """Resources that the worker needs."""
+        return self.attempts[0].request
+
+    @property
+    def first(self) -> str:
+        """Id of the item with the most expensive path."""
+        return self.attempts[0].item
+
+    def reports_of(self, attempt: Attempt, reports: Mapping[str, Report]) -> Mapping[str, Report]:
+        """Return the reports that are of one attempt: of a pack, those on its trial."""
+        if len(self.attempts) == 1:
+            return reports
+        return {id: report for id, report in reports.items() if id == attempt.item}
 
 
 class Run:
@@ -59,6 +90,9 @@ class Run:
         self.already = self.tally()["complete"]
         self.store_failure = ""
         """Reason why the store cannot be used. The run then hands out nothing more."""
+        self.slots = 1
+        """Jobs that can run at the same time, about."""
+        self.most_lanes = most_lanes(plan)
         self.unusable = unusable or Unusable()
         self.rows_written = 0
         """Row files of this run since the last compaction."""
@@ -96,25 +130,32 @@ class Run:
         chosen = wanted | search_bases
         trials = {id: t for id, t in plan.trials.items() if id in chosen}
         complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
-        measuring = MeasurementRun(plan, store, trials, complete, retry_failed=retry_failed)
-        lacking |= measuring.lacking
-        complete -= measuring.lacking.keys()
+        derived = [
+            DerivedRun(kind, plan, store, trials, complete, retry_failed=retry_failed)
+            for kind in (measurement.KIND, extraction.KIND)
+        ]
+        for one in derived:
+            lacking |= one.lacking
+            complete -= one.lacking.keys()
         failed = {} if retry_failed else _failures(store, trials, outcomes)
         unsettled = trials.keys() - complete - failed.keys()
         bases = search_bases | {parent for id in unsettled for parent in trials[id].parents}
-        bases |= measuring.networks & plan.weights.keys()
+        bases |= {id for one in derived for id in one.networks & plan.weights.keys()}
         bench.checkpoints = _checkpoints(store, bases & complete)
         complete -= bases - bench.checkpoints.keys()  # those are trained again
-        bench.checkpoints = measuring.checkpoints | bench.checkpoints
+        for one in derived:
+            bench.checkpoints = one.checkpoints | bench.checkpoints
         copied = _copied_weights(plan, store, bases)
         bench.checkpoints |= copied
         complete |= copied.keys()
-        for one in searches:
+        for search_run in searches:
+            complete |= search_run.complete()
+            failed |= search_run.failed()
+        items = _items(plan, trials, searches, bench, bases)
+        for one in derived:
             complete |= one.complete()
-            failed |= one.failed()
-        complete |= measuring.complete()
-        failed |= {} if retry_failed else measuring.failed()
-        items = _items(plan, trials, searches, bench, bases) | measuring.items(bench)
+            failed |= {} if retry_failed else one.failed()
+            items |= one.items(bench)
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
         missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
@@ -128,42 +169,66 @@ class Run:
 
     # For whoever trains -------------------------------------------------------------------------
 
-    def take(self) -> tuple[Attempt, Sequence[Work]] | None:
-        """Return the next attempt with its assignments, or None until another attempt ends.
+    def take(self) -> Job | None:
+        """Return the next job, or None until another one ends.
 
         None as well once the store has failed.
         """
-        while not self.store_failure and (attempt := self.frontier.take()) is not None:
+        while not self.store_failure:
+            attempts = self.frontier.take_pack(self.most_lanes, self.slots)
+            if not attempts:
+                return None
+            works: Sequence[Work] = []
             with self._noting_failures():
-                if assignments := self.items[attempt.item].begin(attempt):
-                    return attempt, assignments
-            self.started(attempt)
-            self.end(attempt, {})
+                works = self._begin(attempts)
+            job = Job(tuple(attempts), works)
+            if works:
+                return job
+            self.started(job)
+            self.end(job, {})
         return None
 
-    def started(self, attempt: Attempt) -> None:
-        """Take note that a worker has begun. The attempt may have waited for resources."""
-        item = self.items[attempt.item]
-        if item.is_shown:
-            self.progress.started(item)
+    def _begin(self, attempts: Sequence[Attempt]) -> Sequence[Work]:
+        """Return what a worker must do, in order. The trials of a pack are one piece of work."""
+        works: list[Any] = [self.items[attempt.item].begin(attempt) for attempt in attempts]
+        if self.frontier.nodes[attempts[0].item].pack is None:
+            return list(*works)
+        return [PackAssignment(tuple(itertools.chain.from_iterable(works)))]
 
-    def tell(self, attempt: Attempt, report: Report) -> bool:
-        """Take note of the report on one assignment. True if the attempt must stop after it."""
-        return self.items[attempt.item].tell(report)
+    def started(self, job: Job) -> None:
+        """Take note that a worker has begun. The job may have waited for resources."""
+        for attempt in job.attempts:
+            item = self.items[attempt.item]
+            if item.is_shown:
+                self.progress.started(item)
+
+    def tell(self, job: Job, report: Report) -> bool:
+        """Take note of one report. True if the job must stop after it."""
+        return any(self.items[attempt.item].tell(report) for attempt in job.attempts)
 
     def end(
         self,
-        attempt: Attempt,
+        job: Job,
         reports: Mapping[str, Report],
         can_be_met: Callable[[Resources], bool] = lambda _: True,
     ) -> None:
-        """Record how an attempt ended, and write the rows of what is given up because of it.
+        """Record how a job ended, and write the rows of what is given up because of it.
 
-        `can_be_met` tells whether some node could hold a raised request.
+        `reports` are by the id of the trial or measurement. `can_be_met` tells whether some node
+        could hold a raised request.
         """
         for report in reports.values():
             if report.damaged_base:
                 self._train_again(*report.damaged_base)
+        for attempt in job.attempts:
+            self._end(attempt, job.reports_of(attempt, reports), can_be_met)
+
+    def _end(
+        self,
+        attempt: Attempt,
+        reports: Mapping[str, Report],
+        can_be_met: Callable[[Resources], bool],
+    ) -> None:
         item = self.items[attempt.item]
         ending, message = Ending.STORE_FAILED, self.store_failure
         with self._noting_failures():
@@ -234,6 +299,9 @@ class Run:
         facts: dict[str, str] = {"reference": self.plan.sweep.reference or ""}
         facts["forms"] = json.dumps(self.plan.source.forms)
         facts |= {"studies": json.dumps(searches)} if searches else {}
+        for name, derived in (("measurements", measurements_of), ("extractions", extractions_of)):
+            if ids := list(derived(self.plan)):
+                facts[name] = json.dumps(ids)
         members = [trial.labels() for trial in self.plan.members]
         self.store.write_sweep(self.plan.sweep.name, members, self.plan.source.record(), **facts)
 
@@ -308,6 +376,7 @@ def _items(
     `parents` are the ids that open trials copy from. A trial that is complete waits for no file.
     """
     by_study = {one.study.id: one for one in searches}
+    packs = packs_of(plan)
 
     def of_trial(trial: Trial) -> TrialItem:
         study = by_study.get(trial.training.schedule_from or "")
@@ -315,7 +384,7 @@ def _items(
         needs += [study.study.id] if study else []
         return TrialItem(
             trial,
-            Node(tuple(needs), plan.flops(trial), trial.request),
+            Node(tuple(needs), plan.flops(trial), trial.request, pack=packs.get(trial.id)),
             bench,
             schedule=study.schedule_of(trial) if study else None,
         )

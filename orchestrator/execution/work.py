@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.execution import measurement, worker
+from orchestrator.execution import extraction, measurement, pack, worker
 from orchestrator.execution.assignment import Assignment, Report, Work
+from orchestrator.execution.extraction import ExtractionAssignment
 from orchestrator.execution.measurement import MeasurementAssignment
+from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.worker import Stop, Watcher
 
 
@@ -16,34 +18,42 @@ class Kind(NamedTuple):
     """One kind of work."""
 
     type: type[Any]
-    run: Callable[[Any, Watcher, Stop], Report]
+    run: Callable[[Any, Watcher, Stop], list[Report]]
 
 
 KINDS: dict[str, Kind] = {
     "training": Kind(
-        Assignment, lambda work, watch, stop: worker.run(work, watch=watch, stop=stop)
+        Assignment, lambda work, watch, stop: [worker.run(work, watch=watch, stop=stop)]
     ),
-    "measurement": Kind(MeasurementAssignment, lambda work, *_: measurement.run(work)),
+    "pack": Kind(PackAssignment, lambda work, watch, stop: pack.run(work, watch=watch, stop=stop)),
+    "measurement": Kind(
+        MeasurementAssignment, lambda work, _, stop: [measurement.run(work, stop=stop)]
+    ),
+    "extraction": Kind(
+        ExtractionAssignment, lambda work, _, stop: [extraction.run(work, stop=stop)]
+    ),
 }
 
 
-def pack(work: Work) -> str:
-    """Return work as a string that `unpack` reads."""
+def to_text(work: Work) -> str:
+    """Return work as a string that `from_text` reads."""
     return json.dumps([_kind(work), work.to_json()])
 
 
-def unpack(text: str) -> Work:
-    """Return the work that `pack` wrote."""
+def from_text(text: str) -> Work:
+    """Return the work that `to_text` wrote."""
     kind, content = json.loads(text)
     work: Work = KINDS[kind].type.from_json(content)
     return work
 
 
-def carry_out(work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False) -> Report:
-    """Carry out one piece of work and return how that ended.
+def carry_out(
+    work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False
+) -> list[Report]:
+    """Carry out one piece of work and return how that ended: one report, of a pack one per trial.
 
-    `watch` receives every row of a training; `stop` ends a training with a snapshot. Whatever is no
-    outcome of the work itself is raised.
+    `watch` receives every row of a training. `stop` ends the work; a training leaves a snapshot.
+    Whatever is no outcome of the work itself is raised.
     """
     return KINDS[_kind(work)].run(work, watch, stop)
 

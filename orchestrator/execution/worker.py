@@ -10,7 +10,7 @@ import importlib
 import secrets
 import time
 from bdb import BdbQuit
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from trainers.checkpoint import CheckpointError
 from trainers.frames import is_ours
 
 if TYPE_CHECKING:
-    from trainers.results import Failure, Result, Runtime
+    from trainers.results import Failure, Result, Row, Runtime
 
 Watcher = Callable[[Any], None]
 Stop = Callable[[], bool]
@@ -64,52 +64,52 @@ def run(
     which a repetition might not meet, is raised in any case.
     """
     try:
-        return _run(_Work(assignment, record), raises, watch, stop)
+        return _run(Training(assignment, record), raises, watch, stop)
     except StoreError as error:
         return Report(assignment.labels["id"], Ending.STORE_FAILED, str(error))
 
 
-def _run(work: _Work, raises: bool, watch: Watcher, stop: Stop) -> Report:
+def _run(work: Training, raises: bool, watch: Watcher, stop: Stop) -> Report:
     """Carry out an attempt. Raises `StoreError`."""
-    from trainers.datasets import DataError
-    from trainers.devices import free_memory, is_of_machine, is_out_of_memory
-    from trainers.networks import NetworkError
+    from trainers.devices import free_memory
+    from trainers.loop import train
 
-    parents: dict[str, bytes] = {}
-    for id in work.training.parents:
-        try:
-            parents[id] = work.load_parent(id)
-        except CheckpointError as error:
-            return work.without_base(id, error)
     try:
-        return work.train(parents, watch, stop)
-    except CheckpointError as error:  # an intact snapshot of another training
-        work.drop_snapshots()
-        return work.report(Ending.WORKER_DIED, f"{error}; the training starts again from step 0")
-    except (NetworkError, DataError, ConfigError) as error:
-        message = f"trial {work.id} ({work.assignment.labels['name']}): {error}"
-        columns = {"error_type": type(error).__name__, "error_message": message}
-        return work.finish(Ending.FAILED, columns)
-    except StoreError:
-        raise
-    except BdbQuit:  # the user left the debugger that `breakpoint()` opened
-        raise KeyboardInterrupt from None
+        parents = work.parents()
+    except BaseMissingError as error:
+        return error.report
+    try:
+        with contextlib.closing(train(work.trained, **work.arguments(parents, stop))) as rows:
+            for row in rows:
+                watch(row)
+                if (report := work.take(row)) is not None:
+                    return report
+        return work.stopped(stop)
     except Exception as error:
-        if is_out_of_memory(error):
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            return work.report(Ending.OUT_OF_MEMORY, reason)
-        if raises or is_of_machine(error) or not is_ours(error, "trainers"):
-            raise
-        columns = exception_columns(work.assignment, work.training, error)
-        return work.finish(Ending.FAILED, columns)
+        return work.failed(error, raises=raises)
     finally:
         free_memory(work.runtime.device)
 
 
-class _Work:
+class BaseMissingError(Exception):
+    """The checkpoint of a base is gone or damaged; `report` says which."""
+
+    def __init__(self, report: Report):
+        super().__init__(report.message)
+        self.report = report
+
+
+class Training:
     """One attempt at an assignment, with its row so far."""
 
-    def __init__(self, assignment: Assignment, record: bool):
+    def __init__(
+        self,
+        assignment: Assignment,
+        record: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+        lanes: int | None = None,
+    ):
+        """`clock` returns the seconds of this attempt; `lanes` is the size of its pack."""
         from trainers.results import Runtime
 
         self.assignment, self.record = assignment, record
@@ -118,15 +118,16 @@ class _Work:
             self.store.require()
         self.training, self.trained = training_from(assignment.training), assignment.trained()
         self.id = self.training.id
-        self.attempt, self.clock = secrets.token_hex(4), time.perf_counter()
+        self.attempt, self.clock, self.began = secrets.token_hex(4), clock, clock()
         self.runtime: Runtime = Runtime(
             device="cuda" if assignment.request["gpu"] else "cpu",
             threads=max(1, int(assignment.request["cpu"])),
             checkpoint_seconds=assignment.checkpoint_seconds if record else float("inf"),
             data_root=assignment.data_root,
             source_root=assignment.source_root,
+            in_lanes=lanes is not None,
+            clock=clock,
         )
-        self.before: dict[str, Any] | None = None
         self.curve: list[dict[str, Any]] = []
         self.classes: list[dict[str, Any]] = []
         self.row = (
@@ -135,70 +136,106 @@ class _Work:
             | training_columns(self.training, self.trained.recipe)
             | study_columns(assignment, self.training)
             | run_columns(assignment, self.runtime)
-            | {"attempt": self.attempt, "started": datetime.now(UTC)}
+            | {"attempt": self.attempt, "started": datetime.now(UTC), "lanes": lanes or 1}
         )
+        self.before: dict[str, Any] | None = None
+        """Row of an attempt that completed this trial before: its checkpoint was lost."""
 
-    def load_parent(self, id: str) -> bytes:
-        """Return the checkpoint of a base. Raises `CheckpointError` if it is gone or damaged."""
-        return self.store.get_checkpoint(id, self.assignment.checkpoints[id], cached=True)
+    def parents(self) -> dict[str, bytes]:
+        """Return the checkpoints of the bases by id. Raises `BaseMissingError`, `StoreError`."""
+        parents = {}
+        for id in self.training.parents:
+            sha256 = self.assignment.checkpoints[id]
+            try:
+                parents[id] = self.store.get_checkpoint(id, sha256, cached=True)
+            except CheckpointError as error:
+                place = (id, sha256)
+                report = Report(self.id, Ending.BASE_DAMAGED, str(error), damaged_base=place)
+                raise BaseMissingError(report) from error
+        return parents
 
-    def train(self, parents: Mapping[str, bytes], watch: Watcher, stop: Stop) -> Report:
-        """Train from the newest snapshot to a result, a failure or a stop."""
+    def arguments(self, parents: Mapping[str, bytes], stop: Stop) -> dict[str, Any]:
+        """Return the arguments of `trainers.loop.train`, from the newest snapshot on."""
+        self.before = self._completed_row()
+        return {
+            "parent": parents.get(self.training.parent or ""),
+            "upper": parents.get(self.training.upper or ""),
+            "resume": next(self.store.progress(self.id), None) if self.record else None,
+            "runtime": self.runtime,
+            "stop": stop,
+        }
+
+    def take(self, row: Row) -> Report | None:
+        """Write what a row of the training says. Return the report of the last one."""
         from trainers.results import Failure, Result, Snapshot
 
-        self.before = before = self._completed_row()  # of a trial whose checkpoint was lost
-        for row in self._rows(parents, stop):
-            watch(row)
-            match row:
-                case Snapshot():
-                    self.store.put_progress(self.id, self.attempt, row.step, row.data)
-                    after = self._completed_row()
-                    if after and (not before or after["attempt"] != before["attempt"]):
-                        # by a second run, or by a retry while this process was frozen
-                        self.drop_snapshots()
-                        return Report.of_row(after)
-                case Result():
-                    self._write_result(row)
-                    return self.finish(Ending.COMPLETE, result_columns(self.training, row))
-                case Failure():
-                    self._take_curve(row)
-                    columns = failure_columns(self.assignment, self.training, row)
-                    return self.finish(Ending.FAILED, columns)
+        match row:
+            case Snapshot():
+                self.store.put_progress(self.id, self.attempt, row.step, row.data)
+                after = self._completed_row()
+                if after and (not self.before or after["attempt"] != self.before["attempt"]):
+                    # by a second run, or by a retry while this process was frozen
+                    self._drop_snapshots()
+                    return Report.of_row(after)
+            case Result():
+                self._write_result(row)
+                return self._finish(Ending.COMPLETE, result_columns(self.training, row))
+            case Failure():
+                self._take_curve(row)
+                columns = failure_columns(self.assignment, self.training, row)
+                return self._finish(Ending.FAILED, columns)
+        return None
+
+    def stopped(self, stop: Stop) -> Report:
+        """Return the report of a training whose last row was a snapshot."""
         assert stop(), "a training ends with a result or a failure, or is stopped"
         return self.report(Ending.STOPPED)
 
-    def _rows(self, parents: Mapping[str, bytes], stop: Stop) -> Iterator[Any]:
-        from trainers.loop import train
+    def failed(self, error: Exception, *, raises: bool = False) -> Report:
+        """Return the report of a training that an exception ended, or raise the exception.
 
-        resume = next(self.store.progress(self.id), None) if self.record else None
-        parent, upper = (
-            parents[id] if id else None for id in (self.training.parent, self.training.upper)
-        )
-        rows = train(
-            self.trained,
-            parent=parent,
-            upper=upper,
-            resume=resume,
-            runtime=self.runtime,
-            stop=stop,
-        )
-        with contextlib.closing(rows):
-            yield from rows
+        Raised are failures of the store, exceptions of this machine and faults of layerwise; with
+        `raises` also those of a user's code.
+        """
+        from trainers.datasets import DataError
+        from trainers.devices import is_of_machine, is_out_of_memory
+        from trainers.networks import NetworkError
+
+        match error:
+            case CheckpointError():  # an intact snapshot of another training
+                self._drop_snapshots()
+                message = f"{error}; the training starts again from step 0"
+                return self.report(Ending.WORKER_DIED, message)
+            case NetworkError() | DataError() | ConfigError():
+                message = f"trial {self.id} ({self.assignment.labels['name']}): {error}"
+                columns = {"error_type": type(error).__name__, "error_message": message}
+                return self._finish(Ending.FAILED, columns)
+            case StoreError():
+                raise error
+            case BdbQuit():  # the user left the debugger that `breakpoint()` opened
+                raise KeyboardInterrupt from None
+        if is_out_of_memory(error):
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            return self.report(Ending.OUT_OF_MEMORY, reason)
+        if raises or is_of_machine(error) or not is_ours(error, "trainers"):
+            raise error
+        columns = exception_columns(self.assignment, self.training, error)
+        return self._finish(Ending.FAILED, columns)
 
     def _completed_row(self) -> dict[str, Any] | None:
         """Row of the attempt that completed this trial, if one did."""
         return self.store.row(self.id, (State.COMPLETE,))
 
-    def finish(self, ending: Ending, columns: dict[str, Any]) -> Report:
+    def _finish(self, ending: Ending, columns: dict[str, Any]) -> Report:
         """Write the row with curve and counts, after the checkpoint, and drop the snapshots."""
         now = datetime.now(UTC)
         if self.before and (ended := self.before["ended"]):  # whatever the clocks say
             now = max(now, ended + timedelta(microseconds=1))
         self.row |= columns | {"outcome": ending.outcome, "ended": now}
-        self.row["seconds_total"] = time.perf_counter() - self.clock
+        self.row["seconds_total"] = self.clock() - self.began
         if self.record:
             self.store.write_row(self.row, self.curve, self.classes)
-            self.drop_snapshots()
+            self._drop_snapshots()
         return Report.of_row(self.row)
 
     def _write_result(self, result: Result) -> None:
@@ -221,18 +258,9 @@ class _Work:
         self.curve = [key | asdict(point) for point in ended.curve]
         assert not self.curve or all(name in self.curve[0] for name, _, _ in CURVE)
 
-    def without_base(self, id: str, error: CheckpointError) -> Report:
-        """Return the report of an attempt that could not begin without this base."""
-        return Report(
-            self.id,
-            Ending.BASE_DAMAGED,
-            str(error),
-            damaged_base=(id, self.assignment.checkpoints[id]),
-        )
-
     def report(self, ending: Ending, message: str = "") -> Report:
         """Return the report of an attempt that leaves no row."""
         return Report(self.id, ending, message)
 
-    def drop_snapshots(self) -> None:
+    def _drop_snapshots(self) -> None:
         self.store.drop_progress(self.id)

@@ -169,7 +169,7 @@ class _Direction:
             source=origin,
             target=target,
             request=sweep.request(treatment),
-            keep_checkpoint=sweep.keeps(treatment),
+            keep_checkpoint=sweep.keeps(treatment, " ".join(name)),
             data_root=roots[target],
             source_root=roots.get(self.source),
         )

@@ -1,15 +1,20 @@
-"""Size of the features that a classifier sees, for all images of its task. Pure."""
+"""Size of features, for all images of a task: of a classifier, or written as files. Pure."""
 
 from __future__ import annotations
 
-import math
-
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
-from trainers.forms import shape_of
+from trainers.config import Task
+from trainers.feature_form import FLOAT_BYTES, FeatureForm
 from trainers.tasks import training_images
 
-FLOAT_BYTES = 4
+
+def all_images(plan: Plan, task: Task) -> int:
+    """Return the number of training, validation and test images of a task."""
+    data = plan.datasets[task.dataset]
+    classes = task.classes + task.rest
+    others = sum(data.validation[index] + data.test[index] for index in classes)
+    return training_images(task, data) + others
 
 
 def feature_bytes(plan: Plan, trial: Trial) -> int:
@@ -22,11 +27,9 @@ def feature_bytes(plan: Plan, trial: Trial) -> int:
     if n:
         shape = plan.layers(trial).shapes[n - 1]
     else:
+        from trainers.forms import shape_of  # imports torch
+
         channels, *sides = shape_of(target.form, data.shape)
         shape = (channels, recipe.crop, recipe.crop) if recipe.crop else (channels, *sides)
-    pooled = recipe.classifier.pool != "none"
-    size = {3: shape[0], 2: shape[-1]}.get(len(shape)) if pooled else None
-    classes = target.classes + target.rest
-    images = training_images(target, data)
-    images += sum(data.validation[index] + data.test[index] for index in classes)
-    return FLOAT_BYTES * images * (math.prod(shape) if size is None else size)
+    form = FeatureForm(layers=(n,), pool=recipe.classifier.pool)
+    return FLOAT_BYTES * all_images(plan, target) * form.size(shape)

@@ -139,7 +139,7 @@ class _Pair:
             data_root=sweep.dataset.root if sweep.dataset else None,
             source_root=sweep.dataset.root if sweep.dataset else None,
             request=sweep.request(treatment),
-            keep_checkpoint=sweep.keeps(treatment),
+            keep_checkpoint=sweep.keeps(treatment, " ".join(name)),
         )
 
     def _task(self, target: str, images_per_class: int | None) -> Task:

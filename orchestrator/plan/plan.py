@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.plan.conditions import with_conditions
 from orchestrator.plan.detectors import Detectors
@@ -30,6 +31,8 @@ class Plan:
     networks: Mapping[NetworkRef, NetworkInfo]
     source: Source
     datasets: Mapping[DatasetRef, DatasetInfo]
+    tasks: Mapping[str, tuple[DatasetRef, DatasetInfo]] = field(default_factory=dict)
+    """Datasets of the named tasks, also of those that no grid uses."""
     studies: tuple[Study, ...] = ()
     """Searches that a grid asks for."""
     extra: tuple[Trial, ...] = ()
@@ -46,6 +49,16 @@ class Plan:
         for trial in (*self.members, *self.extra):
             trials.setdefault(trial.id, trial)
         return trials
+
+    @functools.cached_property
+    def of_task(self) -> dict[str, list[Trial]]:
+        """A trial for each sample of a task, by the task's name: `B s2`, `B`, `mnist d1`, …"""
+        samples: dict[str, dict[tuple[Any, ...], Trial]] = {}
+        for trial in self.members:
+            sample = trial.training.target, trial.split, trial.division
+            for name in (trial.target, f"{trial.target} {trial.split}"):
+                samples.setdefault(name, {}).setdefault(sample, trial)
+        return {name: list(trials.values()) for name, trials in samples.items()}
 
     def wanted(self, only: Iterable[str] | None = None) -> set[str]:
         """Return `only` with parents. Default: all trials except the bases of searches."""
@@ -81,6 +94,15 @@ class Plan:
         Frozen layers cost no backward pass. The fit of a classifier is not counted, nor is what a
         detector does above its neck.
         """
+        if trial.id not in self._flops:
+            self._flops[trial.id] = self._flops_of(trial)
+        return self._flops[trial.id]
+
+    @functools.cached_property
+    def _flops(self) -> dict[str, float]:
+        return {}
+
+    def _flops_of(self, trial: Trial) -> float:
         training = trial.training
         macs = training_macs(
             self.macs(trial),
@@ -118,6 +140,7 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
         networks=resolved.networks,
         source=resolved.source,
         datasets=resolved.datasets,
+        tasks=resolved.tasks,
         studies=tuple(studies.values()),
         extra=tuple(extra.values()),
         weights={parent.id: parent for parent in resolved.weights.values()},

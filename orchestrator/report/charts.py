@@ -1,4 +1,4 @@
-"""The marks of all figures, and their export to HTML and PNG. The only module with Altair.
+"""The marks of all figures.
 
 A mark is drawn from rows. Their columns hold its whole look: `style` makes these columns, so no
 mark needs a scale for colour or shape, and all figures look alike.
@@ -6,6 +6,9 @@ mark needs a scale for colour or shape, and all figures look alike.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +43,33 @@ COLOURS = {  # blue: copied from the own half; orange: from the other; paler: fi
     "random, dissimilar": "#5f6f52",
 }
 INK = {"#4a98d3": "#2273b0", "#e08a1e": "#a8630c", "#8a8a8a": "#6a6a6a", "#b5b5b5": "#6a6a6a"}
-FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
+DARK = {  # on a dark page: lighter series, and the greys of the axes
+    "#222222": "#e8e8e8",
+    "#7b4fa3": "#c39be6",
+    "#7a5c3e": "#c9a583",
+    "#08519c": "#6aa6ea",
+    "#4a98d3": "#9ccdf5",
+    "#b2400b": "#f0854f",
+    "#e08a1e": "#f7bd6b",
+    "#8a8a8a": "#a0a0a0",
+    "#b5b5b5": "#c8c8c8",
+    "#0b7285": "#4fc3d6",
+    "#8c2d3f": "#e58296",
+    "#00735c": "#4cc9a8",
+    "#b8336a": "#f07fae",
+    "#5f6f52": "#b3c4a3",
+    "#9a7d0a": "#dcc25a",
+    "#2273b0": "#9ccdf5",
+    "#a8630c": "#f7bd6b",
+    "#6a6a6a": "#b0b0b0",
+    "#222": "#e6e6e6",
+    "#444": "#c4c8cd",
+    "#999": "#6b7178",
+    "#e8e8e8": "#2c3138",
+}
 DOTS = [2, 3]
+MANY = 500  # rows
+_rows: dict[str, str] = {}  # of all charts of this process, as JSON, by the name of the rows
 HEIGHT, GAP, ROOM = 280, 14, 92  # pixels: height of a plot, between labels, right of a plot
 
 
@@ -191,7 +219,7 @@ def texts(rows: Rows, frame: Frame, column: str, *, x: str = "n") -> alt.Chart:
 def image(address: str, width: int, height: int) -> alt.LayerChart:
     """Draw one picture, given by its data URI and its size, as large as a square panel allows."""
     scale = HEIGHT / max(width, height)
-    mark = _chart([{"url": address}]).mark_image(
+    mark = alt.Chart(alt.Data(values=[{"url": address}])).mark_image(
         align="left", baseline="top", width=scale * width, height=scale * height
     )
     return alt.layer(mark.encode(url=alt.Url("url:N"), x=alt.value(0), y=alt.value(0)))
@@ -279,50 +307,54 @@ def choice(chart: alt.LayerChart, column: str, options: Sequence[int], text: str
     return alt.layer(*marks).add_params(chosen)
 
 
-def spec(panel: Panel) -> dict[str, Any]:
-    """Return the Vega-Lite specification of a panel that fills the width of its container."""
-    sized = panel.chart.properties(
-        width="container",
-        height=HEIGHT,
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        padding={"left": 2, "top": 6, "right": 2, "bottom": 2},  # fitting makes room for labels
-    )
-    specification: dict[str, Any] = _styled(sized).to_dict()
-    return specification
-
-
-def png(panels: Sequence[Panel], *, columns: int, width: int) -> bytes:
-    """Return a PNG at double resolution of panels of `width` pixels, `columns` per row."""
-    import vl_convert
-
-    sized = [
-        panel.chart.properties(
-            width=width, height=HEIGHT, title=alt.Title(panel.title, anchor="start", frame="group")
-        )
-        for panel in panels
-    ]
-    apart = alt.RowColnumber(row=90, column=ROOM + 50)
-    figure = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
-    figure = figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12})
-    data: bytes = vl_convert.vegalite_to_png(
-        _styled(figure).to_json(), vl_version=_version(), scale=2, allowed_base_urls=[]
-    )
-    return data
-
-
-def javascript() -> str:
-    """Return Vega, Vega-Lite and vegaEmbed as one script without dependencies."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _version()))
-
-
-def _version() -> str:
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
 def _chart(rows: Rows) -> alt.Chart:
-    return alt.Chart(alt.Data(values=list(rows)))
+    """Return a chart of rows that it knows by name: Altair copies and checks what it holds."""
+    text = json.dumps(list(rows), default=float)
+    name = f"rows-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    _rows[name] = text
+    return alt.Chart(alt.NamedData(name=name))
+
+
+def drawn(chart: Any, *, as_given: bool = False) -> dict[str, Any]:
+    """Return the specification of a chart, with the rows that its marks name.
+
+    Numbers have seven digits, and many rows only the columns that a mark uses; `as_given` leaves
+    rows as they are, and the specification unchecked.
+    """
+    specification: dict[str, Any] = chart.to_dict(validate=not as_given)
+    columns: dict[str, set[str]] = {}
+    _note_columns(specification, columns)
+    datasets = {}
+    for name, used in columns.items():
+        rows = json.loads(_rows[name])
+        if as_given:
+            datasets[name] = rows
+            continue
+        few = len(rows) <= MANY
+        datasets[name] = [
+            {column: _short(value) for column, value in row.items() if few or column in used}
+            for row in rows
+        ]
+    return specification | ({"datasets": datasets} if datasets else {})
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _note_columns(part: Any, columns: dict[str, set[str]]) -> None:
+    """Add the columns that the marks below a part of a specification use, by the rows' name."""
+    if isinstance(part, list):
+        for item in part:
+            _note_columns(item, columns)
+    if not isinstance(part, dict):
+        return
+    if (name := (part.get("data") or {}).get("name")) in _rows:
+        text = json.dumps(part)
+        fields = re.findall(r'"field": "(\w+)"', text) + re.findall(r"datum\.(\w+)", text)
+        columns.setdefault(name, set()).update(fields)
+    for item in part.values():
+        _note_columns(item, columns)
 
 
 def _names(rows: Rows) -> list[str]:
@@ -338,22 +370,3 @@ def _hover(rows: Rows, column: str, title: str) -> alt.Tooltip:
     number = bool(rows) and isinstance(rows[0][column], float)
     options = {"format": ".2f"} if number else {}
     return alt.Tooltip(f"{column}:{'Q' if number else 'N'}", title=title, **options)
-
-
-def _styled(chart: Any) -> Any:
-    return (
-        chart.configure(font=FONT, background="white")
-        .configure_view(stroke=None)
-        .configure_axis(
-            domainColor="#999",
-            tickColor="#999",
-            gridColor="#e8e8e8",
-            labelColor="#444",
-            titleColor="#444",
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-        )
-        .configure_axisY(domain=False, ticks=False, minExtent=30)
-        .configure_title(fontSize=13, fontWeight=600, color="#222", offset=12)
-    )

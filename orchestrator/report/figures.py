@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.report import charts, wording
 from orchestrator.report.charts import Frame, Panel, Row, Rows, layer_frame, span, stack, style
@@ -370,13 +372,23 @@ def speed_figure(speed: Rows, speeds: Rows) -> list[Panel]:
 def learning(networks: Iterable[Network], curves: pa.Table) -> list[Row]:
     """Return mean validation top-1 in percent by arm, n and step, over these networks."""
     place = {x.id: (x.arm, x.n) for x in networks}
-    heights: dict[tuple[str, int, int], list[float]] = defaultdict(list)
-    for row in curves.select(["id", "step", "val_top1"]).to_pylist():
-        if row["id"] in place and row["val_top1"] is not None:
-            heights[*place[row["id"]], row["step"]].append(100 * row["val_top1"])
+    places = sorted(set(place.values()))
+    numbers = [places.index(of_trial) for of_trial in place.values()]
+    index = pc.index_in(curves["id"], pa.array(list(place), pa.string()))
+    known = pc.and_(pc.is_valid(index), pc.is_valid(curves["val_top1"]))
+    rows = curves.select(["step", "val_top1"]).filter(known)
+    codes = np.array(numbers, int)[np.asarray(index.filter(known))]
+    steps, heights = np.asarray(rows["step"]), 100 * np.asarray(rows["val_top1"])
+    order = np.lexsort((steps, codes))
+    codes, steps, heights = codes[order], steps[order], heights[order]
+    changes = np.flatnonzero(np.diff(codes) | np.diff(steps)) + 1
+    starts = [0, *changes.tolist()] if len(codes) else []
+    ends = [*starts[1:], len(codes)][: len(starts)]
     return [
-        style(arm) | {"n": n, "step": step, "y": fmean(values)}
-        for (arm, n, step), values in sorted(heights.items())
+        style(places[codes[start]][0])
+        | {"n": places[codes[start]][1], "step": int(steps[start])}
+        | {"y": fmean(heights[start:end].tolist())}
+        for start, end in zip(starts, ends, strict=True)
     ]
 
 

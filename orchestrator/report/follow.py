@@ -14,10 +14,12 @@ from rich.text import Text
 from orchestrator.report.wording import duration, per_minute
 from orchestrator.states import State
 from orchestrator.store.leases import Lease, leases
+from orchestrator.store.names import DerivedFile
 from orchestrator.store.store import Store
 
 EVERY = 5.0  # seconds between looks; a look is six listings, a file per run, and a search's listing
 PATIENCE = 3  # looks without a sign of a run after which there is none
+VERBS = {"measurements": "measured", "extractions": "extracted"}
 CHANGES = 20  # latest changes of a count, from which the rate is computed
 
 
@@ -28,9 +30,10 @@ class Follower:
         """Follow a recorded sweep. Raises `StoreError` if the store does not know the sweep yet."""
         self.store, self.sweep, self.clock = store, sweep, clock
         self.ids = set(store.members(sweep)["id"].to_pylist())
-        self.studies = {
-            study["series"]: study["trials"] for study in store.sweep_record(sweep).studies
-        }
+        record = store.sweep_record(sweep)
+        self.studies = {study["series"]: study["trials"] for study in record.studies}
+        asked = {"measurements": record.measurements, "extractions": record.extractions}
+        self.asked = {table: set(ids) for table, ids in asked.items() if ids}
         self.changes: deque[tuple[float, int]] = deque(maxlen=CHANGES)
         self.runs: list[Lease] = []
         self.idle = 0
@@ -43,6 +46,7 @@ class Follower:
         self.counts = Counter(ended.values())
         self.under_way = len(self.ids.intersection(self.store.names("progress")) - ended.keys())
         self.searched = self._searched() if self.studies else 0
+        self.derived = {table: self._ended(table) for table in self.asked}
         complete = self.counts[State.COMPLETE]
         if not self.changes or self.changes[-1][1] != complete:
             self.changes.append((self.clock(), complete))
@@ -55,9 +59,16 @@ class Follower:
         files = self.store.study_files()
         return sum(file.number < self.studies.get(file.series, 0) for file in files)
 
+    def _ended(self, table: str) -> int:
+        """Count the sweep's measurements, or extractions of features, that have rows."""
+        files = map(DerivedFile.parse, self.store.names(table))
+        return sum(file is not None and file.id in self.asked[table] for file in files)
+
     @property
     def done(self) -> bool:
-        return self.counts.total() == len(self.ids)
+        """True if every trial, measurement and extraction has ended."""
+        ends = all(self.derived[table] == len(ids) for table, ids in self.asked.items())
+        return ends and self.counts.total() == len(self.ids)
 
     def line(self) -> str:
         """Return `12/24 complete · 1 failed · 2 running · 0:40 left · 3 per minute`."""
@@ -67,6 +78,9 @@ class Follower:
         ]
         if self.studies:
             parts.append(f"search {self.searched}/{sum(self.studies.values())}")
+        parts += [
+            f"{VERBS[table]} {self.derived[table]}/{len(ids)}" for table, ids in self.asked.items()
+        ]
         if self.runs:
             parts.append(f"{sum(run.running for run in self.runs)} running")
         elif self.under_way:
@@ -93,17 +107,20 @@ class Follower:
 
     @property
     def is_over(self) -> bool:
-        """True if every trial has ended, or no run is writing."""
+        """True if everything has ended, or no run is writing."""
         return self.done or self.idle >= PATIENCE
 
     def conclusion(self) -> str | None:
-        """Return a line that says why following ends before all trials have ended."""
+        """Return a line that says why following ends before everything has ended."""
         if self.done:
             return None
         missing = len(self.ids) - self.counts.total()
-        return (
-            f"no run is writing; missing: {missing} of {len(self.ids)}; `layerwise run` trains them"
-        )
+        parts = [f"{missing} of {len(self.ids)}"] if missing else []
+        for table, ids in self.asked.items():
+            if left := len(ids) - self.derived[table]:
+                parts.append(f"{left} of {len(ids)} {table}")
+        does = "trains them" if missing else "carries them out"
+        return f"no run is writing; missing: {', '.join(parts)}; `layerwise run` {does}"
 
 
 def follow(
@@ -113,13 +130,13 @@ def follow(
 
     If no run is writing, say so and return.
     """
-    last: tuple[Counter[str], int] | None = None
+    last: tuple[Counter[str], int, dict[str, int]] | None = None
     shown = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
     with shown as live:
         while True:
             if live is not None:
                 live.update(Text(follower.line()), refresh=True)
-            elif (now := (follower.counts, follower.searched)) != last:
+            elif (now := (follower.counts, follower.searched, follower.derived)) != last:
                 console.print(follower.line(), soft_wrap=True)
                 last = now
             if follower.is_over:

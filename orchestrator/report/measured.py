@@ -204,11 +204,13 @@ def _sentences(rows: Rows, arm: str) -> Iterable[str]:
             )
     within = [row for (kind, _), row in found.items() if kind == "within_n"]
     if within:
+        named = " to " in within[0]["division"]
+        choice = "the sources of the target" if named else "the sources and targets"
         winners = [row for row in within if _is_above(row)]
         if winners:
-            yield f"{arm}: at one n, {_names(winners)} ordered the sources and targets."
+            yield f"{arm}: at one n, {_names(winners)} ordered {choice}."
         else:
-            yield f"{arm}: at one n, no predictor is shown to order the sources and targets."
+            yield f"{arm}: at one n, no predictor is shown to order {choice}."
 
 
 def _is_above(row: Mapping[str, Any]) -> bool:

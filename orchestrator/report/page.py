@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that loads nothing else, and its figures as PNG."""
+"""The report of a sweep: one HTML file that loads nothing else, and its figures as files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report import advised, charts
+from orchestrator.report import advised, charts, rendering
+from orchestrator.report.alternatives import panel_text
 from orchestrator.report.charts import Panel
+from orchestrator.report.class_table import class_names, class_table
 from orchestrator.report.figures import has_band
+from orchestrator.report.lead import lead
+from orchestrator.report.links import linked
 from orchestrator.report.measured import predictor_table
+from orchestrator.report.methods import methods_of
+from orchestrator.report.queries import TITLES as QUERY_TITLES
+from orchestrator.report.queries import queries_of
 from orchestrator.report.searches import search_notes, search_sections
 from orchestrator.report.sections import Section, sections_of
 from orchestrator.report.sentences import sentences_of
@@ -35,10 +42,12 @@ from orchestrator.report.wording import (
     steps,
 )
 from orchestrator.states import BAD_OUTCOMES, State
+from orchestrator.stats.effects import group_of
 from orchestrator.stats.intervals import CLASS_AND_SEED
-from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, is_direction
+from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, Group, is_direction
+from orchestrator.stats.reach import reach
 from orchestrator.stats.statistics import Statistics
-from orchestrator.store.names import PAGE, PICTURES, FigureFile
+from orchestrator.store.names import FORMATS, PAGE, PICTURES, FigureFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import reference_of
 from trainers import whole_file
@@ -92,45 +101,56 @@ def write_report(
     }
     figures |= {search.name: search.panels for search in searches}
     page = _context(sweep, statistics, groups) | {"text": record.text, "searches": searches}
+    page["methods"] = methods_of(sweep, statistics, record)
     members = statistics.members.select(["id", "name"]).to_pylist()
     names = {row["id"]: row["name"] for row in members}
     lacking = store.check(names)
     page["notes"] += lacking_note({names[id]: path for id, path in lacking.items()})
     page["figures"] = {
-        name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+        name: [
+            {"title": panel.title, "text": panel_text(panel), "spec": rendering.spec(panel)}
+            for panel in panels
+        ]
         for name, panels in figures.items()
-        if not ((file := _png(name)) and file.kind == "curves")
+        if not ((file := _file(name)) and file.kind == "curves")
     }
     page["pictures"] = _pictures(folder / PICTURES)
     path = folder / PAGE
-    _write_pngs(folder, figures)
+    _write_files(folder, figures)
     whole_file.write(path, render("page.html", page).encode())
     return path
 
 
-def _write_pngs(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
-    """Write the figures that have a PNG file. Remove those of an earlier report."""
-    for path in folder.glob("*.png"):
+def _write_files(folder: Path, figures: Mapping[str, Sequence[Panel]]) -> None:
+    """Write the figures that have files, in every format. Remove those of an earlier report."""
+    for path in folder.glob("*.*"):
         if FigureFile.parse(path.name):
             path.unlink()
     for name, panels in figures.items():
-        if panels and (file := _png(name)):
+        if panels and (file := _file(name)):
             columns, width = PNG.get(file.kind, (1, 620))
-            image = charts.png(panels, columns=columns, width=width)
-            whole_file.write(folder / file.name, image)
+            drawn = rendering.pictures(panels, FORMATS, columns=columns, width=width)
+            for format, data in drawn.items():
+                whole_file.write(folder / file._replace(format=format).name, data)
 
 
-def _pictures(folder: Path) -> dict[str, str]:
-    """Return the PNG files that `layerwise pictures` wrote there, in Base64, by kind."""
+def _pictures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the PNG files that `layerwise pictures` wrote there, by kind.
+
+    `data` is Base64, and `width` that of the page, half of the pixels; 0 if it is not known.
+    """
     files = {kind: folder / FigureFile(kind).name for kind in ("map", "filters")}
+    pictures = {kind: path.read_bytes() for kind, path in files.items() if path.is_file()}
     return {
-        kind: base64.b64encode(path.read_bytes()).decode()
-        for kind, path in files.items()
-        if path.is_file()
+        kind: {
+            "data": base64.b64encode(data).decode(),
+            "width": int.from_bytes(data[16:20]) // 2,  # the header of a PNG file
+        }
+        for kind, data in pictures.items()
     }
 
 
-def _png(name: str) -> FigureFile | None:
+def _file(name: str) -> FigureFile | None:
     """Return the PNG file of a figure; None for one that only the page has."""
     return FigureFile.parse(f"{name}.png")
 
@@ -143,13 +163,18 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         for answer in statistics.advice()
         if is_direction(answer.group.division)
     }
+    classes = _classes(statistics)
     return {
         "sweep": sweep,
+        "linked": linked,
+        "query_titles": QUERY_TITLES,
         "notes": _notes(sweep, statistics, rows, groups) + search_notes(members),
         "complete": sum(row["outcome"] == State.COMPLETE for row in rows),
         "planned": len(members["id"].unique()),
         "groups": [
-            _of_group(group, several=len(groups) > 1) | {"advice": answers.get(group.group)}
+            _of_group(group, several=len(groups) > 1)
+            | {"advice": answers.get(group.group), "classes": classes.get(group.group)}
+            | {"queries": queries_of(group.group, statistics.metric)}
             for group in groups
         ],
         "titles": TITLES,
@@ -157,8 +182,19 @@ def _context(sweep: str, statistics: Statistics, groups: Sequence[Section]) -> d
         "most_failures": MOST_FAILURES,
         "provenance": _provenance(rows),
         "points": points,
-        "published": PUBLISHED_BY[statistics.metric or "top1"],
+        "published": PUBLISHED_BY.get(statistics.metric or "top1", PUBLISHED_BY["top1"]),
     }
+
+
+def _classes(statistics: Statistics) -> dict[Group, dict[str, Any]]:
+    """Return the table of classes of each group that has one."""
+    rows: dict[Group, list[Row]] = {}
+    if statistics.metric is None:
+        for row in statistics.class_effects.to_pylist():
+            rows.setdefault(group_of(row | {"metric": "top1"}), []).append(row)
+    names = class_names(statistics) if rows else {}
+    tables = {group: class_table(some, names) for group, some in rows.items()}
+    return {group: table for group, table in tables.items() if table}
 
 
 def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
@@ -168,7 +204,9 @@ def _of_group(group: Section, *, several: bool) -> dict[str, Any]:
         for chosen in (group.included, group.excluded)
     )
     bounded = [row for row in group.included if row["low"] is not None]
+    reached = reach(group.included)
     return {
+        "lead": lead(group.group, reached) if reached else None,
         "title": group.title if several else "",
         "suffix": group.suffix,
         "metric": METRICS[group.group.metric],
@@ -350,7 +388,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
     def source(name: str) -> str:
         return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
-    script = re.sub(r"<(?=/script|!--)", r"\\x3c", charts.javascript(), flags=re.IGNORECASE)
+    script = re.sub(r"<(?=/script|!--)", r"\\x3c", rendering.javascript(), flags=re.IGNORECASE)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -358,4 +396,6 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(source),
     )
-    return environment.get_template(template).render(page, javascript=script)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
+    looks = {"dark": charts.DARK, "formats": FORMATS}
+    return environment.get_template(template).render(page, javascript=script, **looks)

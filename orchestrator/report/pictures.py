@@ -8,14 +8,19 @@ from pathlib import Path
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import Frame, Panel, Row, span, stack
 from orchestrator.report.page import render
 from orchestrator.store.names import PAGE
 from trainers import whole_file
 
 MOST_NAMED = 15  # classes whose names stand beside a map
+TEXTS = {  # alternative texts
+    "filters": "Filters of the first layer, as small pictures.",
+    "map": "Validation images as marks, near each other if the outputs of the layer are alike.",
+}
 WIDTH = {"filters": 280, "map": 340}  # pixels per panel of the PNG files
+COLUMNS = 2  # panels per row, which fill the width of a report
 
 
 def write_pictures(
@@ -37,12 +42,17 @@ def write_pictures(
         "layer": layer,
         "projection": projection,
         "figures": {
-            name: [{"title": panel.title, "spec": charts.spec(panel)} for panel in panels]
+            name: [
+                {"title": panel.title, "text": TEXTS[name], "spec": rendering.spec(panel)}
+                for panel in panels
+            ]
             for name, panels in figures.items()
         },
     }
     files = {PAGE: render("pictures.html", page).encode()} | {
-        f"{name}.png": charts.png(panels, columns=min(3, len(panels)), width=WIDTH[name])
+        f"{name}.png": rendering.picture(
+            panels, "png", columns=min(COLUMNS, len(panels)), width=WIDTH[name]
+        )
         for name, panels in figures.items()
     }
     try:

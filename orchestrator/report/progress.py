@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from orchestrator.execution.items import Item
+from orchestrator.execution.items import Item, Unit
 from orchestrator.report.console import terminal
 from orchestrator.report.time_left import TimeLeft
 from orchestrator.report.wording import duration, per_minute, percent
@@ -31,7 +32,17 @@ LINE_SECONDS = 10.0  # least time between two lines outside of a terminal
 BAR_WIDTH = 110  # columns of a terminal from which on a bar is drawn
 BAR_ROOM = 52  # columns of the bar and its title
 
+VERBS: dict[Unit, str] = {"measurement": "measured", "extraction": "extracted"}
 Advance = Callable[[int, int], None]  # takes units done, and units in all
+
+
+@dataclass
+class Others:
+    """Counts of items that are no trials."""
+
+    total: int = 0
+    done: int = 0
+    bad: int = 0
 
 
 class StateColumn(ProgressColumn):
@@ -59,7 +70,7 @@ class RunProgress:
     ):
         self.console, self.clock = console, clock
         self.total = self.done = self.running = self.new = 0
-        self.measurements = self.measured = self.unmeasured = 0
+        self.others: dict[Unit, Others] = {}
         self.bad: Counter[State] = Counter()
         self.accuracies: list[float] = []
         self.time_left = TimeLeft(())
@@ -72,19 +83,20 @@ class RunProgress:
         self,
         items: Sequence[Item],
         ended: Mapping[State, int] | None = None,
-        measured: Mapping[State, int] | None = None,
+        others: Mapping[Unit, Mapping[State, int]] | None = None,
     ) -> None:
         """Show the display: items that are to be run, and counts of those that ended.
 
-        `ended` are trials, and `measured` measurements, which are counted apart.
+        `ended` are trials. Other units, such as measurements, are counted apart.
         """
-        before, others = Counter(ended or {}), Counter(measured or {})
+        before = Counter(ended or {})
         open_ones = Counter(item.unit for item in items)
         self.total, self.done = open_ones["trial"] + before.total(), before.pop(State.COMPLETE, 0)
         self.bad = before
-        self.measurements = open_ones["measurement"] + others.total()
-        self.measured = others.pop(State.COMPLETE, 0)
-        self.unmeasured = others.total()
+        for unit in VERBS:
+            counts = Counter((others or {}).get(unit, {}))
+            total, complete = open_ones[unit] + counts.total(), counts[State.COMPLETE]
+            self.others[unit] = Others(total, complete, counts.total() - complete)
         self.time_left = TimeLeft(items)
         self.line_due = self.clock() + LINE_SECONDS
         if self.console.is_terminal and items:
@@ -126,8 +138,8 @@ class RunProgress:
         if ending is Ending.FAILED:
             self._count_bad(item, State.FAILED)
             self._say(message)
-        elif item.unit == "measurement":
-            self.measured += 1
+        elif item.unit in self.others:
+            self.others[item.unit].done += 1
         else:
             self.done += 1
             self.new += 1
@@ -143,8 +155,8 @@ class RunProgress:
         self._show()
 
     def _count_bad(self, item: Item, state: State) -> None:
-        if item.unit == "measurement":
-            self.unmeasured += 1
+        if item.unit in self.others:
+            self.others[item.unit].bad += 1
         else:
             self.bad[state] += 1
 
@@ -167,9 +179,10 @@ class RunProgress:
         """Return `2 running`, `0 failed`, `1:30 left`, …, the most useful first."""
         parts = [f"{self.running} running", f"{self.bad[State.FAILED]} failed"]
         parts += [f"{n} {state}" for state, n in self.bad.items() if n and state != State.FAILED]
-        if self.measurements:
-            bad = f", {self.unmeasured} not" if self.unmeasured else ""
-            parts.append(f"{self.measured}/{self.measurements} measured{bad}")
+        for unit, verb in VERBS.items():
+            counts = self.others.get(unit, Others())
+            bad = f", {counts.bad} not" if counts.bad else ""
+            parts += [f"{counts.done}/{counts.total} {verb}{bad}"] if counts.total else []
         seconds = self.time_left.seconds(self.clock())
         if seconds is not None:
             parts.append(f"{duration(seconds)} left")

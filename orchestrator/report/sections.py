@@ -176,7 +176,7 @@ def _draw(
         return
     if panels := figures.overfitting(networks, statistics.trials):
         part.figures["overfitting"] = panels
-    if rows := figures.learning(networks, statistics.curves):
+    if rows := figures.learning(networks, statistics.heights):
         part.figures["curves"] = figures.learning_figure(rows, choose=False)
         part.figures["chooser"] = figures.learning_figure(rows, choose=True)
 

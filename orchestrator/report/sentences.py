@@ -7,7 +7,7 @@ gain is never stated without longer training beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from orchestrator.report.wording import bounds, count, other, percent, points, steps
 from orchestrator.stats.intervals import DRAW
@@ -20,12 +20,26 @@ OVERFITTING = {  # effect on training less test top-1: the beginning of what is 
     "pixels": "On pixels",
     "longer_training": "With longer training (base_long),",
 }
+
+
+class Sentence(str):
+    """A sentence, and the name of the query that gives its numbers; see `queries`."""
+
+    __slots__ = ("query",)
+    query: str
+
+    def __new__(cls, text: str, query: str) -> Self:
+        sentence = super().__new__(cls, text)
+        sentence.query = query
+        return sentence
+
+
 ByEffect = dict[str, dict[int, Mapping[str, Any]]]  # effect → n → row
 
 
 def sentences_of(
     effects: Rows, levels: Rows, speeds: Rows, gaps: Rows = (), gap_levels: Rows = ()
-) -> list[str]:
+) -> list[Sentence]:
     """Return sentences on frozen transfer, fine-tuning, over-fitting and speed.
 
     `effects` are rows with `at_chance` included, all of one group; `gaps` and `gap_levels` are
@@ -33,20 +47,20 @@ def sentences_of(
     """
     by_effect = _by_effect(effects)
     metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
-    sentences = [
-        _bases(levels, metric),
-        _weights(levels),
-        _frozen(by_effect, metric.removeprefix("test ")),
-        _drop(by_effect),
-        _stitched_self(by_effect),
-        _upper_layers(by_effect),
-        _stitched(by_effect),
-        _fine_tuned(by_effect),
-        _over_longer(by_effect),
-        _overfitting(_by_effect(gaps), gap_levels),
-        _speed(speeds),
+    texts = [
+        ("levels", _bases(levels, metric)),
+        ("", _weights(levels)),
+        ("effects", _frozen(by_effect, metric.removeprefix("test "))),
+        ("effects", _drop(by_effect)),
+        ("effects", _stitched_self(by_effect)),
+        ("effects", _upper_layers(by_effect)),
+        ("effects", _stitched(by_effect)),
+        ("effects", _fine_tuned(by_effect)),
+        ("effects", _over_longer(by_effect)),
+        ("gaps", _overfitting(_by_effect(gaps), gap_levels)),
+        ("speeds", _speed(speeds)),
     ]
-    return [sentence for sentence in sentences if sentence]
+    return [Sentence(text, query) for query, text in texts if text]
 
 
 def _by_effect(rows: Rows) -> ByEffect:

@@ -9,9 +9,9 @@ from statistics import median
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.execution.measurement import MeasurementRun
 from orchestrator.plan.cost import Device, RateKey, budget, cost
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.sharing import executed_flops
 from orchestrator.plan.trial import Trial
 from orchestrator.reference.power import (
     ENOUGH,
@@ -24,7 +24,7 @@ from orchestrator.reference.power import (
     power_summary,
 )
 from orchestrator.reference.published import published
-from orchestrator.report.measurement_status import measurements_summary, print_measurements
+from orchestrator.report.derived_status import Derived, print_derived
 from orchestrator.report.search_status import print_studies, studies_summary
 from orchestrator.report.wording import duration, hours, lacking_note, si
 from orchestrator.states import BAD_OUTCOMES, OUTCOMES, State
@@ -45,8 +45,8 @@ class Status:
     states: dict[str, str]
     lacking: dict[str, str]
     """Paths of files that are gone, by the trial that has a row and counts as missing for it."""
-    measuring: MeasurementRun
-    """The measurements of the plan."""
+    derived: Derived
+    """The measurements and features of the plan."""
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Status:
@@ -56,13 +56,13 @@ class Status:
         bases = {base for id in plan.trials.keys() - settled for base in plan.trials[id].parents}
         lacking |= store.check_weights([base for base in bases if base in settled])
         complete = {id for id in settled - lacking.keys() if outcomes[id] == State.COMPLETE}
-        measuring = MeasurementRun(plan, store, plan.trials, complete)
-        lacking |= measuring.lacking
+        derived = Derived(plan, store, complete)
+        lacking |= derived.lacking
         states = {
             id: State.MISSING if id in lacking else outcomes.get(id, State.MISSING)
             for id in plan.trials
         }
-        return cls(plan, states, lacking, measuring)
+        return cls(plan, states, lacking, derived)
 
     def notes(self) -> list[str]:
         """Return a line on the trials that count as missing because a file is gone."""
@@ -133,6 +133,7 @@ def plan_summary(
         "complete": len(wanted) - len(open_ids),
         "treatments": treatments,
         "flops": total.flops,
+        "executed_flops": executed_flops(plan, open_ids),
         "seconds": total.seconds,
         "keep": plan.sweep.keep,
         "checkpoint_bytes": total.checkpoint_bytes,
@@ -143,7 +144,8 @@ def plan_summary(
         "published": sum(map(bool, known.values())) if known else None,
         "unpublished": sum(x is False for x in known.values()) if known else None,
         "studies": studies_summary(plan, store),
-        "measurements": measurements_summary(status.measuring, wanted),
+        "measurements": status.derived.measurements(wanted),
+        "features": status.derived.features(wanted),
         "list": [
             {"id": id, "name": trial.name, "parent": trial.parent, "state": status.states[id]}
             | ({"published": known[id]} if known else {})
@@ -188,7 +190,14 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name, row.get("needs") or "", *cells)
     console.print(table)
     print_studies(summary["studies"], console)
-    print_measurements(summary["measurements"], console)
+    print_derived(summary, console)
+    if summary["executed_flops"] < summary["flops"]:
+        part = summary["executed_flops"] / summary["flops"]
+        console.print(
+            f"of {si(summary['flops'])} FLOP, {si(summary['executed_flops'])} are executed "
+            f"({100 * part:.0f} %): equal frozen layers are computed once",
+            soft_wrap=True,
+        )
     if summary["seconds"] is None:
         console.print("no rates in the store yet: times appear once some trials are complete")
     console.print(
@@ -272,7 +281,8 @@ def status_summary(plan: Plan, store: Store) -> dict[str, Any]:
         **{state.value: counts[state] for state in STATES},
         "treatments": {name: dict(counts) for name, counts in status.by_treatment().items()},
         "studies": studies_summary(plan, store),
-        "measurements": measurements_summary(status.measuring, plan.trials),
+        "measurements": status.derived.measurements(plan.trials),
+        "features": status.derived.features(plan.trials),
         "lacking": status.notes(),
         "reasons": status.reasons(store),
     }
@@ -289,7 +299,7 @@ def print_status(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name, *(str(counts.get(state, 0)) for state in STATES))
     console.print(table)
     print_studies(summary["studies"], console)
-    print_measurements(summary["measurements"], console)
+    print_derived(summary, console)
     for note in summary["lacking"]:
         console.print(note, soft_wrap=True)
     shown = {None}

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.stats.effects import ARM, LAYERS, POPULATION, SWEEP, table_schema
 from orchestrator.stats.intervals import INTERVAL, interval
@@ -58,18 +59,15 @@ def speed(networks: Iterable[Network], curves: pa.Table) -> pa.Table:
     Networks without a base or without a curve are left out. So is one class against the rest:
     validation top-1 says little of it.
     """
-    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in curves.select(["id", "step", "val_top1"]).to_pylist():
-        if row["step"] is not None and row["val_top1"] is not None:
-            points[row["id"]].append((row["step"], row["val_top1"]))
+    points = _points(curves)
     networks = [x for x in networks if x.metric not in ONE_CLASS and x.val_top1 is not None]
     bases = {x.cell: x for x in networks if x.arm == "base" and x.id in points}
     rows = []
     for x in networks:
         if x.id not in points or (base := bases.get(x.cell)) is None:
             continue
-        last = max(step for step, _ in points[base.id])
-        curve = sorted(points[x.id])
+        last = points[base.id][-1][0]
+        curve = points[x.id]
         labels = {name: getattr(x, name) for name in SPEED.names[: SPEED.names.index("goal")]}
         assert base.val_top1 is not None
         reached = next((step for step, top1 in curve if top1 >= base.val_top1), None)
@@ -79,6 +77,24 @@ def speed(networks: Iterable[Network], curves: pa.Table) -> pa.Table:
             | {"area": _mean_height([(0, 1 / x.classes), *curve], last)}
         )
     return pa.Table.from_pylist(rows, schema=SPEED)
+
+
+def _points(curves: pa.Table) -> dict[str, list[tuple[int, float]]]:
+    """Return steps and validation top-1 of each curve by trial, in the order of the steps."""
+    known = curves.filter(pc.and_(pc.is_valid(curves["step"]), pc.is_valid(curves["val_top1"])))
+    names = pc.dictionary_encode(known["id"]).combine_chunks()
+    codes, steps, top1 = (
+        np.asarray(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
+        for column in (names.indices, known["step"], known["val_top1"])
+    )
+    order = np.lexsort((top1, steps, codes))
+    ends = np.cumsum(np.bincount(codes, minlength=len(names.dictionary)))
+    points, start = {}, 0
+    for id, end in zip(names.dictionary.to_pylist(), ends.tolist(), strict=True):
+        of_trial = order[start:end]
+        points[id] = list(zip(steps[of_trial].tolist(), top1[of_trial].tolist(), strict=True))
+        start = end
+    return points
 
 
 def speeds(table: pa.Table) -> pa.Table:

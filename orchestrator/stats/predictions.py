@@ -2,9 +2,11 @@
 
 A predictor scores the features of a source at layer n for a target. Two questions are asked of it,
 each answered by Kendall's tau-b: does it order the n of one source and target (`over_n`), and does
-it order the sources and targets at one n (`within_n`)? tau-b counts pairs in the same order less
-pairs in the opposite order, and allows for ties (Kendall 1945), which small test sets have. Plain
-and not weighted: of seven n, the worst matter as much as the best.
+it order, at one n, what there is to choose from (`within_n`)? Of named tasks these are the sources
+of one target. A half of a split has one source only: there all sources and targets are ordered.
+tau-b counts pairs in the same order less pairs in the opposite order, and allows for ties (Kendall
+1945), which small test sets have. Plain and not weighted: of seven n, the worst matter as much as
+the best.
 
 The first question has a static answer without any score, "smaller n is better": a predictor is of
 use there only if it beats this list.
@@ -39,7 +41,8 @@ PREDICTIONS = table_schema(
         "comparison",
         TEXT,
         "over_n: order of the n of one source and target; over_n_less_static: that, less the tau "
-        "of the static list; within_n: order of sources and targets at one n, averaged over n",
+        "of the static list; within_n: order at one n, averaged over n, of the sources of one "
+        "target or, for halves, of sources and targets",
     ),
     *GROUP[1:],
     ("tau", REAL, "mean of Kendall's tau-b with the metric on the test set, or their difference"),
@@ -70,16 +73,19 @@ def predictions(networks: Iterable[Network], trials: pa.Table, measurements: pa.
     """Return the rank correlations of every predictor by group and arm: `PREDICTIONS`.
 
     A predictor that gives equal scores to all has no correlation, and no row. Intervals are over
-    splits; those of `within_n` by the jackknife, which leaves out one split at a time, since a
-    split has too few targets for an order of its own.
+    splits, or draws of named tasks; those of `within_n` of halves by the jackknife, which leaves
+    out one split at a time, since a split has too few targets for an order of its own. Each
+    direction to a target has the target's row of `within_n`.
     """
     samples: dict[tuple[Group, str], list[Sample]] = defaultdict(list)
+    choices: dict[tuple[Any, ...], list[Sample]] = defaultdict(list)
     scores = _scores(measurements)
     places = _places(trials)
     for x in networks:
         if x.arm in ARMS and places.get(x.id) in scores:
             sample = Sample(x.cell, x.id, x.n, x.value, scores[places[x.id]])
             samples[x.cell.group, x.arm].append(sample)
+            choices[_choice(sample), x.arm].append(sample)
     rows = []
     for (group, arm), some in samples.items():
         names = list(dict.fromkeys(name for sample in some for name in sample.scores))
@@ -94,9 +100,22 @@ def predictions(networks: Iterable[Network], trials: pa.Table, measurements: pa.
                 if numbers:
                     tau, bounds = interval(numbers, family)
                     rows.append(own | {"comparison": comparison, "tau": tau} | bounds)
-            if name != STATIC and (row := _within_n(some, name, family)):
+            choice = choices[_choice(some[0]), arm]
+            order = _of_sources if _is_direction(some[0]) else _within_n
+            if name != STATIC and (row := order(choice, name, family)):
                 rows.append(own | {"comparison": "within_n"} | row)
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
+def _is_direction(sample: Sample) -> bool:
+    """Return whether a transfer is between named tasks: its division is `mnist to digits`."""
+    return " to " in sample.cell.division
+
+
+def _choice(sample: Sample) -> Group:
+    """Return the group of what there is to choose from: all directions to a target are one."""
+    group = sample.cell.group
+    return group._replace(division=f"to {sample.cell.target}") if _is_direction(sample) else group
 
 
 def _scores(measurements: pa.Table) -> dict[tuple[str, str], Scores]:
@@ -178,3 +197,17 @@ def _within_n(samples: Sequence[Sample], predictor: str, family: int) -> dict[st
     ends = ("low", "high", "low_simultaneous", "high_simultaneous")
     shifted = {x: None if bounds[x] is None else bounds[x] + whole - mean for x in ends}
     return {"tau": whole} | bounds | shifted
+
+
+def _of_sources(samples: Sequence[Sample], predictor: str, family: int) -> dict[str, Any] | None:
+    """Return the mean correlation over the sources of a target, each at one n, draw and seed."""
+    values = []
+    for some in _by(samples, lambda x: (x.cell.split, x.cell.seed)).values():
+        number = _mean_within_n(some, predictor)
+        if number is not None:
+            ids = frozenset(x.id for x in some)
+            values.append(Value(some[0].cell._replace(division=""), number, ids))
+    if not values:
+        return None
+    mean, bounds = interval(values, family)
+    return {"tau": mean} | bounds

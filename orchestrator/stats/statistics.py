@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.stats.class_effects import class_effects
 from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned
+from orchestrator.stats.decomposition import decomposition
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
@@ -26,28 +28,36 @@ from orchestrator.stats.search_gain import held_out
 from orchestrator.store.schemas import with_results
 from orchestrator.store.store import Store
 
+OF_CURVES = ["id", "step", "val_top1"]  # columns that statistics need
+
 
 @dataclass(frozen=True)
 class Statistics:
     """The statistics of one set of tables, as attributes.
 
     `read` returns a table by its name in the store: `sweeps`, `trials`, `curves`, `classes` or
-    `measurements`. A
-    table is read when a statistic first needs it. `metric` is the column of `trials` that measures
-    a network; by default each network has its own, see `measurements`.
+    `measurements`. A table is read when a statistic first needs it. `metric` is the column of
+    `trials` that measures a network; by default each network has its own, see `measurements`.
+    `read_heights` returns the few columns of `curves` that statistics need, where that is cheaper.
     """
 
     read: Callable[[str], pa.Table]
     metric: str | None = None
+    read_heights: Callable[[], pa.Table] | None = None
 
     @classmethod
     def of_store(cls, store: Store, metric: str | None = None) -> Statistics:
         """Return the statistics of all sweeps of a store."""
-        return cls(functools.cache(store.table), metric)
+
+        @functools.cache
+        def heights() -> pa.Table:
+            return store.table("curves", OF_CURVES)
+
+        return cls(functools.cache(store.table), metric, heights)
 
     def by(self, metric: str) -> Statistics:
         """Return the statistics of the same tables by another metric."""
-        return Statistics(self.read, metric)
+        return Statistics(self.read, metric, self.read_heights)
 
     @classmethod
     def of_sweep(cls, store: Store, sweep: str, metric: str | None = None) -> Statistics:
@@ -68,7 +78,12 @@ class Statistics:
             wanted = networks if name == "measurements" else ids
             return table if name == "trials" else table.filter(pc.is_in(table[column], wanted))
 
-        return cls(read, metric)
+        @functools.cache
+        def heights() -> pa.Table:
+            table = store.table("curves", OF_CURVES)
+            return table.filter(pc.is_in(table["id"], ids))
+
+        return cls(read, metric, heights)
 
     @cached_property
     def members(self) -> pa.Table:
@@ -89,6 +104,11 @@ class Statistics:
     @cached_property
     def curves(self) -> pa.Table:
         return self.read("curves")
+
+    @cached_property
+    def heights(self) -> pa.Table:
+        """Validation top-1 of the curves, by trial and step."""
+        return self.read_heights() if self.read_heights else self.curves
 
     @cached_property
     def networks(self) -> list[Network]:
@@ -119,7 +139,9 @@ class Statistics:
     @cached_property
     def without_curve(self) -> frozenset[str]:
         """Ids of the networks whose curve is gone."""
-        return frozenset(x.id for x in self.networks) - set(self.curves["id"].to_pylist())
+        return frozenset(x.id for x in self.networks).difference(
+            self.heights["id"].unique().to_pylist()
+        )
 
     @cached_property
     def planned(self) -> Planned:
@@ -137,6 +159,14 @@ class Statistics:
         return effects(self.measured, self.planned)
 
     @cached_property
+    def decomposition(self) -> pa.Table:
+        return decomposition(self.effects)
+
+    @cached_property
+    def class_effects(self) -> pa.Table:
+        return class_effects(self.networks, self.read("classes"))
+
+    @cached_property
     def levels(self) -> pa.Table:
         return levels(self.measured, self.planned)
 
@@ -151,7 +181,7 @@ class Statistics:
 
     @cached_property
     def speed(self) -> pa.Table:
-        return speed(self.networks, self.curves)
+        return speed(self.networks, self.heights)
 
     @cached_property
     def speeds(self) -> pa.Table:

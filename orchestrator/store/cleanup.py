@@ -18,9 +18,10 @@ from orchestrator.store.compaction import compact
 from orchestrator.store.leases import CLOCKS
 from orchestrator.store.names import (
     AttemptFile,
-    MeasurementFile,
+    CompactFile,
+    DerivedFile,
+    FeaturesFolder,
     OldRowFile,
-    PartFile,
     RowFile,
     StudyFile,
     WeightsFile,
@@ -139,7 +140,7 @@ class Cleaner:
         self.trials |= set(trials)
 
     def _turn(self, item: Waste) -> int:
-        order = ("progress", "trials", "", "studies", "sweeps")
+        order = ("progress", "trials", "extractions", "", "studies", "sweeps")
         folder = self.store.relative(item.path).partition("/")[0]
         return order.index(folder) if folder in order else order.index("")
 
@@ -158,7 +159,7 @@ def orphans(survey: Survey) -> list[Waste]:
     parts = {name for part in survey.parts for name in part.names}
     for table in ("curves", "classes"):
         for (name,) in survey.below(table):
-            if PartFile.parse(name):
+            if CompactFile.parse(name):
                 if name not in parts and survey.is_settled(table, name):
                     waste.append(Waste(survey.path(table, name), "part that no row names"))
             elif name not in attempts:
@@ -169,8 +170,9 @@ def orphans(survey: Survey) -> list[Waste]:
             waste.append(Waste(path, "weights that no row names"))
     known = {row["id"] for row in rows} | files
     for (name,) in survey.below("measurements"):
-        if (one := MeasurementFile.parse(name)) and one.network not in known:
+        if (one := DerivedFile.parse(name)) and one.network not in known:
             waste.append(Waste(survey.path("measurements", name), "measurement of no network"))
+    waste += features(survey, known)
     for trial, name in survey.below("progress"):
         if trial in survey.complete:
             path = survey.path("progress", trial, name)
@@ -184,6 +186,35 @@ def orphans(survey: Survey) -> list[Waste]:
     waste += [Waste(path, "damaged, set aside") for path in set_aside]
     waste += [Waste(path, "lease of a run that was killed") for path in survey.expired]
     return [*_clear(survey, waste), *reports(survey)]
+
+
+def features(survey: Survey, networks: Collection[str]) -> list[Waste]:
+    """Return the features that no sweep asks for, of no network, or of weights that are replaced.
+
+    Parts without a row stay as long as a sweep asks for them: an extraction may go on after them.
+    Where the record of a sweep cannot be read, all stay.
+    """
+    records = [survey.store.sweep_record(name) for name in survey.store.sweep_names()]
+    if not all(record.text for record in records):
+        return []
+    wanted = {id for record in records for id in record.extractions}
+    reason = "features that no sweep asks for"
+    waste = []
+    for (name,) in survey.below("extractions"):
+        one = DerivedFile.parse(name)
+        if one and (one.network not in networks or one.id not in wanted):
+            waste.append(Waste(survey.path("extractions", name), reason))
+    rows = survey.store.table("extractions", ["id", "checkpoint"]).to_pylist()
+    current = {row["id"]: FeaturesFolder(row["id"], row["checkpoint"]).name for row in rows}
+    for folder, name in survey.below("features"):
+        one_of = FeaturesFolder.parse(folder)
+        assert one_of is not None, "the survey lists files of the store's own names only"
+        if one_of.extraction not in wanted:
+            waste.append(Waste(survey.path("features", folder, name), reason))
+        elif current.get(one_of.extraction, folder) != folder:
+            place = survey.path("features", folder, name)
+            waste.append(Waste(place, "features of weights that were replaced"))
+    return waste
 
 
 def _clear(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
@@ -209,13 +240,28 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
         for (name,) in survey.below(table):
             if (attempt := AttemptFile.parse(name)) and attempt.trial in wanted:
                 waste.append(Waste(survey.path(table, name), reason))
-    for (name,) in survey.below("measurements"):
-        if (one := MeasurementFile.parse(name)) and one.network in wanted:
-            waste.append(Waste(survey.path("measurements", name), reason))
+    for table in ("measurements", "extractions"):
+        for (name,) in survey.below(table):
+            if (one := DerivedFile.parse(name)) and one.network in wanted:
+                waste.append(Waste(survey.path(table, name), reason))
+                waste += _features_of(survey, {one.id}, reason)
     for kind in ("checkpoints", "progress"):
         for trial, name in survey.below(kind):
             if trial in wanted:
                 waste.append(Waste(survey.path(kind, trial, name), reason))
+    return waste
+
+
+def _features_of(survey: Survey, extractions: Collection[str], reason: str) -> list[Waste]:
+    """Return the features, and their rows, of these extractions."""
+    waste = [
+        Waste(survey.path("extractions", name), reason)
+        for (name,) in survey.below("extractions")
+        if (one := DerivedFile.parse(name)) and one.id in extractions
+    ]
+    for folder, name in survey.below("features"):
+        if (of := FeaturesFolder.parse(folder)) and of.extraction in extractions:
+            waste.append(Waste(survey.path("features", folder, name), reason))
     return waste
 
 
@@ -258,7 +304,11 @@ def of_sweep(survey: Survey, name: str) -> list[Waste]:
         if (study := StudyFile.parse(file)) and study.series in series - other_series
     ]
     record = Waste(store.sweep_path(name), reason)
-    files = [*studies, *reports(survey, [name])]
+    extractions = {
+        other: set(store.sweep_record(other).extractions) for other in store.sweep_names()
+    }
+    mine = extractions.pop(name, set()).difference(*extractions.values())
+    files = [*studies, *reports(survey, [name]), *_features_of(survey, mine, reason)]
     return [record, *files, *of_trials(survey, trials - others, reason)]
 
 
@@ -343,6 +393,7 @@ def spare(survey: Survey, waste: Iterable[Waste]) -> list[Waste]:
     for lease in survey.used:
         with contextlib.suppress(StoreError):  # not recorded yet
             needed |= set(survey.store.members(lease.sweep)["id"].to_pylist())
+            needed |= set(survey.store.sweep_record(lease.sweep).extractions)
     began = min(lease.began for lease in survey.used) - CLOCKS
     written = {entry.path: entry.written for entry in survey.files.values()}
     return [

@@ -21,7 +21,7 @@ from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
 from orchestrator.store import parts, removals, row_files
 from orchestrator.store.damage import DamagedError
-from orchestrator.store.names import AttemptFile, PartFile, RowFile
+from orchestrator.store.names import AttemptFile, CompactFile, RowFile
 from orchestrator.store.parts import DIGEST, Part
 from orchestrator.store.row_files import TABLES
 from orchestrator.store.schemas import SCHEMAS
@@ -168,7 +168,7 @@ class _Compaction:
         paths = [self.trials.part_path(table, part) for table in self._tables_of(part)]
         return _copy(tables, digests, paths)
 
-    def _tables_of(self, part: Part) -> Mapping[str, PartFile]:
+    def _tables_of(self, part: Part) -> Mapping[str, CompactFile]:
         return {"trials": part.file, **part.others}
 
     def _of_old(self, rows: Sequence[OldRow]) -> _Copy:

@@ -7,7 +7,7 @@ A name says what is in its file. Ids, attempts and hashes are hexadecimal: they 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from orchestrator.states import OUTCOMES
 
@@ -19,7 +19,8 @@ SAFE = re.compile(SWEEP)  # a name that leads to no other folder
 MARKER = "layerwise-store.json"  # written when a store is made
 PAGE = "index.html"  # of a report
 PICTURES = "pictures"  # folder in that of a report
-FIGURES = (  # kinds of figures that a report has as PNG files
+FORMATS: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf")  # of a figure
+FIGURES = (  # kinds of figures that a report has as files
     "figure2",
     "images",
     "effects_by_images",
@@ -58,8 +59,8 @@ class RowFile(NamedTuple):
         return cls(*match.groups()) if match else None
 
 
-class PartFile(NamedTuple):
-    """`part-<token>-<digest>.parquet`: many rows of a table. A token is never used again."""
+class CompactFile(NamedTuple):
+    """`part-<token>-<digest>.parquet`: rows of many trials. A token is never used again."""
 
     token: str
     digest: str
@@ -70,7 +71,7 @@ class PartFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(_PART, name)
+        match = re.fullmatch(_COMPACT, name)
         return cls(*match.groups()) if match else None
 
 
@@ -153,8 +154,8 @@ class SnapshotFile(NamedTuple):
         return cls(int(match[1]), match[2], match[3]) if match else None
 
 
-class MeasurementFile(NamedTuple):
-    """`<network>-<id>.parquet`: one measurement of a network."""
+class DerivedFile(NamedTuple):
+    """`<network>-<id>.parquet`: one measurement or extraction of a network."""
 
     network: str
     id: str
@@ -167,6 +168,38 @@ class MeasurementFile(NamedTuple):
     def parse(cls, name: str) -> Self | None:
         match = re.fullmatch(rf"({ID})-({ID})\.parquet", name)
         return cls(match[1], match[2]) if match else None
+
+
+class FeaturesFolder(NamedTuple):
+    """`<extraction>-<sha256>`: vectors of one extraction, for weights with this hash."""
+
+    extraction: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.extraction}-{self.sha256[:HASH]}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(rf"({ID})-({ID})", name)
+        return cls(match[1], match[2]) if match else None
+
+
+class PartFile(NamedTuple):
+    """`<subset>-<first>.parquet`: vectors of images of one subset, from its image `first` on."""
+
+    subset: str
+    first: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.subset}-{self.first:09d}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(_PART, name)
+        return cls(match[1], int(match[2])) if match else None
 
 
 class SweepFile(NamedTuple):
@@ -217,40 +250,44 @@ class StudyFile(NamedTuple):
 
 
 class FigureFile(NamedTuple):
-    """`<kind>.png` or `<kind>-<group>.png`: a figure of a report."""
+    """`<kind>.png` or `<kind>-<group>.png`: a figure of a report; or `.svg`, or `.pdf`."""
 
     kind: str
     group: str = ""
+    format: str = FORMATS[0]
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.group}.png" if self.group else f"{self.kind}.png"
+        stem = f"{self.kind}-{self.group}" if self.group else self.kind
+        return f"{stem}.{self.format}"
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
         match = re.fullmatch(_FIGURE, name)
-        return cls(match[1], match[2] or "") if match else None
+        return cls(match[1], match[2] or "", match[3]) if match else None
 
 
+_PART = r"(train|validation|test)-(\d{9,})\.parquet"
 _ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
-_PART = rf"part-({ID})-({ID})\.parquet"
+_COMPACT = rf"part-({ID})-({ID})\.parquet"
 _REMOVAL = rf"({ID})-({ID})\.json"
-_FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.png"
+_FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.({'|'.join(FORMATS)})"
 _TABLES = (
     rf"rows/{_ROW}",
-    rf"(trials|curves|classes)/{_PART}",
+    rf"(trials|curves|classes)/{_COMPACT}",
     rf"removed/{_REMOVAL}",
     rf"trials/({'|'.join(OUTCOMES)})/{ID}\.parquet",
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",
     rf"sweeps/{SWEEP}\.parquet",
     rf"studies/{ID}-\d+\.parquet",
-    rf"measurements/{ID}-{ID}\.parquet",
+    rf"(measurements|extractions)/{ID}-{ID}\.parquet",
 )
 _GRAMMAR = re.compile(
     "|".join(
         (
             *(rf"(damaged/)?{pattern}" for pattern in _TABLES),
             rf"checkpoints/{ID}/{ID}\.safetensors",
+            rf"features/{ID}-{ID}/{_PART}",
             rf"progress/{ID}/\d{{10,}}-{ATTEMPT}-{ID}\.safetensors",
             rf"leases/{SWEEP}-{ID}\.json",
             rf"reports/{SWEEP}(/[a-z0-9_]+)?/({re.escape(PAGE)}|{_FIGURE})",

@@ -20,8 +20,11 @@ from orchestrator.store.row_files import digest
 from orchestrator.store.schemas import SCHEMA_VERSION, TRIALS
 from orchestrator.store.view import NOTICE, old_path
 
-TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements")
-FOLDERS = (*TABLES, "rows", "removed", "checkpoints", "progress", "leases", "damaged", "reports")
+TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements", "extractions")
+FOLDERS = (
+    *(*TABLES, "rows", "removed", "features", "checkpoints"),
+    *("progress", "leases", "damaged", "reports"),
+)
 TRIED = 3  # files of each table that are opened to recognise an older store
 
 

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.store import table_files
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.files import Files
-from orchestrator.store.names import PartFile
+from orchestrator.store.names import CompactFile
 from orchestrator.store.row_files import TABLES, digest
 from orchestrator.store.schemas import SCHEMAS
 
@@ -34,8 +36,8 @@ REMEMBERED = 1000  # parts, whose index this process need not read again
 class Part:
     """A part, with the columns by which readers choose among the rows of a trial."""
 
-    file: PartFile
-    others: Mapping[str, PartFile]
+    file: CompactFile
+    others: Mapping[str, CompactFile]
     """Files of `curves` and `classes`, if they have rows."""
     index: pa.Table
     points: int = 0
@@ -53,7 +55,7 @@ class Part:
 _indexes: dict[tuple[str, str], Part] = {}  # never stale, as parts never change
 
 
-def path_of(files: Files, table: str, file: PartFile) -> str:
+def path_of(files: Files, table: str, file: CompactFile) -> str:
     return f"{files.base}/{table}/{file.name}"
 
 
@@ -71,13 +73,13 @@ def write(files: Files, tables: Mapping[str, pa.Table]) -> Part:
     return Part(file, others, tables["trials"].select(INDEX), points)
 
 
-def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -> PartFile:
+def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -> CompactFile:
     schema = SCHEMAS[table].append(DIGEST) if table == "trials" else SCHEMAS[table]
     arrow = arrow.cast(schema).replace_schema_metadata({**schema.metadata, **meta})
     sink = pa.BufferOutputStream()
     pq.write_table(arrow, sink, compression="zstd", row_group_size=GROUP[table])
     data = memoryview(sink.getvalue())
-    file = PartFile(secrets.token_hex(8), digest(data))
+    file = CompactFile(secrets.token_hex(8), digest(data))
     path = path_of(files, table, file)
     files.put(path, data)
     if digest(files.get(path)) != file.digest:
@@ -85,12 +87,12 @@ def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -
     return file
 
 
-def verify(files: Files, table: str, file: PartFile) -> None:
+def verify(files: Files, table: str, file: CompactFile) -> None:
     """Compare every byte of a file with its checksum. Raises as `read` does."""
     _content(files, table, file)
 
 
-def _content(files: Files, table: str, file: PartFile) -> bytes:
+def _content(files: Files, table: str, file: CompactFile) -> bytes:
     """Return a file of a part. Raises `DamagedError`, `FileNotFoundError`, `StoreError`."""
     data = files.get(path_of(files, table, file))
     if digest(data) != file.digest:
@@ -98,13 +100,15 @@ def _content(files: Files, table: str, file: PartFile) -> bytes:
     return data
 
 
-def _open(files: Files, table: str, file: PartFile) -> pq.ParquetFile:
+def _open(files: Files, table: str, file: CompactFile) -> pq.ParquetFile:
+    return _opened(files, _content(files, table, file))
+
+
+def _opened(files: Files, data: bytes) -> pq.ParquetFile:
     try:
-        opened = pq.ParquetFile(pa.BufferReader(_content(files, table, file)))
+        opened = pq.ParquetFile(pa.BufferReader(data))
         version = table_files.schema_version(opened.schema_arrow)
     except table_files.UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
         raise DamagedError(table_files.BROKEN) from error
     if version is None:
         raise DamagedError(table_files.FOREIGN)
@@ -113,7 +117,7 @@ def _open(files: Files, table: str, file: PartFile) -> pq.ParquetFile:
 
 
 def read(
-    files: Files, table: str, file: PartFile, columns: Sequence[str] | None = None
+    files: Files, table: str, file: CompactFile, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return these columns of a file of a part, after a look at every byte of it.
 
@@ -122,26 +126,39 @@ def read(
     return table_files.conformed(table, _open(files, table, file), columns)
 
 
-def read_digests(files: Files, file: PartFile) -> list[str]:
+def fragment(files: Files, table: str, file: CompactFile) -> ds.Fragment:
+    """Return a file of a part for a dataset, after a look at every byte of it.
+
+    That of a folder is read when it is needed; others are in memory. Raises as `read` does.
+    """
+    data = _content(files, table, file)
+    _opened(files, data)
+    form = ds.ParquetFileFormat()
+    if isinstance(files.fs, pafs.LocalFileSystem):
+        return form.make_fragment(path_of(files, table, file), files.fs)
+    return form.make_fragment(pa.py_buffer(data))
+
+
+def read_digests(files: Files, file: CompactFile) -> list[str]:
     """Return the digests of the attempts in a part. Raises as `read` does."""
     digests: list[str] = _open(files, "trials", file).read([DIGEST.name])[DIGEST.name].to_pylist()
     return digests
 
 
-def has_unknown_columns(files: Files, table: str, file: PartFile) -> bool:
+def has_unknown_columns(files: Files, table: str, file: CompactFile) -> bool:
     """Return whether a later version of the program added columns. Raises as `read` does."""
     names = set(_open(files, table, file).schema_arrow.names)
     return bool(names - {*SCHEMAS[table].names, DIGEST.name})
 
 
-def look(files: Files, file: PartFile) -> Part:
+def look(files: Files, file: CompactFile) -> Part:
     """Return a part by its file of `trials`. Raises as `read` does."""
     key = (files.root, path_of(files, "trials", file))
     if key not in _indexes:
         opened = _open(files, "trials", file)
         meta = opened.metadata.metadata or {}
         named = {table: meta.get(f"layerwise_{table}".encode(), b"") for table in TABLES[1:]}
-        others = {t: f for t, name in named.items() if (f := PartFile.parse(name.decode()))}
+        others = {t: f for t, name in named.items() if (f := CompactFile.parse(name.decode()))}
         if len(_indexes) >= REMEMBERED:
             _indexes.pop(next(iter(_indexes)), None)
         points = int(meta.get(b"layerwise_points", b"0"))

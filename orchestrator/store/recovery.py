@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from orchestrator.store import parts, row_files, table_files
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.files import Files
-from orchestrator.store.names import PartFile
+from orchestrator.store.names import CompactFile
 from orchestrator.store.parts import DIGEST
 from orchestrator.store.row_files import TABLES, Attempt
 from orchestrator.store.schemas import SCHEMAS
@@ -47,11 +47,11 @@ def recover(trials: TrialTables) -> bool:
     return bool(damaged)
 
 
-def _damaged(trials: TrialTables) -> Iterator[tuple[PartFile, Mapping[str, PartFile]]]:
+def _damaged(trials: TrialTables) -> Iterator[tuple[CompactFile, Mapping[str, CompactFile]]]:
     """Yield each part with a file that is known as damaged, with its files of points."""
     reasons = trials.damage.reasons
     for name in trials.files.names(f"{trials.files.base}/trials"):
-        if (file := PartFile.parse(name)) is None:
+        if (file := CompactFile.parse(name)) is None:
             continue
         others = _others(trials.files, file)
         named = {"trials": file, **others}
@@ -59,7 +59,7 @@ def _damaged(trials: TrialTables) -> Iterator[tuple[PartFile, Mapping[str, PartF
             yield file, others
 
 
-def _others(files: Files, file: PartFile) -> dict[str, PartFile]:
+def _others(files: Files, file: CompactFile) -> dict[str, CompactFile]:
     """Return the files of points that a part names, as far as that can be read."""
     try:
         opened = pq.ParquetFile(pa.BufferReader(files.get(parts.path_of(files, "trials", file))))
@@ -67,10 +67,10 @@ def _others(files: Files, file: PartFile) -> dict[str, PartFile]:
         names = {t: meta.get(f"layerwise_{t}".encode(), b"").decode() for t in TABLES[1:]}
     except table_files.UNREADABLE:
         return {}
-    return {table: part for table, name in names.items() if (part := PartFile.parse(name))}
+    return {table: part for table, name in names.items() if (part := CompactFile.parse(name))}
 
 
-def proven(files: Files, file: PartFile, others: Mapping[str, PartFile]) -> Iterator[Attempt]:
+def proven(files: Files, file: CompactFile, others: Mapping[str, CompactFile]) -> Iterator[Attempt]:
     """Yield the attempts of a part whose digest is right."""
     tables = {t: _decodable(files, t, others[t]) for t in TABLES[1:] if t in others}
     trials = _decodable(files, "trials", file, [DIGEST])
@@ -89,7 +89,9 @@ def proven(files: Files, file: PartFile, others: Mapping[str, PartFile]) -> Iter
             yield attempt
 
 
-def _decodable(files: Files, table: str, file: PartFile, more: Sequence[pa.Field] = ()) -> pa.Table:
+def _decodable(
+    files: Files, table: str, file: CompactFile, more: Sequence[pa.Field] = ()
+) -> pa.Table:
     """Return the groups of rows of a file that can be decoded, right or wrong."""
     schema = SCHEMAS[table]
     for field in more:

@@ -143,6 +143,13 @@ RESULTS: list[Column] = [
 RUN: list[Column] = [
     ("attempt", TEXT, "names the attempt; curves and classes carry it too"),
     ("retries", INT, "attempts before this one"),
+    ("lanes", INT, "trials that were trained together in its pack; 1 for a trial by itself"),
+    (
+        "cached_layers",
+        INT,
+        "frozen layers that were computed once per image, before all steps",
+    ),
+    ("shared_forward", YES, "true if lanes of its pack shared the pass through its frozen layers"),
     ("memory_raises", INT, "earlier attempts that ran out of memory; each raised the request"),
     ("resumes", INT, "times that the training continued from a snapshot"),
     ("exact", YES, "every resume was under equal settings, so the numbers are exact"),
@@ -248,13 +255,33 @@ MEASUREMENT: list[Column] = [
     ("error_message", TEXT, "message of the error"),
 ]
 
-MEASUREMENT_RUN: list[Column] = [
-    ("seconds", REAL, "wall time of the whole measurement, with reading"),
-    ("device", TEXT, "device of the measurement"),
+DERIVED_RUN: list[Column] = [
+    ("seconds", REAL, "wall time of the whole, with reading"),
+    ("device", TEXT, "device of the forward passes"),
     ("host", TEXT, "name of the machine"),
     ("versions", TEXT, "versions of Python and libraries, and layerwise's commit, as JSON"),
     ("git_commit", TEXT, "commit of the working folder, with + if it has changes"),
     ("ended", UTC, "when the rows were written"),
+]
+
+EXTRACTION: list[Column] = [
+    ("id", TEXT, "hash of the network, the images, the layers and the pooling; names the file"),
+    ("outcome", TEXT, "complete or failed; the latter has no files"),
+    ("trial", TEXT, "id of the network, or of the file of weights"),
+    ("name", TEXT, "name of the network in the sweep that ran it first"),
+    ("target", TEXT, "name of the task of the images in that sweep"),
+    ("task", TEXT, "hash of this task"),
+    ("layers", pa.list_(INT), "numbers of the layers"),
+    ("pool", TEXT, "rule that makes a vector: average, maximum or none"),
+    ("most", INT, "most values of a vector without pooling; null without a limit"),
+    ("values", INT, "values per image, of all layers"),
+    ("images", INT, "number of images"),
+    ("folder", TEXT, "folder of the Parquet files, below the root of the store"),
+    ("parts", INT, "number of files"),
+    ("bytes", INT, "size of the files"),
+    ("sha256", TEXT, "SHA-256 of the files' SHA-256, in the order of their names"),
+    ("checkpoint", TEXT, "SHA-256 of the weights of the network"),
+    ("error_message", TEXT, "message of the error"),
 ]
 
 OF_TRIAL: list[Column] = [IDENTITY[0], ("attempt", TEXT, "attempt that wrote the row")]
@@ -268,7 +295,8 @@ CURVES = _schema([OF_TRIAL[0], *CURVE], [OF_TRIAL[1], ("seconds", REAL, "trainin
 PER_CLASS = _schema([OF_TRIAL[0], *CLASSES], [OF_TRIAL[1]])
 MEMBERS = _schema(IDENTITY, [])
 STUDIES = _schema(STUDY, STUDY_RUN)
-MEASUREMENTS = _schema(MEASUREMENT, MEASUREMENT_RUN)
+MEASUREMENTS = _schema(MEASUREMENT, DERIVED_RUN)
+EXTRACTIONS = _schema(EXTRACTION, DERIVED_RUN)
 
 SCHEMAS = {
     "trials": TRIALS,
@@ -277,6 +305,7 @@ SCHEMAS = {
     "sweeps": MEMBERS,
     "studies": STUDIES,
     "measurements": MEASUREMENTS,
+    "extractions": EXTRACTIONS,
 }
 
 

@@ -9,6 +9,8 @@ progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted af
 sweeps/<name>.parquet                       which trials a sweep consists of
 studies/<series>-<number>.parquet           one row per trial of a search
 measurements/<id>-<measurement>.parquet     the values of one measurement of a network
+extractions/<id>-<extraction>.parquet       one row on the features of a network in `features/`
+features/<extraction>-<sha256>/<subset>-<first>.parquet   outputs of layers, part by part
 leases/<sweep>-<token>.json                 a run that uses the store now (`leases.py`)
 damaged/…                                   files that could not be read, set aside (`damage.py`)
 layerwise-store.json                        written when the store is made (`ownership.py`)
@@ -40,7 +42,7 @@ from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.locations import open_files
 from orchestrator.store.names import (
     SAFE,
-    MeasurementFile,
+    DerivedFile,
     RowFile,
     SnapshotFile,
     StudyFile,
@@ -55,11 +57,16 @@ from orchestrator.store.trial_tables import TrialTables
 from trainers.checkpoint import CheckpointError, checksum, verify
 from trainers.spelling import hint
 
-FILES: dict[str, type[SweepFile | StudyFile | MeasurementFile]] = {  # the files of each table
+FILES: dict[str, type[SweepFile | StudyFile | DerivedFile]] = {  # the files of each table
     "sweeps": SweepFile,
     "studies": StudyFile,
-    "measurements": MeasurementFile,
+    "measurements": DerivedFile,
+    "extractions": DerivedFile,
 }
+OF_DERIVED = [  # columns that all rows of one measurement or extraction share
+    *("id", "outcome", "checkpoint", "other_checkpoint", "folder", "parts", "bytes"),
+    "error_message",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,10 @@ class SweepRecord:
     """Published results to draw beside its own; empty for none, None in records of old versions."""
     studies: Sequence[Mapping[str, Any]] = ()
     """`id`, `series`, `role` and `trials` of each study."""
+    measurements: Sequence[str] = ()
+    """Ids of the measurements that it asks for; empty in records of old versions."""
+    extractions: Sequence[str] = ()
+    """Ids of the features that it asks for."""
     forms: Sequence[str] | None = None
     """Forms that were laid over the sweep; None in records of old versions."""
 
@@ -199,29 +210,29 @@ class Store:
         """List the study trials that have ended. No file is opened."""
         return [file for name in self.names("studies") if (file := StudyFile.parse(name))]
 
-    def write_measurement(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of one measurement. They replace those of its earlier attempts."""
-        file = MeasurementFile(rows[0]["trial"], rows[0]["id"])
-        self.write("measurements", self.path("measurements", file.name), rows)
+    def write_derived(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of a measurement or extraction, in place of those of earlier attempts."""
+        file = DerivedFile(rows[0]["trial"], rows[0]["id"])
+        self.write(table, self.path(table, file.name), rows)
 
-    def measurements(self, files: Collection[MeasurementFile]) -> dict[str, dict[str, Any]]:
-        """Return a row of each of these measurements that the store has, by id.
+    def derived(self, table: str, files: Collection[DerivedFile]) -> dict[str, dict[str, Any]]:
+        """Return a row of each of these measurements or extractions that the store has, by id.
 
-        It has the columns that all rows of a measurement share.
+        It has the columns that all rows of one share.
         """
         if not files:
             return {}
-        names = {file.name for file in files} & set(self.names("measurements"))
-        return self._measurements([self.path("measurements", name) for name in sorted(names)])
+        names = {file.name for file in files} & set(self.names(table))
+        return self._derived(table, [self.path(table, name) for name in sorted(names)])
 
-    def measurement(self, file: MeasurementFile) -> dict[str, Any] | None:
-        """Return such a row of one measurement, or None. Nothing is listed."""
-        paths = self.files.present([self.path("measurements", file.name)])
-        return self._measurements(paths).get(file.id)
+    def derived_row(self, table: str, file: DerivedFile) -> dict[str, Any] | None:
+        """Return such a row of one measurement or extraction, or None. Nothing is listed."""
+        paths = self.files.present([self.path(table, file.name)])
+        return self._derived(table, paths).get(file.id)
 
-    def _measurements(self, paths: list[str]) -> dict[str, dict[str, Any]]:
-        columns = ["id", "outcome", "checkpoint", "other_checkpoint", "error_message"]
-        rows = self._read("measurements", paths, columns).to_pylist()
+    def _derived(self, table: str, paths: list[str]) -> dict[str, dict[str, Any]]:
+        columns = [name for name in OF_DERIVED if name in SCHEMAS[table].names]
+        rows = self._read(table, paths, columns).to_pylist()
         return {row["id"]: row for row in rows}
 
     def outcomes(self) -> dict[str, str]:
@@ -307,6 +318,8 @@ class Store:
             text=facts.get("sweep", ""),
             reference=facts.get("reference"),
             studies=json.loads(facts.get("studies", "[]")),
+            measurements=tuple(json.loads(facts.get("measurements", "[]"))),
+            extractions=tuple(json.loads(facts.get("extractions", "[]"))),
             forms=json.loads(facts["forms"]) if "forms" in facts else None,
         )
 
@@ -330,8 +343,8 @@ class Store:
 
         def read(path: str) -> pa.Table:
             arrow = table_files.decode(table, self.get(path), self.root, columns)
-            if table == "measurements" and "id" in arrow.column_names:
-                file = MeasurementFile.parse(path.rpartition("/")[2])
+            if FILES[table] is DerivedFile and "id" in arrow.column_names:
+                file = DerivedFile.parse(path.rpartition("/")[2])
                 if file is None or set(arrow["id"].to_pylist()) != {file.id}:
                     raise DamagedError("it holds another row than its name says")
             return arrow

@@ -7,10 +7,12 @@ decoded, after every byte was compared with the checksum in its name.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from orchestrator.errors import StoreError
 from orchestrator.states import State
@@ -39,6 +41,32 @@ class TrialTables:
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return these columns of a table; all by default. Raises `StoreError`."""
         return self._steadily(lambda: self._read(self.look(), table, columns, None))
+
+    def scan(self, table: str) -> ds.Dataset:
+        """Return a table as a dataset, of which a reader decodes the columns that it needs.
+
+        Parts are compared with their checksums now, and decoded when they are needed. If a
+        compaction moves them meanwhile, that fails with `FileNotFoundError`. Raises `StoreError`.
+        """
+        return self._steadily(lambda: self._scan(self.look(), table))
+
+    def _scan(self, view: View, table: str) -> ds.Dataset:
+        there = [part for part in view.parts if table == "trials" or table in part.others]
+        whole = [part for part in there if not view.hidden.get(part.file)]
+        files = {part.file if table == "trials" else part.others[table]: part for part in whole}
+        paths = {file: self.part_path(table, part) for file, part in files.items()}
+        paths = {file: path for file, path in paths.items() if path not in self.damage.reasons}
+        fragments = self.viewer.read_all(
+            table, paths, lambda file: parts.fragment(self.files, table, file)
+        )
+        rest = replace(view, parts=[part for part in there if part not in whole])
+        others = self._read(rest, table, None, None)
+        schema = SCHEMAS[table].remove_metadata()
+        datasets: list[ds.Dataset] = [ds.dataset(others.replace_schema_metadata())]
+        if fragments:
+            scanned = list(fragments.values())
+            datasets.append(ds.FileSystemDataset(scanned, schema, scanned[0].format))
+        return ds.dataset(datasets) if others.num_rows or not fragments else datasets[1]
 
     def rows(self, trials: Collection[str], outcomes: Collection[str]) -> list[dict[str, Any]]:
         """Return the rows of these trials that have one of these outcomes, by id."""

@@ -22,7 +22,7 @@ from orchestrator.states import OUTCOMES, State
 from orchestrator.store import parts, removals, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
-from orchestrator.store.names import OldRowFile, PartFile, RemovalFile, RowFile
+from orchestrator.store.names import CompactFile, OldRowFile, RemovalFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.removals import AttemptKey
 
@@ -57,7 +57,7 @@ class View:
     old: Sequence[OldRow]
     """Rows of versions before 2 that count."""
     parts: Sequence[Part]
-    hidden: Mapping[PartFile, frozenset[int]]
+    hidden: Mapping[CompactFile, frozenset[int]]
     """Numbers of the rows of parts that do not count."""
     superseded: Sequence[RowFile | OldRow] = ()
     """Files whose row does not count: a better one does, or it was removed."""
@@ -138,9 +138,9 @@ class Viewer:
             before, old = names, self._old_rows(names, foreign)
         else:
             raise StoreError(f"the parts in {self.files.root} keep changing")
-        foreign |= {n for n in names if n not in OUTCOMES and not PartFile.parse(n)}
+        foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
         self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
-        listed = self._parts([file for name in names if (file := PartFile.parse(name))])
+        listed = self._parts([file for name in names if (file := CompactFile.parse(name))])
         gone = [row for row in rows if (row.trial, row.attempt) in removed]
         rows = [row for row in rows if (row.trial, row.attempt) not in removed]
         view = self._choose(rows, old, listed, removed)
@@ -179,7 +179,7 @@ class Viewer:
                     best[row.trial] = row
         return list(best.values())
 
-    def _parts(self, files: Sequence[PartFile]) -> list[Part]:
+    def _parts(self, files: Sequence[CompactFile]) -> list[Part]:
         known = self.damage.reasons
         sound = [f for f in files if parts.path_of(self.files, "trials", f) not in known]
         read = self.read_all(
@@ -295,9 +295,9 @@ class Viewer:
 
 def _removed_numbers(
     listed: Sequence[Part], removed: frozenset[AttemptKey]
-) -> dict[PartFile, set[int]]:
+) -> dict[CompactFile, set[int]]:
     """Return the numbers of the rows of parts that were removed."""
-    hidden: dict[PartFile, set[int]] = {}
+    hidden: dict[CompactFile, set[int]] = {}
     attempts = pa.array(sorted({attempt for _, attempt in removed}))
     for part in listed:
         for number in _numbers(pc.is_in(part.index["attempt"], attempts)):

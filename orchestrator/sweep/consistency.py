@@ -34,6 +34,7 @@ def check_consistency(sweep: Sweep, source: Source) -> None:
             problems.append((("dataset",), "the key is missing"))
         problems += [(in_grid(name, path, source), text) for path, text in _in_stops(sweep, grid)]
     problems += in_tasks(sweep)
+    problems += _in_features(sweep)
     if problems:
         raise SweepError([source.mistake(path, text) for path, text in dict.fromkeys(problems)])
 
@@ -45,6 +46,17 @@ def _in_grid(grid: Grid, named: bool) -> list[Problem]:
         *_in_treatments(grid),
         *_in_lengths(grid),
     ]
+
+
+def _in_features(sweep: Sweep) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, asked in sweep.features.items():
+        if not re.fullmatch(NAME, name):
+            problems.append((("features", name), A_NAME))
+        if asked.most is not None and asked.pool != "none":
+            message = "it limits the values of pool: none; pooled outputs need no limit"
+            problems.append((("features", name, "most"), message))
+    return problems
 
 
 def _in_splits(splits: Splits) -> list[Problem]:

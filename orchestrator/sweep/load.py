@@ -19,6 +19,7 @@ from orchestrator.errors import SweepError
 from orchestrator.sweep import axes, inheritance
 from orchestrator.sweep import source as yaml_source
 from orchestrator.sweep.consistency import check_consistency
+from orchestrator.sweep.features import Features
 from orchestrator.sweep.fields import A_NAME
 from orchestrator.sweep.schema import FineTune, Grid, Halves, Resources, Splits, Sweep
 from orchestrator.sweep.search import Search, Space
@@ -271,6 +272,7 @@ def _known_keys(path: KeyPath) -> list[str]:
         ("fine_tune", "search", "space"): Space,
     }
     inner: dict[str, type[BaseModel]] = {
+        "features": Features,
         "resources": Resources,
         "splits": Halves,
         "tasks": NamedTask,

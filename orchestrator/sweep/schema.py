@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,9 +16,9 @@ from orchestrator.sweep.components import (
     NetworkField,
     TargetField,
 )
-from orchestrator.sweep.fields import NAME, Seed, StrictModel
+from orchestrator.sweep.features import Features
+from orchestrator.sweep.fields import NAME, Seed, StrictModel, parse_layers
 from orchestrator.sweep.search import Search
-from orchestrator.sweep.source import shown
 from orchestrator.sweep.tasks import NamedTask, WeightsField
 from trainers.canonical import ConfigError
 from trainers.config import TaskForm, Treatment
@@ -36,13 +37,13 @@ TreatmentName = Literal[
     "pixels",  # no network: recipe.classifier on the pixels
 ]
 Measure = Literal["weights", "interpolation", "similarity", "predictors"]
-DEFAULT_TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)[:7]  # the paper's
+TREATMENTS: tuple[TreatmentName, ...] = get_args(TreatmentName)
+DEFAULT_TREATMENTS = TREATMENTS[:7]  # the paper's
 COPYING = ("selffer", "selffer+", "transfer", "transfer+", "stitched", "stitched_self")
 FROM_SOURCE = ("transfer", "transfer+", "stitched")
 MEASURED = ("selffer", "transfer")  # kinds, frozen or fine-tuned
 LEAST_CPU, MOST_CPUS = 0.0001, 100_000
 ACCELERATOR_AMOUNT = 0.001  # Ray itself requests this much of an accelerator type
-MOST_LAYERS = 10_000  # in a range such as 1..7
 
 
 class Halves(StrictModel):
@@ -98,23 +99,17 @@ class Splits(StrictModel):
     one negative from each of the other classes."""
 
 
-def _parse_layers(value: Any) -> tuple[int, ...]:
-    if value == "all":
-        return ()
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", value)):
-        first, last = map(int, match.groups())
-        if first <= last < first + MOST_LAYERS:
-            return tuple(range(first, last + 1))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if isinstance(value, list) and value and all(type(item) is int for item in value):
-        return tuple(value)
-    raise ValueError(f"expected layers such as 1..7, [1, 3, 5] or all, found {shown(value)}")
-
-
 def _parse_images(value: Any) -> tuple[Any, ...]:
     items = value if isinstance(value, list) else [value]
     return tuple(None if item == "all" else item for item in items)
+
+
+def _parse_lanes(value: Any) -> Any:
+    if value == "auto":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"expected auto, or x ≥ 1, found {json.dumps(value, default=str)}")
+    return value
 
 
 def _check_gpus(value: float) -> float:
@@ -216,7 +211,7 @@ class Grid(StrictModel):
       features are worth.
     """
 
-    layers: Annotated[tuple[int, ...], BeforeValidator(_parse_layers)] = ()
+    layers: Annotated[tuple[int, ...], BeforeValidator(parse_layers)] = ()
     """Numbers n of first layers that are copied: `3`, `[1, 3, 5]`, `1..7` or `all`. `all` means
     every layer but the last, and is the default."""
 
@@ -304,8 +299,19 @@ class Sweep(Grid):
     - `predictors`: scores that predict the accuracy of a transfer from the features of its source.
     """
 
+    features: dict[str, Features] = {}
+    """Outputs of layers to write as Parquet files, by a name of your choice. They are no part of an
+    id, and can be added to a sweep that has been run. The checkpoints of the networks are kept as
+    those of bases are. Default: none."""
+
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between snapshots. A trial that was stopped resumes from its last snapshot."""
+
+    lanes: Annotated[int | None, BeforeValidator(_parse_lanes)] = None
+    """Largest number of trials that are trained together in one process. They must have networks
+    and images of one shape, and equal numbers of steps and of images per step. The numbers are
+    those of the trials alone up to rounding. `auto` is 16 for small networks, up to 0.2 billion
+    multiply-adds per step, forward, and 1 for others. Default: `auto`."""
 
     @property
     def datasets(self) -> dict[tuple[str, ...], Data]:
@@ -324,13 +330,16 @@ class Sweep(Grid):
         """The grids by name. The only grid of a sweep without `grids` has an empty name."""
         return dict(self.grids) or {"": self}
 
-    def keeps(self, treatment: Treatment) -> bool:
-        """Return whether the checkpoint of a trial of this treatment is written to the store.
+    def keeps(self, treatment: Treatment, name: str) -> bool:
+        """Return whether the checkpoint of a trial is written to the store.
 
-        What is measured is kept for it; with `keep: none`, to the end of the run.
+        What is measured, or has its features written, is kept for it; with `keep: none`, to the end
+        of the run.
         """
-        measured = bool(self.measure) and treatment.kind in MEASURED
-        return self.keep == "all" or treatment.kind == "base" or measured
+        extracted = {network for asked in self.features.values() for network in asked.of}
+        needed = bool(self.measure) and treatment.kind in MEASURED
+        needed |= not extracted.isdisjoint((treatment.name, name))
+        return self.keep == "all" or treatment.kind == "base" or needed
 
     def request(self, treatment: Treatment) -> Resources:
         """Resources for a trial of this treatment."""

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import shown
 
-WITHOUT_EFFECT = ("name", "keep", "resources", "checkpoint_seconds", "reference")
+WITHOUT_EFFECT = ("name", "keep", "resources", "checkpoint_seconds", "reference", "lanes")
 PLACE_OF_DATA = ("root", "download")
 LONGEST_NAME = 120
 Change = tuple[tuple[str, ...], Any]  # path and value of `--set`

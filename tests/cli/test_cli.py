@@ -25,6 +25,8 @@ COMMANDS = (
     "reference",
     "report",
     "advise",
+    "compare",
+    "explain",
     "export",
     "debug",
     "pack",

@@ -18,7 +18,7 @@ import torch
 
 from orchestrator.store.store import Store
 from tests.small import files, small
-from trainers import checkpoint, features
+from trainers import checkpoint, feature_form, features
 from trainers.datasets import load
 from trainers.networks import build, load_tensors
 from trainers.task_data import task_data
@@ -29,7 +29,7 @@ LINE = ("features", "small.yaml", "A s0", "--layer", "1", "--layer", "3", "--poo
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 4 * (2 * 6 * 6 + 4) * 20)
+    monkeypatch.setattr(feature_form, "PART_BYTES", 4 * (2 * 6 * 6 + 4) * 20)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -178,7 +178,7 @@ def test_parts_of_another_size_are_not_joined(
     layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert layerwise(*LINE)[0] == 0
-    monkeypatch.setattr(features, "PART_BYTES", 1000)
+    monkeypatch.setattr(feature_form, "PART_BYTES", 1000)
     code, _, err = layerwise(*LINE)
     assert code == 2
     assert "features holds other features" in err

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from orchestrator.execution.origin import origin
-from orchestrator.report import charts
+from orchestrator.execution.origin import weights_of
+from orchestrator.plan.origin import origin
+from orchestrator.report import rendering
 from orchestrator.store.store import Store
 from tests.small import files, small
 from trainers import checkpoint
@@ -30,8 +32,10 @@ WRITTEN = ["filters.png", "index.html", "map.png"]
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 @pytest.mark.usefixtures("full")
@@ -48,18 +52,26 @@ def test_networks_are_side_by_side(layerwise: Layerwise) -> None:
     assert layerwise("report", "small").code == 0
     report = Path("results/reports/small/index.html").read_text()
     assert report.count('src="data:image/png;base64,cG5n"') == 2  # `png` in Base64
+    assert "width=" not in report.partition("Pictures of networks")[2].partition("<h2>")[0]
+    Image.new("L", (40, 10)).save(folder / "map.png")  # at double resolution
+    assert layerwise("report", "small").code == 0
+    report = Path("results/reports/small/index.html").read_text()
+    assert (
+        'alt="Validation images by the outputs of a layer, for several networks" width="20">'
+        in (report)
+    )
     assert layerwise("clean", "--sweep", "small", "--yes").code == 0
     assert not folder.parent.exists()
 
 
 def test_frozen_layers_need_the_weights_of_the_base_only(full: Path) -> None:
     store, plan = Store(full / "results"), small(full)
-    base = checkpoint.unpack(origin(plan, "B s0", None, store).weights)[0]
-    copied = origin(plan, "B1A s0", None, store, layers=1)
-    tensors = checkpoint.unpack(copied.weights)[0]
+    base = checkpoint.unpack(weights_of(plan, origin(plan, "B s0"), store).data)[0]
+    copied = weights_of(plan, origin(plan, "B1A s0"), store, layers=1)
+    tensors = checkpoint.unpack(copied.data)[0]
     assert set(tensors) == {name for name in base if name.startswith("layer1.")} != set()
     assert all(torch.equal(tensor, base[name]) for name, tensor in tensors.items())
-    assert copied.sha256 == checkpoint.checksum(copied.weights)
+    assert copied.sha256 == checkpoint.checksum(copied.data)
 
 
 @pytest.mark.usefixtures("folder")

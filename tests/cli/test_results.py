@@ -13,13 +13,13 @@ import pytest
 
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.rows import driver_row
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.states import State
 from orchestrator.store.names import stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.small import files, small
-from tests.stores import forget, loosen, row_file, to_version_1
+from tests.stores import forget, loosen, rewrite, row_file, to_version_1
 from tests.tables import cells, outside
 
 Layerwise = Callable[..., tuple[int, str, str]]
@@ -121,6 +121,7 @@ def test_status_for_programs(full: Path, layerwise: Layerwise) -> None:
         },
         "studies": [],
         "measurements": [],
+        "features": [],
         "lacking": [],
         "reasons": [
             {
@@ -157,7 +158,9 @@ def test_a_store_that_is_a_file(folder: Path, layerwise: Layerwise) -> None:
 def test_a_report_is_written_through_no_link(
     full: Path, layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charts, "png", lambda *_, **__: b"picture")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"picture")
+    )
     assert layerwise("report", "small")[0] == 0
     folder, foreign = full / "results/reports/small", full / "foreign"
     foreign.mkdir()
@@ -191,8 +194,10 @@ def test_no_store(command: list[str], layerwise: Layerwise) -> None:
 def test_the_metric_of_a_report_and_of_the_answer(
     layerwise: Layerwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charts, "javascript", str)
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", str)
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
     by_mean = ("small", "--metric", "val_mean10")
     assert layerwise("report", *by_mean)[1].endswith("/reports/small/val_mean10/index.html\n")
     assert layerwise("report", "small")[1].endswith("/reports/small/index.html\n")
@@ -203,6 +208,17 @@ def test_the_metric_of_a_report_and_of_the_answer(
     run = ("run", "small.yaml", "--inline", "--no-report", "--metric")
     assert "\nMean of the ten best validation top-1, diff" in layerwise(*run, "val_mean10")[1]
     assert layerwise(*run, "top2")[0] == 2
+    line = "layerwise: --metric: no complete trial of sweep small has a map50\n"
+    assert layerwise("report", "small", "--metric", "map50") == (2, "", line)
+    store = Store("results")  # as if they were detectors
+    for id in store.outcomes():
+        rewrite(store, id, map50=0.5, map=0.25, map50_voc07=0.375)
+    for metric, shown in (("map", "25.0"), ("map50_voc07", "37.5"), ("map50", "50.0")):
+        out = layerwise(*run, metric)[1]
+        assert f"base {shown} % (2 networks)" in out
+        assert layerwise("report", "small", "--metric", metric)[0] == 0
+    page = Path("results/reports/small/map50_voc07/index.html").read_text(encoding="utf-8")
+    assert "measured by the test mAP by the rule of PASCAL VOC 2007." in page
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

@@ -162,6 +162,7 @@ def test_plan_for_programs(layerwise: Layerwise) -> None:
         "seconds": None,
         "studies": [],
         "measurements": [],
+        "features": [],
         "keep": "bases",
         "checkpoint_bytes": 2 * 4 * (20 + 38 + 76 + 25),
         "device": None,

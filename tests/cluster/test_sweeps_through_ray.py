@@ -15,6 +15,7 @@ from tests.cluster.runs import PATIENCE
 from tests.processes import environment
 from tests.results import results
 from tests.searches import SEARCHED
+from tests.small import files
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +85,8 @@ recipe: {{rate: 0.03, steps: 8, batch: 16}}
     assert divisions == {"source wide", "wide to few", "weights old to few"}
 
 
-def test_measurements_through_ray_are_those_of_one_process(tmp_path: Path) -> None:
-    tables = []
+def test_measurements_and_features_through_ray_are_those_of_one_process(tmp_path: Path) -> None:
+    tables, vectors = [], []
     for how in (["--cpus", "2"], ["--inline"]):
         store = tmp_path / how[0]
         line = [sys.executable, "-m", "orchestrator", "run", "measured:tiny", *how]
@@ -100,7 +101,11 @@ def test_measurements_through_ray_are_those_of_one_process(tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
         rows = Store(store).table("measurements").select(result_columns("measurements"))
         tables.append(sorted(rows.to_pylist(), key=str))
+        folder = store / "features"
+        vectors.append({name: (folder / name).read_bytes() for name in files(folder)})
     assert tables[0] == tables[1]
+    assert vectors[0] == vectors[1]
+    assert len(vectors[0]) == 2 * 2 * 3  # bases, tasks, sets
     measures = {row["id"]: row["measure"] for row in tables[0]}
     assert Counter(measures.values()) == {
         "weights": 12,

@@ -23,6 +23,7 @@ splits: {random: [0]}
 treatments: [base, selffer, transfer]
 layers: [1]
 recipe: {rate: 0.03, steps: 3, batch: 8}
+lanes: 1
 """
 ALL = ["A s0", "B s0", "A1A s0", "B1A s0", "B1B s0", "A1B s0"]
 

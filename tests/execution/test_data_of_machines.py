@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.run import Run
 from orchestrator.store.store import Store
 from tests.execution.runs import SMALL, Events, PlanOf, carry_out, ids
@@ -42,8 +43,11 @@ def test_each_machine_looks_for_the_data_where_the_root_says(
     monkeypatch.chdir(tmp_path)
     elsewhere = plan_of(PETS, "dataset.root=there/pets")
     assert ids(elsewhere) == ids(planned)
-    [_, assignments] = Run.open(elsewhere, Store(tmp_path / "new"), Events()).take() or (None, [])
-    assert assignments[0].data_root == str(tmp_path / "there" / "pets")
+    job = Run.open(elsewhere, Store(tmp_path / "new"), Events()).take()
+    assert job is not None
+    [pack] = job.works
+    assert isinstance(pack, PackAssignment)
+    assert pack.assignments[0].data_root == str(tmp_path / "there" / "pets")
 
 
 def test_a_node_with_other_files_fails_and_says_so(

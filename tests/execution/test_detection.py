@@ -5,20 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from orchestrator.errors import LayerwiseError
+from orchestrator.execution.features import extract
 from orchestrator.execution.inline import run_inline
-from orchestrator.execution.origin import origin
+from orchestrator.execution.origin import weights_of
 from orchestrator.execution.run import Run
+from orchestrator.plan.extraction import Extraction
 from orchestrator.plan.filter import find
+from orchestrator.plan.origin import origin
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.report.progress import RunProgress
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
+from trainers.datasets import load
+from trainers.feature_form import FeatureForm
 from trainers.loop import train
 from trainers.results import Result, Runtime, Snapshot
 
@@ -79,10 +86,25 @@ def test_effects_are_of_map(store: Store) -> None:
     assert {(row["n"], row["unit"], row["n_splits"]) for row in transfers} == {(2, "draw", 2)}
 
 
-def test_a_detector_has_no_features(plan: Plan, store: Store) -> None:
+def test_a_detector_has_no_features(plan: Plan) -> None:
     name = next(x.name for x in plan.members if x.training.recipe.detector)
     with pytest.raises(LayerwiseError, match="is a detector: name the base that its layers are of"):
-        origin(plan, name, None, store)
+        origin(plan, name)
+
+
+def test_features_of_a_base_on_images_of_objects(plan: Plan, store: Store, tmp_path: Path) -> None:
+    """The label of an image is the class of its largest object, and not its number."""
+    base = next(x for x in plan.members if not x.training.recipe.detector)
+    target = next(x for x in plan.members if x.training.recipe.detector).training.target
+    of = origin(plan, base.name, next(x.target for x in plan.members if x.training.recipe.detector))
+    form = FeatureForm(layers=(1, 2))
+    extract(
+        Extraction(origin=of, form=form), weights_of(plan, of, store), tmp_path, lambda *_: None
+    )
+    table = pq.read_table(tmp_path).filter(pc.field("subset") == "test").sort_by("image")
+    labels = load(target.dataset, of.data_root).test.labels
+    assert table["class_index"].to_pylist() == labels[table["image"].to_numpy()].tolist()
+    assert len(set(table["label"].to_pylist())) > 1
 
 
 @pytest.mark.parametrize("kind", ["transfer", "transfer+"])

@@ -15,7 +15,7 @@ from orchestrator.states import Ending, State
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.execution.runs import SMALL, Events, PlanOf, carry_out, ids
-from tests.stores import to_version_1
+from tests.stores import loosen, row_file, to_version_1
 from trainers import whole_file
 
 
@@ -170,3 +170,44 @@ def test_damaged_files_are_set_aside_and_trained_again(
     assert store.table("trials", result_columns("trials")).sort_by("id") == before
     assert store.table("curves").num_rows == 6 * 3
     assert not carry_out(planned, Store(store.root))[0].begun
+
+
+@pytest.mark.parametrize("is_compact", [False, True])
+def test_a_file_of_zeros_stops_no_run(
+    is_compact: bool, plan_of: PlanOf, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a row file, or of all rows."""
+    planned = plan_of(SMALL)
+    carry_out(planned, store)
+    before = store.table("trials", result_columns("trials")).sort_by("id")
+    if is_compact:
+        [path] = Path(store.root, "trials").glob("part-*")
+    else:
+        loosen(store)
+        path = Path(row_file(store, ids(planned)["A1B s0"]))
+    path.write_bytes(bytes(path.stat().st_size))
+    events, tally = carry_out(planned, Store(store.root))
+    assert tally == {"complete": 6}
+    assert len(events.begun) == (6 if is_compact else 1)
+    assert caplog.messages[0].startswith(f"{path} is damaged and left out: its content is not")
+    after = Store(store.root).table("trials", result_columns("trials")).sort_by("id")
+    assert after == before
+    assert Path(store.root, "damaged", path.parent.name, path.name).exists()
+
+
+def test_a_flipped_bit_in_a_part_costs_no_trial_that_is_proven(
+    plan_of: PlanOf, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned = plan_of(SMALL)
+    carry_out(planned, store)
+    before = store.table("trials").sort_by("id")
+    [path] = Path(store.root, "trials").glob("part-*")
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1  # in the footer, in the name of the program that wrote it
+    path.write_bytes(data)
+    events, tally = carry_out(planned, Store(store.root))
+    assert tally == {"complete": 6}
+    assert f"{6 - len(events.begun)} trials are recovered from {path}" in caplog.messages
+    after = {row["id"]: row for row in Store(store.root).table("trials").to_pylist()}
+    begun = {ids(planned)[name] for name in events.begun}
+    assert all(after[row["id"]] == row for row in before.to_pylist() if row["id"] not in begun)

@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
-from orchestrator.execution.run import Run
-from orchestrator.execution.work import pack, unpack
+from orchestrator.execution.measurement import MeasurementAssignment
+from orchestrator.execution.run import Job, Run
+from orchestrator.execution.work import carry_out as work_on
+from orchestrator.execution.work import from_text, to_text
 from orchestrator.plan.measurement import measurements_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
@@ -213,10 +215,10 @@ def test_weights_that_go_missing_are_trained_again(plan_of: PlanOf, tmp_path: Pa
     lost = next(trial for trial in plan.members if trial.name == "A1B s0")
     began = run.started
 
-    def lose(attempt: Any) -> None:
-        if run.items[attempt.item].name == "weights of A1B s0" and not events.repeated:
+    def lose(job: Job) -> None:
+        if run.items[job.first].name == "weights of A1B s0" and not events.repeated:
             store.drop_checkpoints(lost.id)
-        began(attempt)
+        began(job)
 
     run.started = lose  # type: ignore[method-assign]
     run_inline(run)
@@ -288,12 +290,37 @@ def test_only_some_trials_are_measured_with_only(plan_of: PlanOf, tmp_path: Path
 def test_work_travels_as_it_is(measured: tuple[Plan, Store, Events]) -> None:
     plan, store, _ = measured
     run = Run.open(plan, Store(f"{store.root}-new"), Events())
-    while work := run.take():
-        attempt, assignments = work
-        for assignment in assignments:
-            assert unpack(pack(assignment)) == assignment
-            assert assignment.id == attempt.item
-        break
+    job = run.take()
+    assert job is not None
+    for work in job.works:
+        assert from_text(to_text(work)) == work
+    assert [id for work in job.works for id in work.ids] == [x.item for x in job.attempts]
+
+
+def test_a_drained_worker_stops_a_measurement(plan_of: PlanOf, store: Store) -> None:
+    """It asks at each value, writes no row, and measures again in the next run."""
+    plan = plan_of(SMALL, "measure=[interpolation]")
+    carry_out(plan_of(SMALL), store)
+    run = Run.open(plan, store, Events())
+    while (job := run.take()) is not None:
+        [work] = job.works
+        if isinstance(work, MeasurementAssignment):
+            break
+        run.end(job, {report.trial: report for report in work_on(work)})
+    assert job is not None
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) == 4)
+        return asked[-1]
+
+    [report] = work_on(work, stop=stop)
+    assert (report.ending, len(asked)) == (Ending.STOPPED, 5)
+    assert store.names("measurements") == []
+    run.end(job, {report.trial: report})
+    run_inline(run)
+    assert run.done
+    assert len(store.names("measurements")) == 4
 
 
 def test_a_run_says_what_was_not_measured(

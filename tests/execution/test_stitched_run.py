@@ -11,9 +11,9 @@ import pytest
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.debug import debug_trial
 from orchestrator.execution.inline import run_inline
-from orchestrator.execution.origin import origin
 from orchestrator.execution.run import Run
 from orchestrator.plan.filter import find
+from orchestrator.plan.origin import origin
 from orchestrator.plan.plan import Plan
 from orchestrator.states import Ending
 from orchestrator.store.cleanup import unowned
@@ -60,10 +60,10 @@ def test_a_row_names_both_checkpoints(plan_of: PlanOf, tmp_path: Path) -> None:
     assert again.begun == []
 
 
-def test_no_features_of_a_stitched_trial_are_written(plan_of: PlanOf, tmp_path: Path) -> None:
-    planned, store = plan_of(STITCHED), Store(tmp_path / "store")
+def test_no_features_of_a_stitched_trial_are_written(plan_of: PlanOf) -> None:
+    planned = plan_of(STITCHED)
     with pytest.raises(LayerwiseError, match=r"A1\|B s0 is stitched from layers of bases: name a"):
-        origin(planned, "A1|B s0", None, store)
+        origin(planned, "A1|B s0")
 
 
 @pytest.mark.parametrize("half", ["A", "B"])

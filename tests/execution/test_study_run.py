@@ -13,10 +13,10 @@ import pytest
 
 from orchestrator.execution import worker
 from orchestrator.execution.assignment import Assignment, Report
-from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Bench
-from orchestrator.execution.run import Run
+from orchestrator.execution.pack import PackAssignment
+from orchestrator.execution.run import Job, Run
 from orchestrator.execution.study_run import StudyRun
 from orchestrator.plan.plan import Plan
 from orchestrator.report.query import run_query
@@ -55,17 +55,22 @@ def trials(store: Store) -> dict[str, Row]:
     return {row["id"]: row for row in rows}
 
 
+def networks(work: Any) -> list[Assignment]:
+    """The networks that a piece of work trains."""
+    return list(work.assignments) if isinstance(work, PackAssignment) else [work]
+
+
 # Without training -------------------------------------------------------------------------------
 
 
 def simulate(run: Run, value: Value, *, slots: int = 1, seed: int = 0) -> None:
     """Carry out a run without training: networks reach `value`, on `slots` workers of any speed."""
     generator = random.Random(seed)
-    jobs: list[tuple[Attempt, list[Assignment], dict[str, Report]]] = []
+    jobs: list[tuple[Job, list[Any], dict[str, Report]]] = []
     while True:
         while len(jobs) < slots and (taken := run.take()) is not None:
-            run.started(taken[0])
-            jobs.append((*taken, {}))
+            run.started(taken)
+            jobs.append((taken, [one for work in taken.works for one in networks(work)], {}))
         if not jobs:
             break
         job, left, reports = jobs.pop(generator.randrange(len(jobs)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.report import charts
 from orchestrator.report.by_cost import accuracy_by_cost
 from orchestrator.report.charts import Panel
 from orchestrator.stats.measurements import Network
@@ -56,7 +57,7 @@ SECONDS = dict.fromkeys((x.id for x in NETWORKS), 2.0) | {"knn 3a": 1.0, "knn 1"
 
 
 def marks(panel: Panel) -> list[tuple[Any, ...]]:
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     data = drawn["layer"][2]["data"]
     rows = data.get("values") or drawn["datasets"][data["name"]]
     return [(x["label"], x["n"], x["y"], x["seconds"], x["networks"]) for x in rows]
@@ -75,7 +76,7 @@ def test_a_line_per_way_to_use_layers() -> None:
         ("base", 0, 50.0, 2.0, 1),
         ("pixels, knn (none)", 0, 37.5, 2.0, 1),
     ]
-    across = panel.chart.to_dict()["layer"][2]["encoding"]["x"]
+    across = charts.drawn(panel.chart)["layer"][2]["encoding"]["x"]
     assert across["scale"]["type"] == "log"
     assert across["axis"]["values"] == [0.5, 1.0, 2.0]
 

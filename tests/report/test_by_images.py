@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.report import charts
 from orchestrator.report.by_images import effects_by_images
 
 BAND = {"df": 4, "n_splits": 5}
@@ -27,7 +28,7 @@ def test_a_panel_per_effect_and_a_line_per_n() -> None:
     transfer, alone = effects_by_images(ROWS + longer)
     assert transfer.title == "AnB − base by images of each class, points"
     assert alone.title == "base_long − base by images of each class, points"
-    drawn = transfer.chart.to_dict()
+    drawn = charts.drawn(transfer.chart)
     points = drawn["layer"][4]
     data = points["data"].get("values") or drawn["datasets"][points["data"]["name"]]
     assert [(x["label"], x["n"], x["images"], x["y"]) for x in data] == [
@@ -43,7 +44,7 @@ def test_a_panel_per_effect_and_a_line_per_n() -> None:
     across = points["encoding"]["x"]
     assert across["scale"] == {"type": "log", "domain": [10 / 1.5, 300.0], "nice": False}
     assert across["axis"]["values"] == [10, 100, 200]
-    of_limits = alone.chart.to_dict()["layer"][4]["encoding"]["x"]
+    of_limits = charts.drawn(alone.chart)["layer"][4]["encoding"]["x"]
     assert of_limits["axis"]["values"] == [10, 100]  # there are no networks of all images
     assert across["axis"]["labelExpr"] == "datum.value == 200 ? 'all' : datum.label"
 
@@ -56,6 +57,6 @@ def test_one_number_of_images_has_no_figure() -> None:
 
 def test_intervals_of_few_splits_are_not_drawn() -> None:
     (panel,) = effects_by_images([x | {"df": 1} for x in ROWS])
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     low, high = drawn["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert (low, high) == (-28.75, 53.75)

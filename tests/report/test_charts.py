@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import COLOURS, Panel, layer_frame, span, spread, stack, style
 from orchestrator.report.figures import AGAINST_BASE, _ticks, images_figure, lines
 from orchestrator.stats.measurements import ARMS
@@ -52,7 +52,9 @@ def test_every_arm_has_a_look() -> None:
 def test_a_chart_of_nothing_is_a_chart() -> None:
     frame = layer_frame([], span([]))
     marks = [charts.points([], frame, {}), charts.curves([], frame), charts.labels([], frame)]
-    assert charts.spec(Panel("", stack(*marks, *charts.bands([], frame))))["width"] == "container"
+    assert (
+        rendering.spec(Panel("", stack(*marks, *charts.bands([], frame))))["width"] == "container"
+    )
 
 
 def test_published_sizes_beyond_ours_lie_within_the_frame() -> None:
@@ -62,7 +64,7 @@ def test_published_sizes_beyond_ours_lie_within_the_frame() -> None:
         return row | none | {"metric": "top1"}
 
     (panel,) = images_figure([base(1, 0.1), base(10, 0.2)], [base(1, 0.1), base(1300, 0.5)])
-    assert '"domain": [0.6666666666666666, 1950.0]' in json.dumps(panel.chart.to_dict())
+    assert '"domain": [0.6666666666666666, 1950.0]' in json.dumps(charts.drawn(panel.chart))
 
 
 @pytest.mark.parametrize(("df", "drawn"), [(1, False), (2, False), (3, True), (None, True)])

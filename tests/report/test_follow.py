@@ -110,6 +110,42 @@ def test_the_trials_of_its_searches_are_counted(store: Store) -> None:
     assert not follower.done
 
 
+def test_following_waits_for_measurements_and_features(tmp_path: Path) -> None:
+    store, out = Store(tmp_path), io.StringIO()
+    member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": IDS[0]}
+    facts = {"measurements": json.dumps(IDS[1:3]), "extractions": json.dumps(IDS[3:])}
+    store.write_sweep("mine", [member], "", **facts)
+    complete(store, IDS[0])
+    note(store, 1, None)
+
+    def derive(table: str, id: str) -> Callable[[], None]:
+        row = dict.fromkeys(SCHEMAS[table].names) | {"id": id, "trial": IDS[0]}
+        return lambda: store.write_derived(table, [row])
+
+    writes = iter(
+        [
+            derive("measurements", IDS[1]),
+            derive("measurements", "f" * 16),  # of another sweep
+            derive("extractions", IDS[3]),
+            lambda: store.delete(store.path("leases", LEASE)),
+        ]
+    )
+    follow(
+        Follower(store, "mine", clock=lambda: 0.0),
+        Console(file=out, width=100),
+        lambda _: next(writes)(),
+    )
+    assert next(writes, None) is None
+    assert out.getvalue().splitlines() == [
+        "1/1 complete · measured 0/2 · extracted 0/1 · 1 running",
+        "1/1 complete · measured 1/2 · extracted 0/1 · 1 running",
+        "1/1 complete · measured 1/2 · extracted 1/1 · 1 running",
+        "no run is writing; missing: 1 of 2 measurements; `layerwise run` carries them out",
+    ]
+    derive("measurements", IDS[2])()
+    assert Follower(store, "mine").is_over
+
+
 @pytest.mark.parametrize("ends", ["removed", "expired", "never"])
 def test_following_ends_with_the_run(ends: str, tmp_path: Path) -> None:
     store, out, looks = Store(tmp_path), io.StringIO(), [0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import charts, rendering
 from orchestrator.report.charts import Panel
 from orchestrator.report.measured import (
     measured_figures,
@@ -29,7 +29,7 @@ def compared(quantity: str, value: float, n: int, **columns: Any) -> dict[str, A
 
 def marks_of(panel: Panel) -> list[dict[str, Any]]:
     """Return the rows that the markers of a panel stand for."""
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     layer = next(x for x in drawn["layer"] if x["mark"]["type"] == "point")
     marks: list[dict[str, Any]] = (
         layer["data"].get("values") or drawn["datasets"][layer["data"]["name"]]
@@ -39,7 +39,7 @@ def marks_of(panel: Panel) -> list[dict[str, Any]]:
 
 def lines(panel: Panel) -> dict[str, list[tuple[float, float]]]:
     """Return the points of each line, by its label."""
-    drawn = panel.chart.to_dict()
+    drawn = charts.drawn(panel.chart)
     data = drawn["layer"][0]["data"]
     found: dict[str, list[tuple[float, float]]] = {}
     for mark in data.get("values") or drawn["datasets"][data["name"]]:
@@ -101,7 +101,7 @@ def test_the_change_of_weights_by_layer() -> None:
 def correlation(predictor: str, comparison: str, tau: float, half: float) -> dict[str, Any]:
     bounds = {"low": tau - half / 2, "high": tau + half / 2}
     bounds |= {"low_simultaneous": tau - half, "high_simultaneous": tau + half}
-    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison}
+    place = {"arm": "AnB", "predictor": predictor, "comparison": comparison, "division": "random"}
     return place | bounds | {"tau": tau, "n_splits": 4}
 
 
@@ -170,6 +170,11 @@ def test_a_predictor_that_beats_it_is_named() -> None:
         "is better” (τ = +0.90); no other is shown to.",
         "AnB: at one n, PARC (+0.60) ordered the sources and targets.",
     ]
+    named = predictor_table([row | {"division": "mnist to digits"} for row in rows])
+    assert named is not None
+    assert named["sentences"][1:] == [
+        "AnB: at one n, PARC (+0.60) ordered the sources of the target."
+    ]
 
 
 def test_predictors_that_are_all_worse_are_said_to_be() -> None:
@@ -203,8 +208,10 @@ def test_numbers_have_a_sign() -> None:
 
 
 def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
     store = Store(tmp_path / "store")
     sweep = digits(splits=("s0", "s1"), layers=(1, 2))
     sweep.write(store)
@@ -214,12 +221,12 @@ def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     own = {"id": "00000000000000aa", "measure": "weights", "trial": trial["id"], "layer": 1}
     own |= {"outcome": "complete", "checkpoint": trial["checkpoint"], "value": 1.0}
     quantities = [{"quantity": name} for name in ("distance", "norm", "cosine")]
-    store.write_measurement([blank("measurements") | own | x for x in quantities])
+    store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" in text
     assert (tmp_path / "report" / "weights.png").exists()
     assert not (tmp_path / "report" / "similarity.png").exists()
     own["checkpoint"] = "of earlier weights"
-    store.write_measurement([blank("measurements") | own | x for x in quantities])
+    store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "What the grid already knows" not in text

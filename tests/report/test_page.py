@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.report.page import write_report
 from orchestrator.report.wording import points
 from orchestrator.stats.statistics import Statistics
+from orchestrator.store.names import FORMATS
 from orchestrator.store.store import Store
 from tests.synthetic import Label, Synthetic, curve_rows, digits
 
@@ -33,8 +34,10 @@ def write(sweep: Synthetic, folder: Path, text: str = "name: demo\n", **facts: s
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 def figures_of(page: str) -> dict[str, Any]:
@@ -51,16 +54,19 @@ def prose(page: str) -> str:
 
 def test_whole_report(tmp_path: Path) -> None:
     page = write(digits(splits=("s0", "s1"), layers=(1, 2, 3)), tmp_path)
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {*FIGURES, "index.html"}
+    drawn = {name.replace("png", format) for name in FIGURES for format in FORMATS}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {*drawn, "index.html"}
     for name in FIGURES:
         assert (tmp_path / "report" / name).read_bytes().startswith(b"\x89PNG\r\n")
     assert page.count("window.vegaEmbed") == 1
     markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", page, flags=re.S)
     loads = re.findall(r"<[^>]*(?:src|href|data)=[\"']?([^\"'>\s]+)", markup)
-    assert loads == ["data:,"]
+    assert {one for one in loads if not one.startswith("#")} == {"data:,", *drawn}
+    anchors = {one[1:] for one in loads if one.startswith("#")}
+    assert anchors <= set(re.findall(r'id="(query-[\w.=-]+)"', markup))
     assert "@import" not in page
     assert "default-src 'none'" in page  # the browser loads nothing from elsewhere
-    panels = {name: len(drawn) for name, drawn in figures_of(page).items()}
+    panels = {name: len(some) for name, some in figures_of(page).items()}
     assert panels == {"figure2": 2, "figure3": 1, "decomposition": 3, "speed": 2, "chooser": 1}
     text = prose(page)
     assert "68 of 68 networks complete" in text  # 2 splits × 2 targets × (2 + 5 · 3)
@@ -80,9 +86,10 @@ def test_pixels_are_a_level_beside_the_bases(tmp_path: Path) -> None:
         for target in "AB":
             sweep.add(Label(split=split, target=target, treatment="pixels"), 0.5)
     page = write(sweep, tmp_path)
-    upper, lower = (panel["spec"]["layer"] for panel in figures_of(page)["figure2"])
-    rules = [mark["data"]["values"] for mark in upper if mark["mark"]["type"] == "rule"]
-    (levels,) = filter(None, rules)
+    panels = figures_of(page)["figure2"]
+    upper, lower = (panel["spec"] for panel in panels)
+    numbers = [n for n, x in enumerate(upper["layer"]) if x["mark"]["type"] == "rule"]
+    (levels,) = filter(None, (data_of(panels[0], number) for number in numbers))
     assert [row["label"] for row in levels] == ["base", "base_long", "pixels"]
     assert levels[2]["y"] == 50.0
     assert "pixels" in json.dumps(lower)
@@ -182,7 +189,7 @@ def test_only_members_of_the_sweep_count(tmp_path: Path) -> None:
     other.write(store)
     page = write_report(store, "other", tmp_path / "report").read_text(encoding="utf-8")
     assert "1 of 1 networks complete" in page
-    assert "the bases reach 25.0 %" in page
+    assert "the bases reach 25.0 %" in prose(page)
 
 
 def several() -> Synthetic:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.pictures import Picture
-from orchestrator.report import charts
+from orchestrator.report import rendering
 from orchestrator.report.charts import SERIES
 from orchestrator.report.pictures import MOST_NAMED, write_pictures
 from trainers.pictures import Map, sheet
@@ -31,14 +31,17 @@ def marks(page: str, figure: str, panel: int) -> list[list[dict[str, Any]]]:
     """The rows of each mark of a panel."""
     (text,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
     spec = json.loads(text)[figure][panel]["spec"]
-    return [layer.get("data", spec.get("data"))["values"] for layer in spec["layer"]]
+    data = [layer.get("data", spec.get("data")) for layer in spec["layer"]]
+    return [one.get("values") or spec["datasets"][one["name"]] for one in data]
 
 
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow parts: the JavaScript and the PNG."""
-    monkeypatch.setattr(charts, "javascript", lambda: "/* bundle */")
-    monkeypatch.setattr(charts, "png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(rendering, "javascript", lambda: "/* bundle */")
+    monkeypatch.setattr(
+        rendering, "pictures", lambda _, formats, **_options: dict.fromkeys(formats, b"png")
+    )
 
 
 def test_a_page_and_two_figures(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_measurements_are_counted_apart(clock: Clock) -> None:
     progress = RunProgress(Console(file=(out := io.StringIO()), width=120), clock)
     first, second = (item(name, 0, "A", unit="measurement") for name in "xy")
     before = {State.COMPLETE: 2, State.FAILED: 1}
-    progress.begin([A, first, second], {State.COMPLETE: 3}, before)
+    progress.begin([A, first, second], {State.COMPLETE: 3}, {"measurement": before})
     assert progress.state() == "3/4 · 0 running · 0 failed · 2/5 measured, 1 not"
     progress.started(A)
     progress.ended(A, Ending.COMPLETE, "", 0.5)
@@ -178,6 +178,15 @@ def test_measurements_are_counted_apart(clock: Clock) -> None:
         "weights of A1B s0: too large",
         "measurement id-y (y) lost: its worker died 4 times",
     ]
+
+
+def test_extractions_are_counted_apart(clock: Clock) -> None:
+    progress = RunProgress(Console(file=io.StringIO(), width=120), clock)
+    features = item("x", 0, "A", unit="extraction")
+    progress.begin([A, features], {}, {"extraction": {State.COMPLETE: 1}})
+    progress.started(features)
+    progress.ended(features, Ending.COMPLETE, "")
+    assert progress.state().startswith("0/1 · 0 running · 0 failed · 2/2 extracted")
 
 
 def test_the_time_of_measurements_is_reckoned_from_measurements(clock: Clock) -> None:

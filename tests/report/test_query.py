@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     sweep.write(store)
     row = {"id": "00000000000000aa", "trial": sweep.trials[-1]["id"], "measure": "weights"}
     values = {"outcome": "complete", "quantity": "distance", "layer": 1, "value": 0.5}
-    store.write_measurement([blank("measurements") | row | values])
+    store.write_derived("measurements", [blank("measurements") | row | values])
     compact(store.trials)
     return store
 
@@ -159,9 +159,9 @@ def test_only_tables_that_the_query_names_are_read(store: Store, monkeypatch: An
     read: list[str] = []
     table = Store.table
 
-    def counting(self: Store, name: str) -> pa.Table:
+    def counting(self: Store, name: str, *columns: Any) -> pa.Table:
         read.append(name)
-        return table(self, name)
+        return table(self, name, *columns)
 
     monkeypatch.setattr(Store, "table", counting)
     assert rows(store, "SELECT 1 AS x") == [{"x": 1}]

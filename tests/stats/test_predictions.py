@@ -19,16 +19,18 @@ ACCURACY = {1: 0.9, 2: 0.7, 3: 0.8, 4: 0.5}  # by n; one pair of neighbours is o
 TASKS = {name: {"classes": [i]} for i, name in enumerate(("s0", "s1", "s2", "s3"))}
 
 
-def network(split: str, n: int, value: float, arm: str = "AnB") -> Network:
+def network(
+    split: str, n: int, value: float, arm: str = "AnB", division: str = "random", target: str = "B"
+) -> Network:
     return Network(
         sweep="x",
-        id=f"{split} {n} {arm}",
+        id=f"{division} {split} {n} {arm}",
         name=f"{split} {n}",
         condition=None,
-        division="random",
+        division=division,
         images_per_class=None,
         split=split,
-        target="B",
+        target=target,
         seed=0,
         arm=arm,
         n=n,
@@ -111,6 +113,45 @@ def test_within_one_n_sources_and_targets_are_ordered() -> None:
     # variance is 3/4 of the sum of squared deviations from the mean of these, 5/6.
     assert row["se"] == pytest.approx((3 / 4 * 4 * (1 / 6) ** 2) ** 0.5)
     assert row["high"] - row["tau"] == pytest.approx(3.1824 * row["se"], rel=1e-4)
+
+
+def test_the_sources_of_one_target_are_ordered_between_named_tasks() -> None:
+    """Targets differ far more than sources, and are not compared with each other.
+
+    For the target `easy` the scores order the three sources rightly in draw d0, and one of three
+    pairs wrongly in draw d1: (1 + 1/3) / 2. For `hard` all pairs are in the opposite order.
+    """
+    sources, draws = ("p", "q", "r"), ("d0", "d1")
+    easy, hard = {"classes": [8]}, {"classes": [9]}
+    networks, trials, rows = [], [], []
+    for target, task, level in (("easy", easy, 0.9), ("hard", hard, 0.1)):
+        for place, source in enumerate(sources):
+            for draw in draws:
+                division = f"{source} to {target}"
+                one = network(draw, 1, level + place / 100, division=division, target=target)
+                networks.append(one)
+                parent, seen = f"base {source} {draw}", task | {"draw": int(draw[1])}
+                trials.append(
+                    blank("trials")
+                    | {"id": one.id, "parent": parent, "treatment": "transfer"}
+                    | {"training": json.dumps({"target": seen})}
+                )
+                swapped = {0: 1, 1: 0, 2: 2}[place] if draw == "d1" else place
+                score = swapped if target == "easy" else -place
+                rows.append(
+                    blank("measurements")
+                    | {"measure": "predictors", "trial": parent, "task": digest(seen)}
+                    | {"quantity": "x", "layer": 1, "value": float(score)}
+                )
+    table = predictions(networks, to_table("trials", trials), to_table("measurements", rows))
+    within = {row["division"]: row for row in table.to_pylist() if row["comparison"] == "within_n"}
+    assert {division: row["tau"] for division, row in within.items()} == {
+        **{f"{source} to easy": pytest.approx((1 + 1 / 3) / 2) for source in sources},
+        **{f"{source} to hard": pytest.approx(-1) for source in sources},
+    }
+    row = within["p to easy"]
+    assert (row["n_splits"], row["n_networks"]) == (2, 6)
+    assert row["se"] == pytest.approx(1 / 3)  # half of the difference of two draws
 
 
 def test_a_score_without_layer_holds_for_every_n() -> None:

@@ -40,9 +40,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = Store.table
 
-    def counting(self: Store, name: str) -> pa.Table:
+    def counting(self: Store, name: str, *columns: Any) -> pa.Table:
         counts[name] += 1
-        return read(self, name)
+        return read(self, name, *columns)
 
     monkeypatch.setattr(Store, "table", counting)
     return counts
@@ -88,7 +88,10 @@ def test_terminal_and_report_share_what_is_computed_once(
     names = (*STATISTICS, "measurements", "with_classes")
     for name in names:
         monkeypatch.setattr(module, name, counting(name))
-    monkeypatch.setattr("orchestrator.report.charts.png", lambda *_args, **_options: b"png")
+    monkeypatch.setattr(
+        "orchestrator.report.rendering.pictures",
+        lambda _, formats, **_options: dict.fromkeys(formats, b"png"),
+    )
     statistics = Statistics.of_sweep(store, "other")
     summary_table(statistics)
     write_report(store, "other", tmp_path / "report", statistics)

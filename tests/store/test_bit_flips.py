@@ -12,7 +12,7 @@ from orchestrator.errors import StoreError
 from orchestrator.store import parts, removals, row_files, table_files
 from orchestrator.store.compaction import compact
 from orchestrator.store.damage import DamagedError
-from orchestrator.store.names import PartFile, RemovalFile, RowFile
+from orchestrator.store.names import CompactFile, RemovalFile, RowFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from trainers.checkpoint import CheckpointError
@@ -35,7 +35,9 @@ def fill(store: Store) -> None:
     store.write_row(row, curve, counts)
     store.write_sweep("mine", [blank("sweeps") | {"id": ID}], "name: mine\n")
     store.write_study_trial(blank("studies") | {"series": ID, "number": 1, "value": 0.5})
-    store.write_measurement([blank("measurements") | {"trial": ID, "id": ID, "value": 0.25}])
+    store.write_derived(
+        "measurements", [blank("measurements") | {"trial": ID, "id": ID, "value": 0.25}]
+    )
     store.put_progress(ID, ATTEMPT, 5, b"snapshot")
     store.sha256 = store.put_checkpoint(ID, b"weights")  # type: ignore[attr-defined]
 
@@ -45,7 +47,7 @@ def of_kind(kind: str, store: Store) -> tuple[Path, Read]:
     if kind in ("trials", "curves", "classes"):
         compact(store.trials)
         [name] = store.names(kind)
-        file = PartFile.parse(name)
+        file = CompactFile.parse(name)
         assert file
         return Path(store.path(kind, name)), lambda: parts.read(store.files, kind, file)
     if kind == "removed":

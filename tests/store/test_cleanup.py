@@ -36,7 +36,7 @@ def measure(store: Store, network: str) -> str:
     """Write the rows of a measurement of a network; return the path of their file."""
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["measurements"].names)
     row = empty | {"id": "00000000000000aa", "measure": "weights", "outcome": "complete"}
-    store.write_measurement([row | {"trial": network}])
+    store.write_derived("measurements", [row | {"trial": network}])
     return f"measurements/{network}-00000000000000aa.parquet"
 
 

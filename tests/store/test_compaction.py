@@ -13,7 +13,7 @@ import pytest
 from orchestrator.errors import StoreError
 from orchestrator.store import compaction, removals, row_files
 from orchestrator.store.compaction import Compacted, compact
-from orchestrator.store.names import PartFile
+from orchestrator.store.names import CompactFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from tests.s3_server import S3Server
@@ -374,9 +374,9 @@ def test_names_of_parts_are_never_used_twice(folder: Store) -> None:
         write(folder, 0)
         compact(folder.trials)
         [name] = folder.names("trials")
-        tokens.add((PartFile.parse(name) or ("",))[0])
+        tokens.add((CompactFile.parse(name) or ("",))[0])
     assert len(tokens) == 1  # the row was there already: the part stayed
     write(folder, 0, attempt="bbbbbbbb", minute=1)
     compact(folder.trials)
     [name] = folder.names("trials")
-    assert (PartFile.parse(name) or ("",))[0] not in tokens
+    assert (CompactFile.parse(name) or ("",))[0] not in tokens

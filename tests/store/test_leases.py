@@ -115,7 +115,7 @@ def test_clean_during_a_run_takes_nothing_away(
         return carry_out(assignment, **options)
 
     monkeypatch.setattr(worker, "run", cleaning)
-    code, _, _ = layerwise("run", "small.yaml", "--inline", "--no-report")
+    code, _, _ = layerwise("run", "small.yaml", "--inline", "--no-report", "--set", "lanes=1")
     assert code == 0
     assert list(Store("results").outcomes().values()) == [State.COMPLETE] * 6
     cleaned, refused = said[:2]

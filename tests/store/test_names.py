@@ -11,8 +11,10 @@ from orchestrator.report.page import PNG
 from orchestrator.store.names import (
     FIGURES,
     AttemptFile,
+    CompactFile,
+    DerivedFile,
+    FeaturesFolder,
     FigureFile,
-    MeasurementFile,
     OldRowFile,
     PartFile,
     RemovalFile,
@@ -22,6 +24,7 @@ from orchestrator.store.names import (
     SweepFile,
     WeightsFile,
     ids,
+    stored,
 )
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
@@ -32,7 +35,7 @@ ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
 NAMES = {
     f"{ID}-complete-{ATTEMPT}-{SHA[:16]}.json": RowFile(ID, "complete", ATTEMPT, SHA[:16]),
-    f"part-{ID}-{SHA[:16]}.parquet": PartFile(ID, SHA[:16]),
+    f"part-{ID}-{SHA[:16]}.parquet": CompactFile(ID, SHA[:16]),
     f"{ID}-{SHA[:16]}.json": RemovalFile(ID, SHA[:16]),
     f"{ID}.parquet": OldRowFile(ID),
     f"{ID}-{ATTEMPT}.parquet": AttemptFile(ID, ATTEMPT),
@@ -42,7 +45,9 @@ NAMES = {
     f"{ID}-12.parquet": StudyFile(ID, 12),
     "figure2.png": FigureFile("figure2"),
     "cost-whole-250.png": FigureFile("cost", "whole-250"),
-    f"{ID}-{SHA[:16]}.parquet": MeasurementFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}.parquet": DerivedFile(ID, SHA[:16]),
+    f"{ID}-{SHA[:16]}": FeaturesFolder(ID, SHA[:16]),
+    "train-000012000.parquet": PartFile("train", 12000),
 }
 
 
@@ -65,6 +70,13 @@ def test_a_hash_is_shortened() -> None:
 @pytest.mark.parametrize("name", ["", "notes.txt", ".parquet", "a-b-c", "a.parquet.tmp", "-.x"])
 def test_a_foreign_name_is_none(kind: Any, name: str) -> None:
     assert kind.parse(name) is None
+
+
+def test_files_of_features_are_the_stores_own() -> None:
+    folder = f"features/{ID}-{SHA[:16]}"
+    names = ("train-000000000.parquet", ".test-000000020.parquet.aa000000.tmp", "train-0.parquet")
+    assert [stored(f"{folder}/{name}") for name in names] == [True, True, False]
+    assert not stored("features/mine/train-000000000.parquet")
 
 
 def test_the_ids_in_a_path() -> None:

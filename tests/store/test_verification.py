@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
     write_trial(store, 3)
     store.write_sweep("mine", [blank("sweeps") | {"id": id, "sweep": "mine"}], "name: mine\n")
     store.write_study_trial(blank("studies") | {"series": id, "number": 1})
-    store.write_measurement([blank("measurements") | {"trial": id, "id": id}])
+    store.write_derived("measurements", [blank("measurements") | {"trial": id, "id": id}])
     store.put_progress("f" * 16, "aaaaaaaa", 5, b"snapshot")
     return store
 

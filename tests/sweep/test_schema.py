@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 TOP_KEYS = (
     "splits, sources, targets, transfers, form, treatments, layers, images_per_class, seeds, "
     "recipe, fine_tune, axes, name, dataset, tasks, weights, network, target_network, grids, "
-    "reference, resources, keep, measure, checkpoint_seconds"
+    "reference, resources, keep, measure, features, checkpoint_seconds, lanes"
 )
 RECIPE_KEYS = ", ".join(field.name for field in dataclasses.fields(Recipe))
 TREATMENTS = (
@@ -134,6 +134,8 @@ CASES = [
     ("resources: {default: {gpu: 1, accelerator: an A100}}", f"8: {ACCELERATOR}", "'an A100'"),
     ("keep: some", "8: keep", 'bases, all, none, found "some"'),
     ("checkpoint_seconds: 0", "8: checkpoint_seconds", "expected x > 0"),
+    ("lanes: 0", "8: lanes", "expected auto, or x ≥ 1, found 0"),
+    ("lanes: all", "8: lanes", 'expected auto, or x ≥ 1, found "all"'),
 ]
 
 

@@ -184,15 +184,27 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:HASH_BYTES]
 
 
+PACK = "`layerwise pack --allow-corrupt` makes a pack without such images"
+
+
 class Files:
     """Image files (`Pixels`), decoded at each reading.
 
     `names` are relative to `folder`. `hashes` (N, 16), uint8, are the `content_hash` that each file
-    had when the folder was listed: a file that was overwritten since then is an error.
+    had when the folder was listed: a file that was overwritten since then is an error. `remedy`
+    says in messages how to go on without a damaged image.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], hashes: np.ndarray, form: Form):
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        hashes: np.ndarray,
+        form: Form,
+        remedy: str = PACK,
+    ):
         self.folder, self.names, self.hashes, self.form = folder, names, hashes, form
+        self.remedy = remedy
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -220,8 +232,7 @@ class Files:
             raise DepthError(f"image {path}: {error}") from error
         except DataError as error:
             raise DataError(
-                f"image {path} is damaged or not an image: {error}; "
-                "`layerwise pack --allow-corrupt` makes a pack without such images"
+                f"image {path} is damaged or not an image: {error}; {self.remedy}"
             ) from error
 
 

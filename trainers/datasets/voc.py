@@ -27,6 +27,7 @@ CLASSES = (
 )
 DEVKIT = "VOCdevkit"
 LISTS = {"train": ("train", "val", "test"), "trainval": ("trainval", "test")}
+REMEDY = "leave it out of the lists in ImageSets/Main"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -91,7 +92,7 @@ def read(
         files = [f"JPEGImages/{name}.jpg" for name in images]
         hasher.update(f"{subset} {files}".encode() + content.tobytes())
         sets[subset] = Labelled(
-            Files(folder, files, content, form), files, labels, content, objects
+            Files(folder, files, content, form, REMEDY), files, labels, content, objects
         )
     fingerprint = digest([hasher.hexdigest(), classes], 16)
     return Dataset(classes, *divide(classes, sets, held_out), fingerprint=fingerprint)
@@ -219,7 +220,8 @@ def _image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except Exception as error:  # a decoder raises what it likes at damaged bytes
-        raise DataError(f"image {path} is damaged or not an image: {error}") from error
+        message = f"image {path} is damaged or not an image: {error}; {REMEDY}"
+        raise DataError(message) from error
 
 
 def _largest(objects: Objects) -> int:

@@ -166,9 +166,22 @@ def test_a_broken_annotation_is_named(root: Path) -> None:
 def test_missing_and_damaged_images_are_named(root: Path) -> None:
     path(root, "JPEGImages/c.jpg").write_bytes(b"no image")
     assert broken(root).startswith("image JPEGImages/c.jpg is damaged or not an image")
+    assert broken(root).endswith("; leave it out of the lists in ImageSets/Main")
     path(root, "JPEGImages/c.jpg").unlink()
     path(root, "JPEGImages/e.jpg").unlink()
     assert broken(root) == ("JPEGImages lacks 2 of 7 listed images: c.jpg, e.jpg")
+
+
+def test_an_image_damaged_after_its_header_is_named_with_a_way_out(root: Path) -> None:
+    """There is no pack of such a folder that could leave it out."""
+    image = path(root, "JPEGImages/c.jpg")
+    image.write_bytes(image.read_bytes()[:-8])
+    images = loaded(root).train.images
+    with pytest.raises(DataError) as raised:
+        images.gather(np.array([2]), np.empty((1, 3, 20, 20), np.uint8))  # type: ignore[union-attr]
+    message = str(raised.value)
+    assert message.startswith(f"image {image} is damaged or not an image: ")
+    assert message.endswith("; leave it out of the lists in ImageSets/Main")
 
 
 @pytest.mark.parametrize(

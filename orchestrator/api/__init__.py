@@ -1,0 +1,5 @@
+"""What Python users call: sweeps, runs, and results as tables, charts and networks.
+
+The package `layerwise` names these things. Imports every room but `cli`; heavy libraries are
+imported inside functions. Nothing here prints, exits, or reads `sys.argv`.
+"""

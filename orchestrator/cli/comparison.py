@@ -1,0 +1,97 @@
+"""Commands that set results beside each other: two sweeps, or a trial and the store."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.arguments import (
+    RESULTS,
+    JsonOption,
+    MetricOption,
+    SetOption,
+    StoreOption,
+    open_store,
+    plan_of,
+)
+from orchestrator.errors import LayerwiseError
+from orchestrator.report.console import terminal
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of a sweep in the store.")],
+    second: Annotated[
+        str, typer.Argument(help="Another sweep, or paper for the published results.")
+    ],
+    store: StoreOption = RESULTS,
+    other: Annotated[
+        str | None, typer.Option(help="Store of the second sweep, if it is another one.")
+    ] = None,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Compare differences to the own base.")
+    ] = False,
+    metric: MetricOption = "top1",
+    as_json: JsonOption = False,
+) -> None:
+    """Show which treatments and layers differ between two sweeps, and in which settings.
+
+    Networks of the same split, target and seed are compared in pairs. Cells are marked at a
+    false-discovery rate of 5 %.
+    """
+    from orchestrator.report.compare import Side, comparison, print_comparison
+
+    opened = open_store(store, must_exist=True)
+    beside = open_store(other, must_exist=True) if other is not None else opened
+    chosen = None if metric == "top1" else metric
+    is_paper = second == "paper" and second not in beside.sweep_names()
+    sides = Side.of(opened, first, chosen), Side.of(None if is_paper else beside, second, chosen)
+    result = comparison(*sides, relative=relative)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        print_comparison(result, terminal())
+
+
+def explain(
+    trial: Annotated[
+        str, typer.Argument(help="A name, such as 'A3B+ s2', or the beginning of an id.")
+    ],
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="Sweep of the trial, as for `run`; by default the one in the store."),
+    ] = None,
+    store: StoreOption = RESULTS,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Explain one trial: why it was trained or reused, what it waits for, what it cost.
+
+    Its id hashes all that defines it. The nearest trial of the store shows in which fields they
+    differ.
+    """
+    from orchestrator.plan.filter import find
+    from orchestrator.report.explain import explanation, print_explanation
+
+    opened = open_store(store)
+    if sweep is None:
+        rows = opened.table("sweeps", ["sweep", "id", "name"]).to_pylist()
+        known = [x for x in rows if x["name"] == trial] or [
+            x for x in rows if x["id"].startswith(trial)
+        ]
+        names = list(dict.fromkeys(row["sweep"] for row in known))
+        if len(names) != 1:
+            some = (
+                f"several sweeps have {trial!r}: {', '.join(names)}"
+                if names
+                else (f"no sweep in {opened.root} has a trial {trial!r}")
+            )
+            raise LayerwiseError(f"{some}; name one with --sweep")
+        (sweep,) = names
+    planned = plan_of(sweep, changes, opened)
+    result = explanation(planned, find(planned, trial), opened)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, default=str))
+    else:
+        print_explanation(result, terminal())

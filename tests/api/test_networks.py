@@ -1,0 +1,87 @@
+"""Trained networks from a store, and the outputs of their layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import layerwise as lw
+from orchestrator.api.results import Results
+from orchestrator.errors import LayerwiseError
+from orchestrator.sweep.records import training_from
+from trainers.datasets import load
+from trainers.tasks import members
+
+Trained = tuple[Results, list[str]]
+
+
+def test_a_network_gives_the_accuracy_of_its_row(trained: Trained) -> None:
+    results, _ = trained
+    for row in results.trials.arrow().to_pylist():
+        network = results.load_network(row["id"])
+        scores = results.features(row["id"], len(network), pool="none")
+        training = training_from(row["training"])
+        labels = load(training.target.dataset).test.labels
+        wanted = members(training.target, "test", labels)[1]
+        assert (scores.argmax(1) == wanted).sum() == row["correct"], row["name"]
+
+
+def test_copied_layers_are_those_of_the_base(trained: Trained) -> None:
+    results, _ = trained
+    base, copy = (results.load_network(name) for name in ("B s0", "B2A s0"))
+    assert [name for name, _ in base.named_children()] == [f"layer{n}" for n in range(1, 5)]
+    for first, second in zip(base[:2].parameters(), copy[:2].parameters(), strict=True):
+        assert torch.equal(first, second)
+    assert not copy.training
+
+
+def test_images_are_normalised_as_in_training(trained: Trained) -> None:
+    results, _ = trained
+    row = results.store.row(
+        results.query("FROM trials WHERE name = 'A s0'").arrow()["id"][0].as_py()
+    )
+    assert row
+    training = training_from(row["training"])
+    test = load(training.target.dataset).test
+    images = np.asarray(test.images)[members(training.target, "test", test.labels)[0]]
+    own, given = results.features("A s0", 2), lw.features("A s0", 2, images, results)
+    assert own.shape == given.shape == (len(images), 18)
+    assert np.array_equal(own, given)
+
+
+def test_images_that_are_normalised_already_stay(trained: Trained) -> None:
+    images = np.zeros((3, 1, 12, 12), np.float32)
+    outputs = lw.features("A s0", 1, images, trained[0], normalised=True)
+    network = lw.load_network("A s0", trained[0], shape=(1, 12, 12))
+    with torch.no_grad():
+        wanted = network[:1](torch.zeros(3, 1, 12, 12)).mean((2, 3))
+    assert np.array_equal(outputs, wanted.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "images", "message"),
+    [
+        ("A s9", 1, None, "no trial 'A s9'; expected an id or a name such as"),
+        ("A s0", 9, None, "A s0: there is no layer 9: expected 1..4"),
+        ("A s0", 1, np.zeros((3, 12, 12)), "A s0: the images of digits are floats: expected an "),
+        ("A s0", 1, np.zeros((3, 1, 5, 5), np.float32), "A s0: expected images "),
+    ],
+)
+def test_mistakes_are_one_line(
+    name: str, layer: int, images: np.ndarray | None, message: str, trained: Trained
+) -> None:
+    with pytest.raises(LayerwiseError) as error:
+        trained[0].features(name, layer, images)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_do_not_fit_or_are_gone_are_named(trained: Trained) -> None:
+    results, _ = trained
+    with pytest.raises(LayerwiseError, match=r"^A s0: the weights do not fit network conv8 for "):
+        results.load_network("A s0", shape=(1, 40, 40))
+    id = results.query("FROM trials WHERE name = 'A2B s0'").arrow()["id"][0].as_py()
+    results.store.drop_checkpoints(id)
+    with pytest.raises(LayerwiseError, match=r"^A2B s0: checkpoint .* is missing; `keep: all`"):
+        results.load_network("A2B s0")

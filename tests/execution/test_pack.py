@@ -1,0 +1,121 @@
+"""Packs of trials in a run: rows as of trials alone, and trials that fail or stop in a pack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.execution import pack
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.run import Run
+from orchestrator.states import Ending, State
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
+from tests.execution.runs import SMALL, Events, PlanOf, carry_out
+from trainers.lanes.forward import Joined
+
+PACKED = SMALL.replace("lanes: 1\n", "").replace("layers: [1]", "layers: [1, 2]")
+HASHES = ("lanes", "checkpoint", "parent_checkpoint", "frozen_hash_start", "frozen_hash_end")
+
+
+def trials(store: Store) -> dict[str, dict[str, Any]]:
+    """The rows of all trials by name, in the columns that are results."""
+    columns = ["name", "lanes", *result_columns("trials")]
+    rows = store.table("trials", list(dict.fromkeys(columns))).to_pylist()
+    return {row["name"]: row for row in rows}
+
+
+def test_rows_of_a_pack_are_those_of_trials_alone(plan_of: PlanOf, store: Store) -> None:
+    events, tally = carry_out(plan_of(PACKED), store)
+    assert tally == {"complete": 10}
+    together = trials(store)
+    assert {name: row["lanes"] for name, row in together.items()} == {
+        "A s0": 2,
+        "B s0": 2,
+        **dict.fromkeys(("A1A s0", "A2A s0", "B1B s0", "B2B s0"), 8),
+        **dict.fromkeys(("A1B s0", "A2B s0", "B1A s0", "B2A s0"), 8),
+    }
+    other = Store(f"{store.root}-alone")
+    carry_out(plan_of(PACKED, "lanes=1"), other)
+    for name, row in trials(other).items():
+        for column, value in row.items():
+            if isinstance(value, float):
+                assert together[name][column] == pytest.approx(value, rel=1e-4), column
+            elif column not in HASHES:
+                assert together[name][column] == value, column
+    assert events.begun[:2] == ["A s0", "B s0"]
+
+
+def test_a_trial_has_the_same_bits_in_any_pack(plan_of: PlanOf, store: Store) -> None:
+    carry_out(plan_of(PACKED), store)
+    other = Store(f"{store.root}-pairs")
+    carry_out(plan_of(PACKED, "lanes=2"), other)
+    pairs = trials(other)
+    assert {row["lanes"] for row in pairs.values()} == {2}
+    assert {name: row | {"lanes": 2} for name, row in trials(store).items()} == pairs
+
+
+def test_a_pack_that_runs_out_of_memory_is_halved(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, sizes = Joined.__call__, []
+
+    def limited(self: Joined, *arguments: Any) -> Any:
+        if len(self.modules) > 3:
+            sizes.append(len(self.modules))
+            raise MemoryError
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Joined, "__call__", limited)
+    events, tally = carry_out(plan_of(PACKED), store)
+    assert tally == {"complete": 10}
+    assert sizes[:3] == [8, 4, 4] or sizes[:2] == [4, 4]
+    assert {ending for _, ending in events.endings} == {Ending.PACK_FAILED, Ending.COMPLETE}
+    assert max(row["lanes"] for row in trials(store).values()) <= 4
+
+
+def test_a_trial_whose_loss_is_not_finite_fails_alone(plan_of: PlanOf, store: Store) -> None:
+    axes = "axes={fine_tune.recipe.rate: [0.03, 1e30]}"
+    plan = plan_of(PACKED, "treatments=[base, transfer+]", axes)
+    _, tally = carry_out(plan, store)
+    assert tally == {"complete": 7, "failed": 3}  # one net is dead after the first step
+    failed = store.table("trials", ["error_message", "outcome", "lanes"]).to_pylist()
+    messages = [row["error_message"] for row in failed if row["outcome"] == State.FAILED]
+    assert len(messages) == 3
+    assert all("loss is" in message and "run it alone with" in message for message in messages)
+
+
+def test_trials_of_a_dead_worker_are_repeated_one_by_one(
+    plan_of: PlanOf, store: Store, dying: dict[str, int]
+) -> None:
+    dying["A1B s0"] = 4
+    events, tally = carry_out(plan_of(PACKED), store)
+    assert tally == {"complete": 9, "lost": 1}
+    assert [name for name, state, _ in events.gave_up if state is State.LOST] == ["A1B s0"]
+
+
+def test_a_drained_pack_resumes_with_the_same_bits(plan_of: PlanOf, store: Store) -> None:
+    carry_out(plan_of(PACKED), store)
+    other = Store(f"{store.root}-stopped")
+    run = Run.open(plan_of(PACKED), other, Events())
+    job = run.take()
+    assert job is not None
+    [work] = job.works
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 2
+
+    reports = pack.run(work, watch=lambda _: None, stop=stop)  # type: ignore[arg-type]
+    assert [report.ending for report in reports] == [Ending.STOPPED] * 2
+    assert other.names("progress") == sorted(report.trial for report in reports)
+    run.end(job, {report.trial: report for report in reports})
+    run_inline(run)
+    resumed = trials(other)
+    assert resumed == trials(store)
+    rows = other.table("trials", ["name", "resumes", "exact"]).to_pylist()
+    assert {row["name"] for row in rows if row["resumes"]} == {"A s0", "B s0"}
+    assert all(row["exact"] for row in rows)
