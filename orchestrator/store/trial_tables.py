@@ -19,7 +19,7 @@ from orchestrator.states import State
 from orchestrator.store import parts, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
-from orchestrator.store.names import AttemptFile, PartFile, RowFile
+from orchestrator.store.names import AttemptFile, CompactFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
@@ -193,7 +193,7 @@ class TrialTables:
         paths = {file: self.part_path(table, part) for file, part in files.items()}
         unread = {file: path for file, path in paths.items() if path not in self.damage.reasons}
 
-        def verify(file: PartFile) -> None:
+        def verify(file: CompactFile) -> None:
             try:
                 parts.verify(self.files, table, file)
             except FileNotFoundError:

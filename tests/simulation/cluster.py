@@ -7,15 +7,14 @@ run, hands its attempts to workers on nodes, and reports to the run how they end
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import StoreError
 from orchestrator.execution import work as works
-from orchestrator.execution.assignment import Report, Work
+from orchestrator.execution.assignment import Report
 from orchestrator.execution.frontier import Attempt
-from orchestrator.execution.run import Run
+from orchestrator.execution.run import Job, Run
 from orchestrator.plan.plan import Plan
 from orchestrator.states import Ending, State
 from orchestrator.store.leases import in_use
@@ -44,6 +43,7 @@ class Silence:
 class Worker:
     """A process that carries out one attempt."""
 
+    job: Job
     attempt: Attempt
     process: Process
     node: str
@@ -99,7 +99,7 @@ class Driver:
                 taken = run.take()
                 if taken is None:
                     break
-                self.start(run, *taken)
+                self.start(run, taken)
             if run.store_failure and failed_at is None:
                 failed_at, self.draining = self.world.now, True
                 self.world.make_due(self.process, PATIENCE)
@@ -113,30 +113,32 @@ class Driver:
                 self.told(run, *self.events.popleft())
         self.world.kill(*(worker.process for worker in self.workers))
 
-    def start(self, run: Run, attempt: Attempt, assignments: Sequence[Work]) -> None:
+    def start(self, run: Run, job: Job) -> None:
         """Start a worker on the node with most room."""
-        packed = [works.pack(assignment) for assignment in assignments]
+        attempt = job.attempts[0]
+        texts = [works.to_text(one) for one in job.works]
         busy = [worker.node for worker in self.workers]
         node = min(self.nodes, key=busy.count)
         name = f"{self.name} {attempt.item[:6]}.{attempt.retries}"
 
         def body() -> None:
             try:
-                for text in packed:
-                    assignment = works.unpack(text)
+                for text in texts:
+                    one = works.from_text(text)
                     if self.stops(worker):
-                        report = Report(assignment.id, Ending.STOPPED)
+                        reports = [Report(id, Ending.STOPPED) for id in one.ids]
                     else:
-                        report = works.carry_out(assignment, stop=lambda: self.stops(worker))
-                    self.send(worker, report)
+                        reports = works.carry_out(one, stop=lambda: self.stops(worker))
+                    for report in reports:
+                        self.send(worker, report)
                 self.send(worker, Ending.COMPLETE, "")
             except Exception as error:
                 self.send(worker, Ending.WORKER_DIED, f"{type(error).__name__}: {error}")
 
         process = self.world.spawn(name, body, node=node, item=attempt.item)
-        worker = Worker(attempt, process, node)
+        worker = Worker(job, attempt, process, node)
         self.workers.append(worker)
-        run.started(attempt)
+        run.started(job)
 
     def stops(self, worker: Worker) -> bool:
         return self.draining or worker.leaves
@@ -147,7 +149,7 @@ class Driver:
             return  # it was taken for dead
         if isinstance(what, Report):
             worker.reports[what.trial] = what
-            if not run.tell(worker.attempt, what):
+            if not run.tell(worker.job, what):
                 return
         elif what is not Ending.COMPLETE:
             item = worker.attempt.item
@@ -160,7 +162,7 @@ class Driver:
             self.raises[report.trial] = self.raises.get(report.trial, 0) + 1
         if report.ending is Ending.STOPPED and worker.leaves and not self.draining:
             worker.reports[report.trial] = Report(report.trial, Ending.NODE_LOST, "it leaves")
-        run.end(worker.attempt, worker.reports)
+        run.end(worker.job, worker.reports)
         if report.ending is Ending.COMPLETE:
             self.complete.add(worker.attempt.item)
 

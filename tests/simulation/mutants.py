@@ -253,7 +253,7 @@ def deleted_too_early(self: Any, trial: str, attempt: str, step: int, data: byte
     self.put(self.path("progress", trial, new.name), data)
 
 
-@mutant("Snapshots stay after the row.", (worker._Work, "drop_snapshots"), (run.Run, "_tidy"))
+@mutant("Snapshots stay after the row.", (worker.Training, "_drop_snapshots"), (run.Run, "_tidy"))
 def snapshots_stay(self: Any) -> None: ...
 
 
@@ -271,13 +271,13 @@ def gone_weights_are_an_accident(
 # The worker ---------------------------------------------------------------------------------------
 
 
-@mutant("The snapshots go before the row is written.", (worker._Work, "finish"))
+@mutant("The snapshots go before the row is written.", (worker.Training, "_finish"))
 def snapshots_go_before_the_row(self: Any, ending: Ending, columns: dict[str, Any]) -> Report:
-    self.drop_snapshots()
+    self._drop_snapshots()
     return FINISH(self, ending, columns)
 
 
-@mutant("The row is written before the weights.", (worker._Work, "finish"))
+@mutant("The row is written before the weights.", (worker.Training, "_finish"))
 def row_before_weights(self: Any, ending: Ending, columns: dict[str, Any]) -> Report:
     report = FINISH(self, ending, columns)
     if late := getattr(self, "late", None):
@@ -285,8 +285,8 @@ def row_before_weights(self: Any, ending: Ending, columns: dict[str, Any]) -> Re
     return report
 
 
-FINISH = worker._Work.finish
-WRITE_RESULT = worker._Work._write_result
+FINISH = worker.Training._finish
+WRITE_RESULT = worker.Training._write_result
 
 
 def _without_weights(self: Any, result: Any) -> None:
@@ -300,19 +300,19 @@ MUTANTS["row_before_weights"] = Mutant(
     "row_before_weights",
     "The row is written before the weights that it names.",
     (
-        (worker._Work, "finish", row_before_weights),
-        (worker._Work, "_write_result", _without_weights),
+        (worker.Training, "_finish", row_before_weights),
+        (worker.Training, "_write_result", _without_weights),
     ),
 )
 
 
-@mutant("The row is written without its curve.", (worker._Work, "_take_curve"))
+@mutant("The row is written without its curve.", (worker.Training, "_take_curve"))
 def no_curve(self: Any, ended: Any) -> None: ...
 
 
 @mutant(
     "A worker that wakes trains on and leaves a snapshot (d39f7e1).",
-    (worker._Work, "_completed_row"),
+    (worker.Training, "_completed_row"),
 )
 def no_look_at_the_row(self: Any) -> None:  # noqa: ARG001
     return None
@@ -329,10 +329,10 @@ def _own_row_ends_it(self: Any) -> Any:
     return row | {"attempt": "another"} if row and self.before is None else row
 
 
-COMPLETED_ROW = worker._Work._completed_row
+COMPLETED_ROW = worker.Training._completed_row
 replaced(
     "its_own_row_ends_it", "A base that is trained again ends at its old row (db9ce3e).",
-    (worker._Work, "_completed_row", _own_row_ends_it),
+    (worker.Training, "_completed_row", _own_row_ends_it),
 )  # fmt: skip
 
 
@@ -347,15 +347,22 @@ def store_failure_is_a_death(assignment: Any, **options: Any) -> Report:
 RUN = worker.run
 
 
-@mutant("A stopped training counts as complete.", (worker._Work, "report"))
+@mutant("A stopped training counts as complete.", (worker.Training, "report"))
 def stopped_is_complete(self: Any, ending: Ending, message: str = "") -> Report:
     real = Ending.COMPLETE if ending is Ending.STOPPED else ending
     return Report(self.id, real, message)
 
 
-@mutant("A base that is damaged counts as a death of its child.", (worker._Work, "without_base"))
-def damaged_base_is_a_death(self: Any, id: str, error: Exception) -> Report:  # noqa: ARG001
-    return Report(self.id, Ending.WORKER_DIED, str(error))
+@mutant("A base that is damaged counts as a death of its child.", (worker.Training, "parents"))
+def damaged_base_is_a_death(self: Any) -> dict[str, bytes]:
+    try:
+        return PARENTS(self)
+    except worker.BaseMissingError as error:
+        died = Report(self.id, Ending.WORKER_DIED, error.report.message)
+        raise worker.BaseMissingError(died) from error
+
+
+PARENTS = worker.Training.parents
 
 
 # The frontier -------------------------------------------------------------------------------------
@@ -584,7 +591,7 @@ def parts_are_listed_once(self: Any) -> Any:
     rows, foreign = self._row_files()
     removed = self._removed()
     old = self._old_rows(names_now, foreign)
-    listed = self._parts([f for n in names_now if (f := names.PartFile.parse(n))])
+    listed = self._parts([f for n in names_now if (f := names.CompactFile.parse(n))])
     return self._choose(rows, old, listed, removed)
 
 

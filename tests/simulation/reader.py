@@ -12,7 +12,7 @@ from orchestrator.states import State
 from orchestrator.store import row_files, table_files
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.names import (
-    PartFile,
+    CompactFile,
     RemovalFile,
     RowFile,
     SnapshotFile,
@@ -81,7 +81,7 @@ class Reader:
         elif row := RowFile.parse(last):
             if row.outcome == State.COMPLETE:
                 self._row(row, data)
-        elif folder == "trials" and PartFile.parse(last):
+        elif folder == "trials" and CompactFile.parse(last):
             self._outcomes(is_new=True)
 
     def wrong(self, problem: str) -> None:
@@ -219,7 +219,7 @@ def flaw_of(folder: str, name: str, data: bytes) -> str:
     """Return the reason why a file is not whole; empty for a whole one."""
     if file := SnapshotFile.parse(name) or WeightsFile.parse(name):
         return "" if checksum(data).startswith(file.sha256) else "has another hash than its name"
-    if file := RowFile.parse(name) or PartFile.parse(name) or RemovalFile.parse(name):
+    if file := RowFile.parse(name) or CompactFile.parse(name) or RemovalFile.parse(name):
         return "" if checksum(data).startswith(file.digest) else "has another hash than its name"
     if not name.endswith(".parquet"):
         return "" if data.strip().endswith(b"}") else "is half written"

@@ -36,6 +36,7 @@ layers: [1, 2]
 recipe: {rate: 0.03, steps: 3, batch: 8}
 checkpoint_seconds: 0.000001
 resources: {default: {memory_gb: 1}}
+lanes: 1
 """
 TRIALS = 24
 ROOTS = {"folder": "/disk/store", "s3": "s3://bucket/store"}

@@ -346,6 +346,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (rows, "socket", socket),
         (worker, "secrets", tokens),
         (worker, "time", time),
+        (worker.Training.__init__, "__defaults__", (True, time.perf_counter, None)),
         (worker, "datetime", Datetime(world)),
         (loop, "train", train),
     ]

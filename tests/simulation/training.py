@@ -143,4 +143,6 @@ def result(id: str, classes: int, state: str, resumes: int) -> Result:
         resumes=resumes,
         seconds=Seconds(),
         peak_memory_bytes=0,
+        cached_layers=0,
+        shared_forward=False,
     )
