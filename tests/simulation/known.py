@@ -543,13 +543,17 @@ def folder_goes(scene: Scene) -> None:
 
 
 def store_goes(scene: Scene) -> None:
-    """The folder of the store goes away, as a disk that is unmounted. It is not made again."""
+    """The folder of the store goes away, as a disk that is unmounted. It is not made again.
+
+    It goes when no worker is between its look for the folder and its write: such a worker would
+    make the folder again.
+    """
     if not scene.is_local:
         scene.carry_out()
         return
     scene.weather = True
     taken: list[Folder] = []
-    at(scene, [300], lambda: taken.append(scene.room.disk.detach(scene.root)))
+    at(scene, [360], lambda: taken.append(scene.room.disk.detach(scene.root)))
     scene.start()
     scene.until_ended()
     scene.settle()
