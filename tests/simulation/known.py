@@ -299,7 +299,7 @@ def damaged_later(scene: Scene) -> None:
     scene.carry_out()
     for folder in ("rows", "trials", "curves", "classes"):
         for path in sorted(faults.paths_in(scene, f"{folder}/"))[:1]:
-            faults.spoil(scene, path)
+            faults.spoil(scene, path, "changed")
     scene.carry_out()
 
 
@@ -523,6 +523,32 @@ def killed_driver(scene: Scene) -> None:
     at_most(scene, ALL + 5 * 4)
 
 
+def maker_dies(scene: Scene) -> None:
+    """Whoever makes the folder of rows dies before it is flushed. Then the power fails."""
+    killed: list[str] = []
+    lost: list[str] = []
+
+    def hook(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        process, rows = scene.world.current, f"{scene.reader.base}rows"
+        if not killed and scene.is_local and scene.room.disk.find(rows):
+            killed.append(path)
+            for driver in scene.running:
+                for worker in [one for one in driver.workers if one.process is process]:
+                    driver.kill_worker(worker)
+        if killed and not lost and any(driver.complete for driver in scene.drivers):
+            lost.append(path)
+            scene.lose_power()
+
+    scene.world.before = hook
+    scene.carry_out()
+
+
+def several_drivers(scene: Scene) -> None:
+    """Five drivers share the store from the first moment."""
+    scene.carry_out(drivers=5)
+    require(scene, scene.started == 6, f"{scene.started - 1} commands were needed")
+
+
 def folder_goes(scene: Scene) -> None:
     """A folder is dropped by another process before the first file in it is made."""
     victim = base()
@@ -633,6 +659,8 @@ SCENARIOS: dict[str, Scenario] = {
         damaged_cache,
         killed_driver,
         power_losses,
+        maker_dies,
+        several_drivers,
         folder_goes,
         store_goes,
         broken_disk,

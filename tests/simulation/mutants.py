@@ -131,11 +131,6 @@ def no_rename(path: Path, data: bytes) -> None:
         whole_file.os.fsync(file.fileno())
 
 
-@mutant("A new folder's own name is not flushed.", (whole_file, "make_folder"))
-def no_fsync_above_a_new_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 @mutant(
     "Only the last folder is flushed; its maker may have died. Fault of this project until now.",
     (whole_file, "_flush_names"),
