@@ -46,9 +46,9 @@ class LocalFiles(Files):
         doing = f"look at {self.root}"
         self.is_made = self.patiently(doing, Path(self.root).is_dir)
         if not self.is_made and self.patiently(doing, Path(self.root).exists):
-            self.is_made = self.patiently(doing, Path(self.root).is_dir)  # made meanwhile
-        if not self.is_made and self.patiently(doing, Path(self.root).exists):
-            raise StoreError(f"store {self.root} is a file; expected a folder")
+            self.is_made = self.patiently(doing, Path(self.root).is_dir)  # another run made it
+            if not self.is_made:
+                raise StoreError(f"store {self.root} is a file; expected a folder")
 
     def shown(self, path: str) -> str:
         return path
