@@ -81,10 +81,10 @@ def test_the_page_lists_every_mutant() -> None:
 
 @pytest.mark.parametrize(
     ("name", "by", "kind"),
-    [row[0:1] + row[2:] for row in TABLE.findall(PAGE.read_text())[::3]],
+    [row[:1] + row[2:] for row in TABLE.findall(PAGE.read_text())[::9]],
 )
 def test_a_mutant_is_caught(name: str, by: str, kind: str) -> None:
-    """Every third of those in the page; `python -m tests.simulation --mutants` tries all."""
+    """Every ninth of those in the page; `python -m tests.simulation --mutants` tries all."""
     undisturbed(kind)
     with mutants.broken(mutants.MUTANTS[name]):
         problems, _ = outcome_of(f"known {by}", kind, known.SCENARIOS[by])
