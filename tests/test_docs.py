@@ -50,6 +50,7 @@ ELSEWHERE = {
     "ray exec": "tests/cluster/test_cluster_files.py",
     "ray down": "tests/system/test_ways_in.py",
     ".venv/bin/python -m pytest": "Makefile",
+    ".venv/bin/python -m tests.simulation": "tests/simulation/test_simulation.py",
     "python3.11 -m venv": "Makefile",
     ".venv/bin/pip install": "Makefile",
     "python -m trainers.devices": "tests/trainers/test_devices.py",

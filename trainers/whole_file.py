@@ -1,7 +1,8 @@
 """Write files that are either whole or absent: the one way in which this project writes a file.
 
 The data is written beside the file, flushed to the disk, and renamed into place. A reader sees the
-old file or the new one, never a part of either.
+old file or the new one, never a part of either. The name is flushed too: once a function of this
+module has returned, a loss of power leaves the file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+LEVELS = 3  # folders of a store above a file: of a trial, of a kind of files, the store itself
+NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}  # file systems that flush no folders
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it is not a file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _beside(path, lambda half: half.replace(path)) as file:
         yield file
 
@@ -45,6 +49,43 @@ def _beside(path: Path, finish: Callable[[Path], object]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             half.unlink()
         raise
+    with contextlib.suppress(FileNotFoundError):  # another process has removed it already
+        _flush_names(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there. Raises `OSError`."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush(folder.parent)
+
+
+def _flush_names(path: Path) -> None:
+    """Flush the name of a file, and those of the folders above it.
+
+    Another process may have made one of these, and died before it flushed that.
+    """
+    folder = path.parent
+    for _ in range(LEVELS):
+        _flush(folder)
+        folder = folder.parent
+
+
+def _flush(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where its file system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder may be writable and not readable
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_FLUSHED:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write(path: Path, data: bytes | memoryview) -> None:

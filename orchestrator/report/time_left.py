@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orchestrator.execution.items import Item
+
+MANY = 1_000  # open items from which on an estimate serves until a twentieth of them has changed
 
 
 class TimeLeft:
@@ -20,34 +23,52 @@ class TimeLeft:
         """Take the items that are to run, parents before children."""
         self.open = {item.id: item for item in items}
         self.begun: dict[str, float] = {}
-        # Cost and seconds of each item that ended, by unit.
-        self.times: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.fits: defaultdict[str, Fit] = defaultdict(Fit)  # by unit
+        self.of_all = Fit()
         self.slots = 0
+        self.changes = 0  # since the last estimate
+        self.estimate: tuple[float, float] | None = None  # the seconds left, and its moment
 
     def started(self, item: Item, now: float) -> None:
+        self.changes += 1
         self.begun[item.id] = now
         self.slots = max(self.slots, len(self.begun))
 
     def stopped(self, item: Item) -> None:
         """Take note that an attempt ended without an outcome. Its slot may have gone."""
+        self.changes += 1
         self.begun.pop(item.id, None)
         self.slots = max(1, len(self.begun))
 
     def ended(self, item: Item, now: float | None = None) -> None:
         """Take an item out; its time counts if `now` is given."""
+        self.changes += 1
         begun = self.begun.pop(item.id, None)
         self.open.pop(item.id, None)
         if now is not None and begun is not None:
-            self.times[item.unit].append((item.node.cost, now - begun))
+            for fit in (self.fits[item.unit], self.of_all):
+                fit.add(item.node.cost, now - begun)
 
     def again(self, item: Item) -> None:
         """Put an item back that is run once more, before the others."""
+        self.changes += 1
         self.open = {item.id: item} | self.open
 
     def seconds(self, now: float) -> float | None:
-        """Return the seconds left; None until an item has ended."""
-        if not self.times:
+        """Return the seconds left; None until an item has ended.
+
+        It looks at every open item. In a large run, most calls go on from the last estimate.
+        """
+        if not self.of_all.number:
             return None
+        if self.estimate and 20 * self.changes < len(self.open) and len(self.open) >= MANY:
+            left, moment = self.estimate
+            return max(0.0, left - (now - moment))
+        self.changes = 0
+        self.estimate = self._estimated(now), now
+        return self.estimate[0]
+
+    def _estimated(self, now: float) -> float:
         items, begun = list(self.open.items()), dict(self.begun)  # a display asks from its thread
         fits = {unit: self._fit(unit) for unit in {item.unit for _, item in items}}
         left = {}
@@ -62,15 +83,34 @@ class TimeLeft:
         return max(sum(left.values()) / max(1, self.slots), max(until.values(), default=0.0))
 
     def _fit(self, unit: str) -> tuple[float, float]:
-        """Return the seconds per item and per cost, neither below zero, by least squares."""
-        times = self.times.get(unit) or [pair for some in self.times.values() for pair in some]
-        number = len(times)
-        mean_cost = sum(cost for cost, _ in times) / number
-        mean_time = sum(time for _, time in times) / number
-        spread = sum((cost - mean_cost) ** 2 for cost, _ in times)
-        both = sum((cost - mean_cost) * (time - mean_time) for cost, time in times)
-        proportional = mean_time / mean_cost if mean_cost else 0.0
-        if spread <= 1e-9 * mean_cost**2:
+        """Return the seconds per item and per cost, from items of this unit or from all."""
+        return (self.fits.get(unit) or self.of_all).line()
+
+
+@dataclass
+class Fit:
+    """Least squares of seconds by cost, point by point (Welford's algorithm)."""
+
+    number: int = 0
+    mean_cost: float = 0.0
+    mean_time: float = 0.0
+    spread: float = 0.0
+    """Sum of the squared deviations of the costs."""
+    both: float = 0.0
+    """Sum of the products of the deviations of cost and time."""
+
+    def add(self, cost: float, seconds: float) -> None:
+        self.number += 1
+        deviation = cost - self.mean_cost
+        self.mean_cost += deviation / self.number
+        self.mean_time += (seconds - self.mean_time) / self.number
+        self.spread += deviation * (cost - self.mean_cost)
+        self.both += deviation * (seconds - self.mean_time)
+
+    def line(self) -> tuple[float, float]:
+        """Return the seconds per item and per cost, neither below zero."""
+        proportional = self.mean_time / self.mean_cost if self.mean_cost else 0.0
+        if self.spread <= 1e-9 * self.mean_cost**2:
             return 0.0, proportional
-        per_cost = min(max(0.0, both / spread), proportional or 0.0)
-        return mean_time - per_cost * mean_cost, per_cost
+        per_cost = min(max(0.0, self.both / self.spread), proportional or 0.0)
+        return self.mean_time - per_cost * self.mean_cost, per_cost

@@ -43,9 +43,12 @@ class LocalFiles(Files):
                 "its folder, or name another one with --store"
             ) from error
         self.fs = pafs.LocalFileSystem()
-        self.is_made = Path(self.root).is_dir()
-        if Path(self.root).exists() and not self.is_made:
-            raise StoreError(f"store {self.root} is a file; expected a folder")
+        doing = f"look at {self.root}"
+        self.is_made = self.patiently(doing, Path(self.root).is_dir)
+        if not self.is_made and self.patiently(doing, Path(self.root).exists):
+            self.is_made = self.patiently(doing, Path(self.root).is_dir)  # another run made it
+            if not self.is_made:
+                raise StoreError(f"store {self.root} is a file; expected a folder")
 
     def shown(self, path: str) -> str:
         return path
@@ -55,7 +58,7 @@ class LocalFiles(Files):
 
     def make(self) -> None:
         try:
-            Path(self.root).mkdir(parents=True, exist_ok=True)
+            whole_file.make_folder(Path(self.root))
         except OSError as error:
             raise StoreError(f"cannot make {self.root}: {reason_of(error)}") from error
         self.is_made = True
@@ -89,12 +92,15 @@ class LocalFiles(Files):
             Path(folder).rmdir()
 
     def walk(self, folder: str) -> Iterator[Entry]:
+        yield from self.patiently(f"list {folder}", lambda: list(self._below(folder)))
+
+    def _below(self, folder: str) -> Iterator[Entry]:
         if Path(folder).is_symlink():
             return
 
         def fail(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):
-                raise StoreError(f"cannot list {error.filename}: {reason_of(error)}") from error
+                raise error
 
         for parent, _, names in os.walk(folder, onerror=fail):
             for name in names:
@@ -105,10 +111,13 @@ class LocalFiles(Files):
                         yield Entry(path, status.st_size, status.st_mtime)
 
     def links(self, folders: Sequence[str]) -> list[str]:
-        links = [folder for folder in folders if Path(folder).is_symlink()]
+        return self.patiently(f"list {self.root}", lambda: sorted(self._links(folders)))
+
+    def _links(self, folders: Sequence[str]) -> Iterator[str]:
         for top in folders:
-            if top not in links:
-                for parent, below, names in os.walk(top):
-                    paths = (f"{parent}/{name}" for name in (*below, *names))
-                    links += [path for path in paths if Path(path).is_symlink()]
-        return sorted(links)
+            if Path(top).is_symlink():
+                yield top
+                continue
+            for parent, below, names in os.walk(top):
+                paths = (f"{parent}/{name}" for name in (*below, *names))
+                yield from (path for path in paths if Path(path).is_symlink())

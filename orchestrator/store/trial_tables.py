@@ -6,7 +6,6 @@ decoded, after every byte was compared with the checksum in its name.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from orchestrator.states import State
 from orchestrator.store import parts, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
-from orchestrator.store.names import AttemptFile, RowFile
+from orchestrator.store.names import AttemptFile, CompactFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
@@ -172,20 +171,36 @@ class TrialTables:
         names = SCHEMAS[table].names if columns is None else columns
         needed = [*names, *({"id"} - set(names) if hidden or ids is not None else ())]
         file = part.file if table == "trials" else part.others[table]
-        arrow = parts.read(self.files, table, file, needed)
+        try:
+            arrow = parts.read(self.files, table, file, needed)
+        except FileNotFoundError:
+            self._refuse_gone(table, part)
+            raise
         if ids is not None:
             arrow = arrow.filter(pc.is_in(arrow["id"], ids))
         if hidden:
             arrow = arrow.filter(pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string()))))
         return arrow.select(names)
 
+    def _refuse_gone(self, table: str, part: Part) -> None:
+        """Raise `DamagedError` if a file is gone whose part is there: no compaction moved it."""
+        if table != "trials" and self.files.present([self.part_path("trials", part)]):
+            raise DamagedError("it is gone, and its part is there")
+
     def _verify(self, table: str, several: Sequence[Part]) -> None:
         """Compare every byte of the parts' files of a table with their checksums."""
         files = {part.others.get(table, part.file): part for part in several}
         paths = {file: self.part_path(table, part) for file, part in files.items()}
         unread = {file: path for file, path in paths.items() if path not in self.damage.reasons}
-        with contextlib.suppress(FileNotFoundError):  # it is lacking
-            self.viewer.read_all(table, unread, lambda file: parts.verify(self.files, table, file))
+
+        def verify(file: CompactFile) -> None:
+            try:
+                parts.verify(self.files, table, file)
+            except FileNotFoundError:
+                self._refuse_gone(table, files[file])
+                raise
+
+        self.viewer.read_all(table, unread, verify)
 
     # Files of versions before 2 -----------------------------------------------------------------
 

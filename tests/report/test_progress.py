@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestrator.execution.frontier import Node
 from orchestrator.report.progress import LINE_SECONDS, RunProgress
+from orchestrator.report.time_left import MANY, TimeLeft
 from orchestrator.report.wording import duration
 from orchestrator.states import Ending, State
 
@@ -202,3 +203,22 @@ def test_the_time_of_measurements_is_reckoned_from_measurements(clock: Clock) ->
     clock.now = 11.0
     progress.ended(others[0], Ending.COMPLETE, "")
     assert progress.time_left.seconds(clock.now) == 2 * 10 + 3 * 1
+
+
+def test_a_large_run_is_looked_through_now_and_then(clock: Clock) -> None:
+    """A display asks twice a second; each look takes as long as there are open items."""
+    time_left = TimeLeft([item(f"x{number}", 1) for number in range(2 * MANY + 1)])
+    looks, look = [], time_left._estimated
+
+    def counted(now: float) -> float:
+        looks.append(now)
+        return look(now)
+
+    time_left._estimated = counted  # type: ignore[method-assign]
+    for number in range(101):  # one slot, ten seconds each
+        time_left.started(item(f"x{number}", 1), clock.now)
+        clock.now += 10.0
+        time_left.ended(item(f"x{number}", 1), clock.now)
+        left = 10.0 * (2 * MANY - number)
+        assert time_left.seconds(clock.now) == left
+    assert looks == [10.0, 500.0, 980.0]

@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,8 +133,9 @@ def test_a_file_in_the_way_of_a_folder(folder: Store) -> None:
 def test_a_killed_write_is_invisible_and_cleaned_up(
     folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(_: int) -> None:
-        raise KeyboardInterrupt
+    def killed(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", killed)
@@ -147,6 +149,40 @@ def test_a_killed_write_is_invisible_and_cleaned_up(
     assert [(Path(w.path).name, w.reason) for w in orphans(Survey.of(folder))] == [
         (Path(left).name, "half-written file")
     ]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_disk_that_fails_for_a_while_is_waited_for(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a store and listing its files wait too: a worker would count as dead."""
+    folder.put_progress(ID, "a0b1c2d3", 1, b"data")
+    left, is_dir, lstat = [0], Path.is_dir, os.lstat
+
+    def failing(path: Path) -> None:
+        if left[0] and str(path).startswith(folder.root):
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    def failing_is_dir(path: Path) -> bool:
+        failing(path)
+        return is_dir(path)
+
+    def failing_lstat(path: Path, **options: Any) -> os.stat_result:
+        failing(path)
+        return lstat(path, **options)
+
+    monkeypatch.setattr(Path, "is_dir", failing_is_dir)
+    monkeypatch.setattr(os, "lstat", failing_lstat)
+    left[0] = 1
+    assert Store(folder.root).exists()
+    left[0] = 2
+    assert [entry.size for entry in folder.files.walk(folder.path("progress"))] == [4]
+    left[0] = 1000
+    with pytest.raises(StoreError, match=r"^cannot look at .*: Input/output error$"):
+        Store(folder.root)
+    with pytest.raises(StoreError, match=r"^cannot list .*: Input/output error$"):
+        folder.drop_progress(ID)
 
 
 @pytest.mark.parametrize(

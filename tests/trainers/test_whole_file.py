@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,8 @@ def test_a_folder_that_is_removed_meanwhile_is_made_again(
 ) -> None:
     path, times = tmp_path / "folder" / "x.bin", iter((True, True, False))
 
-    def removing(_: int) -> None:
-        if next(times):
+    def removing(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode) and next(times):
             shutil.rmtree(path.parent)
 
     monkeypatch.setattr(os, "fsync", removing)
@@ -68,20 +69,38 @@ def test_a_folder_that_is_removed_meanwhile_is_made_again(
         whole_file.write(path, b"data")
 
 
-def test_data_is_flushed_to_the_disk_before_the_rename(
+def test_data_is_flushed_to_the_disk_before_the_rename_and_names_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, sync = tmp_path / "x.bin", os.fsync
-    sizes = []
+    path, sync = tmp_path / "new" / "er" / "x.bin", os.fsync
+    flushed: list[tuple[Path, bool]] = []
 
-    def checked(handle: int) -> None:
-        sizes.append(os.fstat(handle).st_size)
-        assert not path.exists()
+    def noted(handle: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{handle}").resolve(), path.exists()))
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", checked)
+    monkeypatch.setattr(os, "fsync", noted)
     whole_file.write(path, b"data")
-    assert sizes == [4]
+    half = flushed.pop(2)
+    assert (half[0].parent, half[1]) == (path.parent, False)
+    above = [(path.parent, True), (tmp_path / "new", True), (tmp_path, True)]
+    assert flushed == [(tmp_path, False), (tmp_path / "new", False), *above]
+    flushed.clear()
+    whole_file.write(path, b"more")
+    assert flushed[1:] == above  # who made these folders may have died before
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_flushes_no_folders(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, "not for folders")
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    whole_file.write(tmp_path / "new" / "x.bin", b"data")
+    assert (tmp_path / "new" / "x.bin").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])

@@ -1,0 +1,89 @@
+"""Simulated sweeps under faults.
+
+python -m tests.simulation --seed 7            # replay one seed, with every operation
+python -m tests.simulation --faults 100000     # random faults, until there were so many
+python -m tests.simulation --crashes           # a crash at every write of a sweep
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.simulation import scenarios
+from tests.simulation.scenarios import Outcome
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, help="replay one seed")
+    parser.add_argument("--faults", type=int, help="faults in all, in sweeps of 30")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--crashes", action="store_true", help="a crash at every write")
+    parser.add_argument("--mutants", action="store_true", help="break the protocol on purpose")
+    parser.add_argument("--every", type=int, default=1, help="crash at every so many writes")
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        one = scenarios.at_random(asked.seed, trace=print)
+        print(f"{one.label}: {one.faults} faults, {one.operations} operations")
+        print("\n".join(one.problems) or "no problem")
+        sys.exit(bool(one.problems))
+    if asked.mutants:
+        sys.exit(bool(survivors()))
+    begun, wrong = time.process_time(), 0
+    if asked.crashes:
+        for kind in ("folder", "s3"):
+            for drivers in (1, 2):
+                for what in scenarios.CRASHES:
+                    points = list(scenarios.crashes(kind, drivers, what, asked.every))
+                    wrong += sum(told(one) for one in points)
+                    print(
+                        f"{kind}, {drivers} drivers, {what}: {len(points)} crash points", flush=True
+                    )
+    if asked.faults:
+        wrong += at_random(asked.first, asked.faults)
+    print(f"{wrong} sweeps with problems, {time.process_time() - begun:.0f} s of CPU")
+    sys.exit(bool(wrong))
+
+
+def at_random(seed: int, faults: int) -> int:
+    """Carry out sweeps with random faults. Return the number of those with problems."""
+    done = wrong = sweeps = 0
+    kinds: Counter[str] = Counter()
+    while done < faults:
+        one = scenarios.at_random(seed)
+        wrong += told(one)
+        kinds.update(one.kinds)
+        done, sweeps, seed = done + max(one.faults, 1), sweeps + 1, seed + 1
+    print(f"{sweeps} sweeps with {done} faults:", ", ".join(f"{k} {n}" for k, n in kinds.items()))
+    return wrong
+
+
+def survivors() -> int:
+    """Try all mutants, and print a row of the table in docs/safety.md for each of them."""
+    from tests.simulation.mutants import MUTANTS, caught
+
+    alive = 0
+    for one in MUTANTS.values():
+        by = caught(one)
+        alive += not by
+        print(f"| `{one.name}` | {one.what} | {by.partition(':')[0] or 'nothing'} |", flush=True)
+    print(f"{len(MUTANTS) - alive} of {len(MUTANTS)} are caught")
+    return alive
+
+
+def told(one: Outcome) -> bool:
+    """Print the problems of a sweep. Return whether it has any."""
+    if one.problems:
+        print(f"{one.label}: {'; '.join(one.problems[:5])}", flush=True)
+    return bool(one.problems)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Simulated file systems with the interface of pyarrow's: a local one, and an object store.
+
+An object store has whole objects and no renames. Its listings may lag behind, an upload may be cut
+short when its process dies, and a request that seems to fail may have succeeded, or succeed later.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from tests.simulation.disk import Disk, File, Folder, fail
+from tests.simulation.world import World
+
+UNAVAILABLE = "AWS Error SLOW_DOWN during {} operation: Reduce your rate"
+DENIED = "AWS Error ACCESS_DENIED during {} operation: Access Denied"
+
+
+class Info(NamedTuple):
+    """What `pyarrow.fs.FileInfo` has."""
+
+    path: str
+    type: pafs.FileType
+    size: int | None = None
+    mtime_ns: int | None = None
+
+    @property
+    def base_name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class Stream:
+    """An open input stream."""
+
+    def __init__(self, data: bytes):
+        self.data = data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self) -> bytes:
+        return self.data
+
+
+class Reading:
+    """What both file systems share: they read whole files."""
+
+    def content(self, path: str) -> bytes:
+        raise NotImplementedError
+
+    def open_input_stream(self, path: str) -> Stream:
+        return Stream(self.content(path))
+
+    def open_input_file(self, path: str) -> pa.BufferReader:
+        return pa.BufferReader(self.content(path))
+
+    def get_file_info(self, what: str | Iterable[str] | pafs.FileSelector) -> Any:
+        if isinstance(what, pafs.FileSelector):
+            return self.listed(what.base_dir, what.recursive)
+        if isinstance(what, str):
+            return self.info(what)
+        return [self.info(path) for path in what]
+
+    def info(self, path: str) -> Info:
+        raise NotImplementedError
+
+    def listed(self, folder: str, recursive: bool) -> list[Info]:
+        raise NotImplementedError
+
+
+class LocalFileSystem(Reading):
+    """A simulated disk as pyarrow shows it."""
+
+    def __init__(self, disk: Disk):
+        self.disk = disk
+
+    def content(self, path: str) -> bytes:
+        self.disk.operate("read", path)
+        return self.disk.file(path).data
+
+    def info(self, path: str) -> Info:
+        self.disk.operate("stat", path)
+        return _info(path, self.disk.find(path))
+
+    def listed(self, folder: str, recursive: bool) -> list[Info]:
+        assert not recursive
+        self.disk.operate("list", folder)
+        top = self.disk.folders.get(folder)
+        return [_info(f"{folder}/{name}", x) for name, x in top.entries.items()] if top else []
+
+
+def _info(path: str, what: File | Folder | None) -> Info:
+    if what is None:
+        return Info(path, pafs.FileType.NotFound)
+    if isinstance(what, Folder):
+        return Info(path, pafs.FileType.Directory)
+    return Info(path, pafs.FileType.File, len(what.data), int(what.written * 1e9))
+
+
+class ObjectStore(Reading):
+    """Objects by key."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self.objects: dict[str, tuple[bytes, float]] = {}
+        self.unavailable = self.denied = False
+        self.lag = 0.0
+        """Seconds until a listing shows a change."""
+        self.torn: set[str] = set()
+        """Keys of objects that were cut short."""
+        self.tears = False
+        """A process that dies during an upload leaves a part of it."""
+        self.cuts = 0.0
+        """Share of uploads that lose their end, and nobody says so."""
+        self._recent: list[tuple[float, str, tuple[bytes, float] | None]] = []
+
+    def operate(self, what: str, path: str, *, changes: bool = False) -> None:
+        self.world.operate(what, path, changes=changes)
+        if self.world.current is None:  # the scenario looks
+            return
+        if self.unavailable or self.world.current.node in self.world.cut_off:
+            raise OSError(UNAVAILABLE.format(what))
+        if changes and self.denied:
+            raise OSError(DENIED.format(what))
+
+    def content(self, path: str) -> bytes:
+        self.operate("get", path)
+        if path not in self.objects:
+            fail(errno.ENOENT, path)
+        return self.objects[path][0]
+
+    def info(self, path: str) -> Info:
+        self.operate("head", path)
+        return self._look(path, self.objects)
+
+    def _look(self, path: str, objects: dict[str, tuple[bytes, float]]) -> Info:
+        if path in objects:
+            data, written = objects[path]
+            return Info(path, pafs.FileType.File, len(data), int(written * 1e9))
+        if any(key.startswith(f"{path}/") for key in objects):
+            return Info(path, pafs.FileType.Directory)
+        return Info(path, pafs.FileType.NotFound)
+
+    def listed(self, folder: str, recursive: bool) -> list[Info]:
+        self.operate("list", folder)
+        objects, start = self.objects, len(folder) + 1
+        if self._recent and self.world.current is not None:
+            objects = self._before(self.world.now - self.lag)
+        keys = [key for key in objects if key.startswith(f"{folder}/")]
+        if not recursive:
+            keys = list(dict.fromkeys(folder + "/" + k[start:].partition("/")[0] for k in keys))
+        return [self._look(key, objects) for key in keys]
+
+    def _before(self, moment: float) -> dict[str, tuple[bytes, float]]:
+        """Return the objects at an earlier moment."""
+        objects = dict(self.objects)
+        self._recent = [one for one in self._recent if one[0] > self.world.now - 60.0]
+        for when, key, old in reversed(self._recent):
+            if when <= moment:
+                break
+            if old is None:
+                objects.pop(key, None)
+            else:
+                objects[key] = old
+        return objects
+
+    def put(self, path: str, data: bytes, *, torn: bool = False) -> None:
+        """Give a key this content. No operation."""
+        if self.lag:
+            self._recent.append((self.world.now, path, self.objects.get(path)))
+        self.objects[path] = data, self.world.now
+        (self.torn.add if torn else self.torn.discard)(path)
+        self.world.after(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a key. No operation."""
+        if self.lag:
+            self._recent.append((self.world.now, path, self.objects.get(path)))
+        del self.objects[path]
+        self.world.after(path)
+
+    def open_output_stream(self, path: str) -> Upload:
+        return Upload(self, path)
+
+    def delete_file(self, path: str) -> None:
+        self.operate("delete", path, changes=True)
+        if path not in self.objects:
+            fail(errno.ENOENT, path)
+        self.remove(path)
+
+    def delete_dir(self, path: str) -> None:
+        self.operate("delete", path, changes=True)
+
+
+class Upload:
+    """An object that is being written. It appears when the stream is closed."""
+
+    def __init__(self, store: ObjectStore, path: str):
+        self.store, self.path, self.parts = store, path, []
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.parts.append(data if isinstance(data, bytes) else bytes(data))
+
+    def close(self) -> None:
+        data = b"".join(self.parts) if len(self.parts) != 1 else self.parts[0]
+        process = self.store.world.current
+        try:
+            self.store.operate("put", self.path, changes=True)
+        except OSError:
+            if self.store.unavailable and self.store.world.random.random() < 0.3:
+                self.store.put(self.path, data)  # only the answer was lost
+            raise
+        except BaseException:
+            if self.store.tears and process is not None:
+                size = self.store.world.random.randrange(len(data))
+                self.store.put(self.path, data[:size], torn=True)
+            raise
+        if self.store.cuts and self.store.world.random.random() < self.store.cuts:
+            self.store.put(self.path, data[: len(data) // 2], torn=True)
+        else:
+            self.store.put(self.path, data)

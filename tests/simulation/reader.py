@@ -1,0 +1,238 @@
+"""The reader of a simulated store, who looks after every change of what is to be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import StoreError
+from orchestrator.states import State
+from orchestrator.store import row_files, table_files
+from orchestrator.store.damage import DamagedError
+from orchestrator.store.names import (
+    CompactFile,
+    RemovalFile,
+    RowFile,
+    SnapshotFile,
+    WeightsFile,
+    is_half,
+    stored,
+)
+from orchestrator.store.schemas import result_columns
+from orchestrator.store.store import Store
+from trainers.checkpoint import checksum
+
+if TYPE_CHECKING:
+    from tests.simulation.scene import Scene
+
+
+RESULTS = result_columns("trials")
+
+
+class Reader:
+    """Looks at each file that appears, changes or goes, and at what rows refer to."""
+
+    def __init__(self, scene: Scene):
+        self.scene = scene
+        self.base = scene.root.removeprefix("s3://") + "/"
+        self.spoilt: set[str] = set()
+        """Paths that a fault damaged on purpose."""
+        self.rows: dict[str, dict[str, Any]] = {}
+        """Results of the complete trials that were seen, by id."""
+        self.named: dict[str, str] = {}
+        """Trials by the files that their present rows name."""
+        self.excused: set[str] = set()
+        """Trials whose rows a fault damaged at some time."""
+        self.acknowledged: set[str] = set()
+        """Trials of which a driver knows that they are complete."""
+        self.problems: list[str] = []
+
+    def content(self, path: str) -> bytes | None:
+        """Return what is at a path now."""
+        if self.scene.is_local:
+            what = self.scene.room.disk.find(path)
+            return getattr(what, "data", None)
+        return self.scene.room.objects.objects.get(path, (None,))[0]
+
+    def look(self, path: str) -> None:
+        """Look at a path that has changed."""
+        if not path.startswith(self.base):
+            return
+        name = path.removeprefix(self.base)
+        if is_half(name) or name.startswith("damaged/"):
+            return
+        data = self.content(path)
+        folder, _, last = name.rpartition("/")
+        if data is None:
+            self._gone(name)
+            return
+        if not stored(name):
+            self.wrong(f"{name} is no file of a store")
+        if path in self.scene.room.objects.torn:
+            return
+        if path in self.spoilt:
+            if flaw_of(folder, last, data):
+                return
+            self.spoilt.discard(path)  # it was written again
+        if flaw := flaw_of(folder, last, data):
+            self.wrong(f"{name} {flaw}")
+        elif row := RowFile.parse(last):
+            if row.outcome == State.COMPLETE:
+                self._row(row, data)
+        elif folder == "trials" and CompactFile.parse(last):
+            self._outcomes(is_new=True)
+
+    def wrong(self, problem: str) -> None:
+        self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
+
+    def _row(self, file: RowFile, data: bytes) -> None:
+        """Look at the row of a complete trial, and at the weights that it names."""
+        row, results = contents(file, data)
+        if self.rows.setdefault(file.trial, results) != results:
+            self.wrong(f"the row of {file.trial} changed")
+        if file.trial not in keepers():
+            return
+        name = f"checkpoints/{file.trial}/{WeightsFile(row['checkpoint']).name}"
+        path = self.base + name
+        self.named[name] = file.trial
+        if path in self.spoilt or path in self.scene.room.objects.torn:
+            return
+        there = self.content(path)
+        if there is None:
+            self.wrong(f"the row of {file.trial} names {name}, which is not there")
+        elif flaw := flaw_of(*name.rpartition("/")[::2], there):
+            self.wrong(f"the row of {file.trial} names {name}, which {flaw}")
+
+    def _gone(self, name: str) -> None:
+        """Look at what names a file that has gone."""
+        path = self.base + name
+        if path in self.spoilt or path in self.scene.room.objects.torn:
+            return
+        if name.startswith(("rows/", "trials/", "curves/", "classes/")):
+            self._outcomes()
+        if (id := self.named.get(name)) and id not in self.excused:
+            self.wrong(f"{name} went away, and the row of {id} names it")
+
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Context in which the reader is no process: nobody acts meanwhile."""
+        world = self.scene.world
+        before, world.current = world.current, None
+        try:
+            yield
+        finally:
+            world.current = before
+
+    def _outcomes(self, *, is_new: bool = False) -> None:
+        """Read the store as every reader does, and miss nothing that was there."""
+        if self.scene.is_hasty and self.scene.world.writes % 5:
+            return
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
+            complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
+            for id in sorted(self.rows.keys() - complete - self.excused):
+                self.wrong(f"the row of {id} went away")
+            if is_new or self.scene.world.writes % 10 == 0:
+                self._tables(complete)
+
+    def _tables(self, complete: set[str]) -> None:
+        """Read the tables, and compare them with all rows that were seen."""
+        store = Store(self.scene.root)
+        rows = store.table("trials", RESULTS).to_pylist()
+        ids = [row["id"] for row in rows]
+        if len(ids) != len(set(ids)):
+            self.wrong("a trial has two rows")
+        for row in rows:
+            if row["outcome"] == State.COMPLETE and row != self.rows.get(row["id"], row):
+                self.wrong(f"a reader sees another row of {row['id']}")
+        for table in ("curves", "classes"):
+            there = set(store.table(table, ["id"])["id"].to_pylist())
+            for id in sorted(complete - there - self.excused):
+                self.wrong(f"a reader sees the row of {id} without its {table}")
+
+    def read(self) -> None:
+        """Read the tables as a process of its own, while others act between any two operations."""
+        known = set(self.rows)
+        try:
+            store = Store(self.scene.root)
+            outcomes = store.outcomes()
+            there = set(store.table("curves", ["id"])["id"].to_pylist())
+        except StoreError as error:
+            if not self.scene.weather:
+                self.wrong(f"a reader met a failure: {error}")
+            return
+        for id in sorted(known - self.excused) if not self.scene.weather else ():
+            if outcomes.get(id) != State.COMPLETE or id not in there:
+                self.wrong(f"a reader misses the row or the curve of {id}")
+
+    def damaged(self) -> list[str]:
+        """Return the files of tables that are not whole. The notice to old versions is no row."""
+        folders = ("rows", "trials", "sweeps")
+        tops = [f"{self.base}{folder}/" for folder in folders]
+        if self.scene.is_local:
+            pairs = [(p, f.data) for p, f in self.scene.room.disk.files(self.base.rstrip("/"))]
+        else:
+            objects = self.scene.room.objects.objects
+            pairs = [(key, data) for key, (data, _) in objects.items()]
+        flaws = {
+            path.removeprefix(self.base): flaw_of(
+                *path.removeprefix(self.base).rpartition("/")[::2], data
+            )
+            for path, data in pairs
+            if path.startswith(tuple(tops)) and not is_half(path)
+        }
+        wrong = {name: flaw for name, flaw in flaws.items() if flaw and "/skipped/" not in name}
+        return [f"{name} {flaw}, at the end" for name, flaw in wrong.items()]
+
+    def look_for_acknowledged(self) -> None:
+        """Look for the rows of which a driver was told."""
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
+        for id in sorted(self.acknowledged - self.excused):
+            if outcomes.get(id) != State.COMPLETE:
+                self.wrong(f"the row of {id} is not there, and a driver was told of it")
+
+    def after_power_loss(self) -> None:
+        """Look at everything: what a driver was told must be there."""
+        self.named.clear()
+        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
+            if not is_half(path):
+                self.look(path)
+        with self._outside():
+            outcomes = Store(self.scene.root).outcomes()
+        self.rows = {id: row for id, row in self.rows.items() if id in outcomes}
+        self.look_for_acknowledged()
+
+
+@functools.cache
+def keepers() -> frozenset[str]:
+    """Return the trials whose weights are kept."""
+    from tests.simulation.scene import plan
+
+    return frozenset(id for id, trial in plan().trials.items() if trial.keep_checkpoint)
+
+
+@functools.lru_cache(maxsize=20_000)
+def flaw_of(folder: str, name: str, data: bytes) -> str:
+    """Return the reason why a file is not whole; empty for a whole one."""
+    if file := SnapshotFile.parse(name) or WeightsFile.parse(name):
+        return "" if checksum(data).startswith(file.sha256) else "has another hash than its name"
+    if file := RowFile.parse(name) or CompactFile.parse(name) or RemovalFile.parse(name):
+        return "" if checksum(data).startswith(file.digest) else "has another hash than its name"
+    if not name.endswith(".parquet"):
+        return "" if data.strip().endswith(b"}") else "is half written"
+    try:
+        table_files.decode(folder.partition("/")[0], data, "store")
+    except DamagedError as error:
+        return f"is damaged: {error}"
+    return ""
+
+
+@functools.lru_cache(maxsize=20_000)
+def contents(file: RowFile, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a row, and its results."""
+    record = row_files.decode(file, data, "store", ["trials"])
+    [row] = row_files.to_tables([record], {"trials": None})["trials"].to_pylist()
+    return row, {column: row[column] for column in RESULTS}

@@ -1,0 +1,366 @@
+"""The production modules on simulated time, files and randomness.
+
+Each entry replaces a name that a module imports, such as `time` in `store.files`. Nothing else of
+the production code is replaced, except for its trainer. Encoding and decoding of Parquet stay as
+they are, but the answers for equal input are remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.execution import rows, run, worker
+from orchestrator.store import (
+    compaction,
+    files,
+    leases,
+    local_files,
+    locations,
+    node_cache,
+    parts,
+    remote_files,
+    removals,
+    row_files,
+    survey,
+    table_files,
+    trial_tables,
+    view,
+)
+from orchestrator.store.damage import DamagedError
+from orchestrator.store.schemas import SCHEMAS, to_table
+from orchestrator.store.store import Store
+from tests.simulation.disk import Disk, Os, SimPath
+from tests.simulation.file_systems import LocalFileSystem, ObjectStore
+from tests.simulation.world import Process, World
+from trainers import loop, whole_file
+
+LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Room:
+    """A world with a disk and an object store, on which the production modules run."""
+
+    def __init__(self, world: World):
+        self.world, self.disk = world, Disk(world)
+        self.objects = ObjectStore(world)
+
+
+def time_of(world: World) -> Any:
+    def clock() -> float:
+        return world.now
+
+    def since_1970() -> float:
+        return BEGAN.timestamp() + world.now
+
+    return SimpleNamespace(
+        monotonic=clock, perf_counter=lambda: 0.0, time=since_1970, sleep=world.pause
+    )
+
+
+class Datetime:
+    """A clock of rows: minutes count the attempts at a trial, so that few different rows exist."""
+
+    def __init__(self, world: World):
+        self.world = world
+
+    def now(self, zone: Any) -> datetime:  # noqa: ARG002
+        process = self.world.current
+        return BEGAN + timedelta(minutes=self.world.tokens_of(process.item if process else ""))
+
+
+class Inline:
+    """An executor that does its work at once."""
+
+    def __init__(self, max_workers: int): ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        result = work(*arguments)
+        return SimpleNamespace(result=lambda: result)
+
+    def map(self, work: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        return [work(one) for one in arguments]
+
+
+class Threading:
+    """Threads of a process, as processes that die with it."""
+
+    def __init__(self, world: World):
+        self.world = world
+
+    def Event(self) -> Event:  # noqa: N802
+        return Event(self.world)
+
+    def Thread(self, target: Callable[[], Any], daemon: bool) -> Thread:  # noqa: N802, ARG002
+        return Thread(self.world, target)
+
+
+class Event:
+    def __init__(self, world: World):
+        self.world, self.is_set_now = world, False
+        self.waiting: Process | None = None
+
+    def set(self) -> None:
+        self.is_set_now = True
+        if self.waiting and self.waiting.alive:
+            self.world.make_due(self.waiting)
+
+    def clear(self) -> None:
+        self.is_set_now = False
+
+    def is_set(self) -> bool:
+        return self.is_set_now
+
+    def wait(self, seconds: float) -> bool:
+        if not self.is_set_now:
+            self.waiting = self.world.current
+            self.world.pause(seconds)
+            self.waiting = None
+        return self.is_set_now
+
+
+class Thread:
+    def __init__(self, world: World, target: Callable[[], Any]):
+        self.world, self.target = world, target
+
+    def start(self) -> None:
+        parent = self.world.current
+        assert parent is not None
+        self.process = self.world.spawn(f"{parent.name} thread", self.target, node=parent.node)
+        parent.below.append(self.process)
+
+    def join(self, timeout: float) -> None:
+        until = self.world.now + timeout
+        while self.process.alive and self.world.now < until:
+            self.world.pause(0.05)
+
+    def is_alive(self) -> bool:
+        return self.process.alive
+
+
+class Lock:
+    """A lock that all processes of a node see; a process that dies releases it."""
+
+    holders: dict[str, Process | None]
+
+    def __init__(self, world: World, path: Any, timeout: float):
+        self.world, self.path, self.timeout = world, str(path), timeout
+
+    def __enter__(self) -> None:
+        until = self.world.now + self.timeout
+        while (holder := LOCKS.get(self.path)) is not None and holder.alive:
+            if self.world.now > until:
+                raise TimeoutError
+            self.world.pause(0.1)
+        LOCKS[self.path] = self.world.current
+
+    def __exit__(self, *_: object) -> None:
+        LOCKS.pop(self.path, None)
+
+
+LOCKS: dict[str, Process | None] = {}
+
+
+# Encoding and decoding ------------------------------------------------------------------------------  # noqa: E501
+
+
+def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a pure function that keeps its answers by `key`. An error of damage is an answer."""
+    answers: dict[Any, tuple[Any, DamagedError | None]] = {}
+
+    def remembered(*arguments: Any, **options: Any) -> Any:
+        question = key(*arguments, **options)
+        if question not in answers:
+            if len(answers) > MOST_ANSWERS:
+                answers.clear()
+            try:
+                answers[question] = function(*arguments, **options), None
+            except DamagedError as error:
+                answers[question] = None, error
+        answer, error = answers[question]
+        if error is not None:
+            raise DamagedError(*error.args)
+        return answer
+
+    return remembered
+
+
+MOST_ANSWERS = 20_000
+ENCODE_ROW = remembering(row_files.encode, lambda *rows: repr(rows))
+DECODE_ROW = remembering(
+    row_files.decode,
+    lambda file, data, root, tables=row_files.TABLES: (file, data, root, tuple(tables)),
+)
+ENCODE_TABLE = remembering(
+    lambda table, rows, meta: table_files.encode(to_table(table, rows), **meta),
+    lambda *content: repr(content),
+)
+DECODE_TABLE = remembering(
+    table_files.decode,
+    lambda table, data, root, columns=None: (table, data, root, columns and tuple(columns)),
+)
+
+
+class Schemas:
+    """The schemas, whose empty tables are made once."""
+
+    def __init__(self, schema: pa.Schema):
+        self.schema, self.empty = schema, schema.empty_table()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.schema, name)
+
+    def empty_table(self) -> pa.Table:
+        return self.empty
+
+
+EMPTY_ONCE = {name: Schemas(schema) for name, schema in SCHEMAS.items()}
+
+
+def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """Stand for `row_files.to_tables`, whose records are the same objects again and again."""
+    names = tuple((table, some and tuple(some)) for table, some in columns.items())
+    key = (tuple(map(id, records)), names)
+    if key not in TABLES_OF:
+        if len(TABLES_OF) > MOST_ANSWERS:
+            TABLES_OF.clear()
+        TABLES_OF[key] = records, TO_TABLES(records, columns)
+    return TABLES_OF[key][1]
+
+
+TO_TABLES = row_files.to_tables
+TABLES_OF: dict[Any, tuple[Sequence[Any], dict[str, pa.Table]]] = {}  # with what keeps ids alive
+
+
+@functools.lru_cache(maxsize=500)
+def _parquet_file(data: bytes) -> Any:
+    return pq.ParquetFile(pa.BufferReader(data))
+
+
+def parquet_file(source: pa.BufferReader) -> Any:
+    """Stand for `pq.ParquetFile`: equal bytes give the same object."""
+    return _parquet_file(source.read())
+
+
+CONFORMED = remembering(
+    table_files.conformed, lambda table, file, columns: (table, file, columns and tuple(columns))
+)
+METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
+
+
+ORIGINALS = {"encode": row_files.encode, "decode": row_files.decode, "to_tables": TO_TABLES}
+REMEMBERED = [
+    (row_files, "encode", ENCODE_ROW),
+    (row_files, "decode", DECODE_ROW),
+    (row_files, "to_tables", to_tables),
+]
+
+
+def write(self: Store, table: str, path: str, rows: Sequence[Any], **meta: str) -> None:
+    """Stand for `Store.write`, and encode equal rows once."""
+    self.put(path, ENCODE_TABLE(table, rows, meta))
+
+
+class Lines:
+    """The format in which the store reads row files of an object store, on a simulated one."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def make_fragment(self, path: str, objects: Any, file_size: int) -> Lines:  # noqa: ARG002
+        self.data = objects.content(path)
+        return self
+
+    def to_table(self, schema: Any) -> dict[str, list[Any]]:  # noqa: ARG002
+        lines = self.data.removesuffix(b"\n").split(b"\n")
+        return {"line": [SimpleNamespace(as_py=lambda line=line: line) for line in lines]}
+
+
+# The names to replace ---------------------------------------------------------------------------
+
+
+def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, Any]]:
+    """Return the names to replace: module, name, stand-in."""
+    world = room.world
+    path = functools.partial(SimPath, disk=room.disk)
+    system, time = Os(room.disk), time_of(world)
+    tokens = SimpleNamespace(token_hex=lambda size: world.token(2 * size))
+    parquet = SimpleNamespace(**{**vars(pq), "ParquetFile": parquet_file})
+    socket = SimpleNamespace(gethostname=lambda: "host")
+    local = SimpleNamespace(LocalFileSystem=lambda: LocalFileSystem(room.disk))
+    temporary = SimpleNamespace(
+        gettempdir=lambda: f"/nodes/{world.current.node if world.current else 'head'}"
+    )
+    return [
+        (whole_file, "os", system),
+        (whole_file, "secrets", tokens),
+        (local_files, "os", system),
+        (local_files, "Path", path),
+        (local_files, "pafs", local),
+        (files, "time", time),
+        (files, "random", world.random),
+        (remote_files, "ThreadPoolExecutor", Inline),
+        (locations, "_connect", lambda uri: (room.objects, uri.removeprefix("s3://"))),
+        (remote_files, "_lines", Lines),
+        (view, "ThreadPoolExecutor", Inline),
+        *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
+        (trial_tables, "SCHEMAS", EMPTY_ONCE),
+        (parts, "pq", parquet),
+        (table_files, "pq", parquet),
+        (table_files, "conformed", CONFORMED),
+        (table_files, "decode", DECODE_TABLE),
+        (table_files, "metadata", METADATA),
+        (Store, "write", write),
+        (parts, "secrets", tokens),
+        (parts, "_indexes", {}),
+        (removals, "secrets", tokens),
+        (removals, "time", time),
+        (survey, "time", time),
+        (run, "LOOSE", LOOSE),
+        (compaction, "LOOSE", LOOSE),
+        (compaction, "ALIKE", ALIKE),
+        (node_cache, "Path", path),
+        (node_cache, "os", system),
+        (node_cache, "tempfile", temporary),
+        (node_cache, "FileLock", lambda path, timeout, **_: Lock(world, path, timeout)),
+        (leases, "time", time),
+        (leases, "os", system),
+        (leases, "secrets", tokens),
+        (leases, "socket", socket),
+        (leases, "threading", Threading(world)),
+        (rows, "secrets", tokens),
+        (rows, "datetime", Datetime(world)),
+        (rows, "socket", socket),
+        (worker, "secrets", tokens),
+        (worker, "time", time),
+        (worker.Training.__init__, "__defaults__", (True, time.perf_counter, None)),
+        (worker, "datetime", Datetime(world)),
+        (loop, "train", train),
+    ]
+
+
+@contextlib.contextmanager
+def simulated(room: Room, train: Callable[..., Any]) -> Iterator[None]:
+    """Context in which the production modules run in a simulated room."""
+    LOCKS.clear()
+    old = [(where, name, getattr(where, name)) for where, name, _ in replacements(room, train)]
+    try:
+        for where, name, new in replacements(room, train):
+            setattr(where, name, new)
+        yield
+    finally:
+        for where, name, before in old:
+            setattr(where, name, before)

@@ -1,0 +1,148 @@
+"""Trainings as functions of (id, step): a chain of hashes in the place of weights.
+
+The state after a step is the hash of the state before it, of the id and of the step. So a training
+that goes on from another snapshot than its own, or from another base, ends with other numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from tests.simulation.world import World
+from trainers.checkpoint import CheckpointError, checksum
+from trainers.config import Training
+from trainers.evaluation import Score
+from trainers.results import Evaluation, Failure, Result, Runtime, Seconds, Snapshot
+
+STEPS = 3
+SECONDS = 1.0  # simulated, of one step, on average
+
+
+def trainer(
+    world: World, steps: Counter[tuple[str, int]], failing: Collection[str] = ()
+) -> Callable[..., Iterator[Any]]:
+    """Return the function that takes the place of `trainers.loop.train`.
+
+    `steps` counts how often each step of each training was taken.
+    """
+
+    def train(
+        training: Training,
+        *,
+        parent: bytes | None,
+        upper: bytes | None,
+        resume: bytes | None,
+        runtime: Runtime,  # noqa: ARG001
+        stop: Callable[[], bool],
+    ) -> Iterator[Any]:
+        id = training.id
+        step, resumes, state = 0, 0, begun(id, parent, upper)
+        if resume is not None:
+            meta = json.loads(resume)
+            if meta["trial"] != id:
+                raise CheckpointError(f"the snapshot is not of trial {id}")
+            step, resumes, state = meta["step"], meta["resumes"] + 1, meta["state"]
+        note(world, "begin", id, step)
+        for number in range(step, STEPS):
+            world.pause(SECONDS * world.random.expovariate(1.0))
+            state = after(state, id, number)
+            steps[id, number] += 1
+            note(world, "step", id, number + 1)
+            if number + 1 == STEPS:
+                break
+            if id in failing:
+                yield failure(number)
+                return
+            stopping = stop()
+            meta = {"trial": id, "step": number + 1, "resumes": resumes, "state": state}
+            yield Snapshot(step=number + 1, data=json.dumps(meta).encode())
+            if stopping:
+                return
+        yield result(id, len(training.target.labels), state, resumes)
+
+    return train
+
+
+def note(world: World, what: str, id: str, step: int) -> None:
+    if world.trace is not None and world.current is not None:
+        world.trace(f"{world.now:9.3f} {world.current.name:22} {what:8} {id} step {step}")
+
+
+@functools.lru_cache(maxsize=10_000)
+def after(state: str, id: str, number: int) -> str:
+    """Return the state after one more step."""
+    return hashlib.sha256(f"{state} {id} {number}".encode()).hexdigest()
+
+
+def begun(id: str, parent: bytes | None, upper: bytes | None) -> str:
+    """Return the state before the first step."""
+    return checksum(b" ".join([id.encode(), parent or b"", upper or b""]))
+
+
+def failure(step: int) -> Failure:
+    return Failure(
+        step=step,
+        error_type="LossNotFinite",
+        message=f"loss is nan at step {step}",
+        curve=(),
+        seconds=Seconds(),
+    )
+
+
+@functools.lru_cache(maxsize=10_000)
+def result(id: str, classes: int, state: str, resumes: int) -> Result:
+    """Return the result of a training that ends in a state: all numbers are functions of it."""
+    share = int(state[:8], 16)
+    counts = tuple(((share >> index) % 50, 50) for index in range(classes))
+    score = Score(
+        correct=sum(correct for correct, _ in counts),
+        total=50 * classes,
+        loss=share / 2**32,
+        top5=None,
+        per_class=counts,
+    )
+    point = Evaluation(
+        step=STEPS,
+        images=8 * STEPS,
+        rate=0.01,
+        train_loss=share / 2**31,
+        val_loss=score.loss,
+        val_top1=score.top1,
+        val_top5=None,
+        seconds=1.0,
+    )
+    weights = json.dumps({"trial": id, "weights": state}).encode()
+    return Result(
+        steps=STEPS,
+        kept_step=None,
+        choice=None,
+        feature_values=None,
+        features_in=None,
+        images=8 * STEPS,
+        test=score,
+        validation=score,
+        training=score,
+        test_best=score.top1,
+        val_best=score.top1,
+        val_best_step=STEPS,
+        val_mean10=score.top1,
+        train_loss=point.train_loss,
+        at_chance=False,
+        frozen_hash_start="",
+        frozen_hash_end="",
+        stages_proven=True,
+        curve=(point,),
+        checkpoint=weights,
+        checkpoint_sha256=checksum(weights),
+        exact=True,
+        resumes=resumes,
+        seconds=Seconds(),
+        peak_memory_bytes=0,
+        cached_layers=0,
+        shared_forward=False,
+    )

@@ -1,0 +1,187 @@
+"""A simulated machine room: processes that take turns in one thread, a clock, and one seed.
+
+A process is a greenlet. It gives way at every operation on a file system, and goes on after a
+simulated time. The seed draws these times, so that it alone decides the order in which the
+processes act. Killing a process leaves the world as it is: whatever its `finally` blocks do then
+has no effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random as generators
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+MOST_OPERATIONS = 60_000  # of one world; a protocol that does not end has more
+
+
+class KilledError(BaseException):
+    """Raised within a process that was killed."""
+
+
+class EndlessError(Exception):
+    """Too many operations, or processes that wait for each other."""
+
+
+class Process:
+    """A process with its own thread of control; `node` is the machine that it runs on."""
+
+    def __init__(self, name: str, node: str, item: str):
+        self.name, self.node, self.item = name, node, item
+        self.alive, self.frozen, self.is_due = True, False, False
+        self.greenlet: greenlet.greenlet
+        self.below: list[Process] = []
+        """Processes that die with it: its threads."""
+        self.error: BaseException | None = None
+
+
+class World:
+    """Processes, a clock and a random generator."""
+
+    def __init__(self, seed: int | str):
+        self.seed = seed
+        self.random = generators.Random(f"layerwise {seed}")
+        self.now = 0.0
+        self.current: Process | None = None
+        self.processes: list[Process] = []
+        self.operations = 0
+        self.writes = 0
+        self.slowness = 1.0
+        self.cut_off: set[str] = set()
+        """Nodes that do not reach the store."""
+        self.before: Callable[[str, str, bool], None] = lambda *_: None
+        """Called at every operation with its kind, its path, and whether it changes something."""
+        self.after: Callable[[str], None] = lambda _: None
+        """Called with the path after every operation that changed what readers see."""
+        self.trace: Callable[[str], None] | None = None
+        self._due: list[tuple[float, int, Process]] = []
+        self._number = 0
+        self._tokens: dict[str, int] = {}
+        self._hub = greenlet.getcurrent()
+
+    # Processes ----------------------------------------------------------------------------------
+
+    def spawn(
+        self, name: str, function: Callable[[], Any], *, node: str = "head", item: str = ""
+    ) -> Process:
+        """Start a process."""
+        process = Process(name, node, item)
+
+        def body() -> None:
+            try:
+                function()
+            except KilledError:
+                pass
+            except BaseException as error:  # the scenario raises it
+                process.error = error
+            process.alive = False
+
+        process.greenlet = greenlet.greenlet(body, parent=self._hub)
+        self.processes.append(process)
+        self.make_due(process)
+        return process
+
+    def make_due(self, process: Process, seconds: float = 0.0) -> None:
+        """Let a process act after `seconds`."""
+        self._number += 1
+        process.is_due = True
+        heapq.heappush(self._due, (self.now + seconds, self._number, process))
+
+    def kill(self, *processes: Process) -> None:
+        """End processes at once, with their threads. The current one may be among them."""
+        doomed = [one for process in processes for one in (process, *process.below) if one.alive]
+        for one in doomed:
+            one.alive = False
+        acting = self.current
+        for one in doomed:
+            if one is not acting and one.greenlet:  # it has begun
+                self.current = one
+                one.greenlet.parent = greenlet.getcurrent()
+                one.greenlet.throw(KilledError)
+        self.current = acting
+        if acting in doomed:
+            raise KilledError
+
+    def freeze(self, process: Process) -> None:
+        process.frozen = True
+
+    def wake(self, process: Process) -> None:
+        if process.frozen:
+            process.frozen = False
+            self.make_due(process)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Let the processes act until a condition holds or nobody has anything to do."""
+        while not until():
+            if not self._due:
+                if any(one.alive and not one.frozen for one in self.processes):
+                    raise EndlessError("the processes wait for each other")
+                return
+            self._act()
+
+    def _act(self) -> None:
+        moment, _, process = heapq.heappop(self._due)
+        process.is_due = False
+        self.now = max(self.now, moment)
+        if not process.alive or process.frozen:
+            return
+        self.current = process
+        process.greenlet.switch()
+        self.current = None
+        if process.error is not None:
+            error, process.error = process.error, None
+            raise error
+
+    # For processes ------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """Let the others act for a while. Outside of processes nothing happens."""
+        process = self.current
+        if process is None:
+            return
+        if not process.alive:
+            raise KilledError
+        self.make_due(process, seconds)
+        self._hub.switch()
+        if not process.alive:
+            raise KilledError
+
+    def wait(self) -> None:
+        """Wait until somebody makes this process due."""
+        process = self.current
+        assert process is not None
+        if not process.alive:
+            raise KilledError
+        self._hub.switch()
+        if not process.alive:
+            raise KilledError
+
+    def operate(self, what: str, path: str, *, changes: bool = False) -> None:
+        """Begin an operation of the current process on a file system, and give way."""
+        if self.current is None:
+            return
+        far = 40.0 if self.current.node == "far" else 1.0
+        self.pause(far * self.slowness * 0.002 * self.random.expovariate(1.0))
+        self.operations += 1
+        self.writes += changes
+        if self.operations > MOST_OPERATIONS:
+            raise EndlessError(f"{MOST_OPERATIONS} operations, and no end")
+        if self.trace is not None:
+            self.trace(f"{self.now:9.3f} {self.current.name:22} {what:8} {path}")
+        self.before(what, path, changes)
+        if not self.current.alive:
+            raise KilledError
+
+    def tokens_of(self, item: str) -> int:
+        """Return how many tokens were drawn for an item."""
+        return self._tokens.get(item, 0)
+
+    def token(self, digits: int) -> str:
+        """Return hexadecimal digits, different in each call; in a worker, of its item."""
+        item = self.current.item if self.current else ""
+        number = self._tokens[item] = self._tokens.get(item, 0) + 1
+        return hashlib.sha256(f"{item} {number}".encode()).hexdigest()[:digits]
