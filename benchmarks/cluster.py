@@ -241,13 +241,13 @@ def of_short(trials: int, slots: int, tests: Mapping[str, bool]) -> dict[str, Ov
     overheads: dict[str, Overhead] = {}
     with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
         folder = Path(scratch) / "layerwise"
-        ids = first_of(planned(SHORT, seeds_for(trials)), trials)
+        ids = first_of(planned(SHORT, seeds_for(trials)), trials)  # `lanes` is part of no id
         write_settings(
             folder,
             seconds=dict.fromkeys(ids, 1.0),
             meet=0,
             sweep=SHORT,
-            changes=[seeds_for(trials)],
+            changes=[seeds_for(trials), "lanes=1"],
             cpus=slots,
             gpus=0,
         )

@@ -103,7 +103,7 @@ def test_clean_during_a_run_takes_nothing_away(
     folder: Path, layerwise: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before each trial there is an orphan, and everything that is half written is listed."""
-    (folder / "small.yaml").write_text(SMALL)
+    (folder / "small.yaml").write_text(f"{SMALL}lanes: 1\n")
     carry_out, said = worker.run, []
 
     def cleaning(assignment: Assignment, **options: Any) -> Report:
