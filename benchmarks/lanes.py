@@ -109,7 +109,7 @@ def packs(plan: Plan, lanes: int) -> Iterable[list[Trial]]:
     """Yield trials that are trained together, bases first."""
     kinds = packs_of(plan)
 
-    def place(trial: Trial) -> tuple[bool, str]:
+    def place(trial: Trial) -> tuple[bool, int]:
         return trial.parent is not None, kinds[trial.id]
 
     trials = sorted(plan.trials.values(), key=place)

@@ -32,7 +32,7 @@ class Node:
     """Resources that it needs on a node."""
     may_fail: bool = False
     """Its children wait for its end only, and start also if it failed or was lost."""
-    pack: str | None = None
+    pack: int | None = None
     """Kind of pack that it can be handed out in, together with others of this kind."""
 
 
@@ -90,8 +90,8 @@ class Frontier:
         """Size of the pack that a running item is part of."""
         self._order = {id: number for number, id in enumerate(nodes)}
         self._ready: list[tuple[float, int, str]] = []
-        self._alike: dict[str, list[tuple[float, int, str]]] = {}  # ready items by kind of pack
-        self._alike_ready = Counter[str]()
+        self._alike: dict[int, list[tuple[float, int, str]]] = {}  # ready items by kind of pack
+        self._alike_ready = Counter[int]()
         for id, node in nodes.items():
             for parent in node.parents:
                 if self._order.get(parent, len(nodes)) >= self._order[id]:

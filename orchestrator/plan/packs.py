@@ -7,11 +7,10 @@ the same bits in every run of the same sweep.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
-from trainers.canonical import digest
 
 LANES = 16
 """Lanes of a pack under `lanes: auto`, at most. More gained nothing on a CPU."""
@@ -23,8 +22,8 @@ A larger network keeps the processor busy by itself.
 """
 
 
-def packs_of(plan: Plan) -> Mapping[str, str]:
-    """Return the kind of pack of each trial that can be a lane, by its id.
+def packs_of(plan: Plan) -> Mapping[str, int]:
+    """Return the kind of pack of each trial that can be a lane, by its id. Kinds are numbered.
 
     Trials of one kind have networks of one shape, images of one shape, and equal numbers of images
     per step, steps and evaluations. They may differ in treatment, n, classes, rates and seeds.
@@ -33,7 +32,8 @@ def packs_of(plan: Plan) -> Mapping[str, str]:
         return {}
     reported = {trial.id for trial in plan.members}
     kinds = ((id, _kind(plan, trial)) for id, trial in plan.trials.items() if id in reported)
-    return {id: kind for id, kind in kinds if kind is not None}
+    numbers: dict[Hashable, int] = {}
+    return {id: numbers.setdefault(kind, len(numbers)) for id, kind in kinds if kind is not None}
 
 
 def most_lanes(plan: Plan) -> int:
@@ -59,17 +59,15 @@ def obstacle(plan: Plan, trial: Trial) -> str | None:
     return None
 
 
-def _kind(plan: Plan, trial: Trial) -> str | None:
+def _kind(plan: Plan, trial: Trial) -> Hashable:
     if obstacle(plan, trial):
         return None
     training, recipe = trial.training, trial.training.recipe
-    return digest(
-        [
-            *(training.network, training.source_network, len(training.target.labels)),
-            *(training.target.dataset, training.target.form, recipe.crop),
-            *(recipe.batch, recipe.steps, recipe.evaluate_every, training.tested),
-            *(recipe.precision, recipe.optimiser, recipe.loss, recipe.label_smoothing),
-            *(training.schedule_from, trial.request.model_dump()),
-            *(trial.data_root, trial.source_root),
-        ]
+    return (
+        *(training.network, training.source_network, len(training.target.labels)),
+        *(training.target.dataset, training.target.form, recipe.crop),
+        *(recipe.batch, recipe.steps, recipe.evaluate_every, training.tested),
+        *(recipe.precision, recipe.optimiser, recipe.loss, recipe.label_smoothing),
+        *(training.schedule_from, trial.request.model_dump_json()),
+        *(trial.data_root, trial.source_root),
     )

@@ -8,14 +8,13 @@ Trials without lanes share outputs as well, if one worker trains them after each
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from orchestrator.plan.feature_size import all_images
 from orchestrator.plan.measurement import view_of
 from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
-from trainers.canonical import digest
 from trainers.config import training_macs
 
 KEPT_BYTES = 2**28
@@ -29,7 +28,7 @@ def executed_flops(plan: Plan, ids: Iterable[str]) -> float:
     """
     packs = packs_of(plan)
     flops = 0.0
-    shared: dict[str, float] = {}
+    shared: dict[Hashable, float] = {}
     for id in ids:
         trial = plan.trials[id]
         frozen = _frozen_layers(trial)
@@ -42,7 +41,7 @@ def executed_flops(plan: Plan, ids: Iterable[str]) -> float:
         if _is_kept(plan, trial, frozen):
             passes, place = all_images(plan, trial.training.target), _place(trial)
         else:
-            passes, place = trial.images, f"{_place(trial)} {packs.get(id, id)}"
+            passes, place = trial.images, (_place(trial), packs.get(id, id))
         shared[place] = max(shared.get(place, 0.0), 2.0 * below * passes)
     return flops + sum(shared.values())
 
@@ -55,11 +54,11 @@ def _frozen_layers(trial: Trial) -> int:
     return trial.training.frozen_layers
 
 
-def _place(trial: Trial) -> str:
+def _place(trial: Trial) -> Hashable:
     """Return what equal passes have in common: the layers' weights and the images."""
     training = trial.training
-    origin = training.parent or [training.network, training.seed]
-    return digest([origin, view_of(training), training.seed, training.adapt])
+    origin = training.parent or training.network
+    return origin, tuple(view_of(training)), training.seed, training.adapt
 
 
 def _is_kept(plan: Plan, trial: Trial, frozen: int) -> bool:

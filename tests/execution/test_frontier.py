@@ -510,9 +510,9 @@ def test_a_job_ends_once() -> None:
 
 ALIKE = {
     "base": Node(cost=2.0),
-    **{f"copy{i}": Node(("base",), pack="copies") for i in range(10)},
-    "large": Node(pack="copies", request=Resources(memory_gb=4)),
-    "other": Node(pack="others"),
+    **{f"copy{i}": Node(("base",), pack=0) for i in range(10)},
+    "large": Node(pack=0, request=Resources(memory_gb=4)),
+    "other": Node(pack=1),
 }
 
 
@@ -533,7 +533,7 @@ def test_a_pack_has_ready_items_of_one_kind_and_one_request() -> None:
 
 
 def test_packs_are_divided_among_slots_but_not_too_small() -> None:
-    frontier = Frontier({f"t{i:02}": Node(pack="all") for i in range(24)})
+    frontier = Frontier({f"t{i:02}": Node(pack=0) for i in range(24)})
     sizes = []
     while attempts := frontier.take_pack(16, slots=2):
         sizes.append(len(attempts))
@@ -541,7 +541,7 @@ def test_packs_are_divided_among_slots_but_not_too_small() -> None:
 
 
 def test_a_pack_that_failed_is_repeated_in_halves_and_a_dead_one_one_by_one() -> None:
-    frontier = Frontier({f"t{i}": Node(pack="all") for i in range(4)})
+    frontier = Frontier({f"t{i}": Node(pack=0) for i in range(4)})
     sizes = []
     for ending in (Ending.PACK_FAILED, Ending.PACK_FAILED, Ending.WORKER_DIED):
         attempts = frontier.take_pack(16)
