@@ -60,6 +60,8 @@ class Kept:
             if outputs is None:
                 return None
             below = outputs
+        elif _bytes(below) > most_bytes:
+            return None
         self._kept[known[-1]] = data, below
         self._kept.move_to_end(known[-1])
         while len(self._kept) > 1 and sum(_bytes(x) for _, x in self._kept.values()) > most_bytes:

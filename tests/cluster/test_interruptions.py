@@ -148,7 +148,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
     assert "worker died, to be tried again: The actor died unexpectedly" in output
     assert results(tmp_path) == results(undisturbed)
     retries = [row["retries"] for row in Store(tmp_path).table("trials").to_pylist()]
-    assert sorted(retries)[-2:] == [0, 1]
+    assert set(retries) == {0, 1}  # those of one pack
 
 
 @pytest.mark.parametrize("name", ["raylet/raylet ", "gcs/gcs_server ", "ray::RuntimeEnvAgent"])

@@ -47,8 +47,6 @@ KEYS = {"trials": ["id"], "curves": ["id", "step"], "classes": ["id", "subset", 
 @functools.cache
 def plan() -> Plan:
     """Return the plan of the sweep."""
-    logging.getLogger("layerwise").setLevel(logging.CRITICAL)
-    logging.getLogger("orchestrator").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small.yaml")
         path.write_text(SWEEP)
@@ -186,6 +184,20 @@ class Scene:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing meanwhile."""
+    loggers = [logging.getLogger(name) for name in ("layerwise", "orchestrator")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
 def scene(seed: int | str, kind: str) -> Iterator[Scene]:
     """Make a room with an empty store."""
     world = World(seed)
@@ -196,7 +208,7 @@ def scene(seed: int | str, kind: str) -> Iterator[Scene]:
     plan()  # on the real disk
     made_trainer = trainer(world, made.steps, made.failing)
     world.after = made.reader.look
-    with simulated(room, made_trainer):
+    with quiet(), simulated(room, made_trainer):
         try:
             yield made
         finally:

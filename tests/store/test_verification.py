@@ -118,7 +118,7 @@ def test_files_that_are_gone_or_needless(store: Store) -> None:
         f"{root}/curves/{id}-aaaaaaaa.parquet": (
             f"the curve or the class counts of trial {id} are gone"
         ),
-        str(curves): "it is gone",
+        str(curves): "it is gone, and its part is there",
         weights: "weights that no row names",
         orphan: "attempt that no row names",
         f"{root}/rows/notes.txt": "its name is none of a store's files",

@@ -81,5 +81,6 @@ def test_outputs_that_are_too_large_are_not_kept(data: TaskData) -> None:
     kept = Kept()
     one = kept.outputs(data, network, hashes, "x", size)
     assert kept.outputs(data, network, hashes, "x", size) is one
+    assert kept.outputs(data, network, hashes, "x", size - 1) is None
     kept.outputs(data, network, hashes, "y", size)  # drops the first
     assert kept.outputs(data, network, hashes, "x", size) is not one
