@@ -59,7 +59,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def _flush_names(path: Path) -> None:
@@ -69,11 +69,11 @@ def _flush_names(path: Path) -> None:
     """
     folder = path.parent
     for _ in range(LEVELS):
-        _flush(folder)
+        flush(folder)
         folder = folder.parent
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
     """Flush the names in a folder to the disk, where its file system can do that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

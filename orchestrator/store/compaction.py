@@ -219,7 +219,17 @@ class _Compaction:
         self._delete([path for copy in copies for path in copy.sources])
 
     def _delete(self, paths: Sequence[str]) -> None:
-        for path in paths:
+        """Delete files, those of `trials` first: they name the others.
+
+        On a local disk they are gone for good before the next one is deleted. After a loss of power
+        a part could come back otherwise, without the curves that it names.
+        """
+        trials = [path for path in paths if f"{self.files.base}/trials/" in path]
+        for path in trials:
+            self.files.delete(path)
+        if trials:
+            self.files.settle(f"{self.files.base}/trials")
+        for path in (path for path in paths if path not in set(trials)):
             self.files.delete(path)
         self.done.deleted += len(paths)
 

@@ -56,6 +56,10 @@ class Files(ABC):
     def delete(self, path: str) -> None:
         """Remove a file. A file that is gone already is no error."""
 
+    def settle(self, folder: str) -> None:  # noqa: ARG002
+        """Let what was deleted in a folder stay deleted, also after a loss of power."""
+        return
+
     @abstractmethod
     def drop(self, folder: str) -> None:
         """Remove a folder if it is empty. A folder that is gone already is no error."""

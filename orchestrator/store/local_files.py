@@ -87,6 +87,10 @@ class LocalFiles(Files):
         with contextlib.suppress(FileNotFoundError):
             self.patiently(f"delete {path}", Path(path).unlink)
 
+    def settle(self, folder: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.patiently(f"flush {folder}", lambda: whole_file.flush(Path(folder)))
+
     def drop(self, folder: str) -> None:
         with contextlib.suppress(OSError):  # something else is there
             Path(folder).rmdir()

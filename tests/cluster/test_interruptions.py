@@ -110,7 +110,7 @@ def test_a_sweep_on_s3_whose_server_fails_for_a_while(
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=more
     ) as process:
-        wait_for(lambda: [x for x in s3.asked if re.match("PUT .*/complete/", x)], process)
+        wait_for(lambda: [x for x in s3.asked if re.match("PUT .*-complete-", x)], process)
         s3.refuse = lambda _: True
         output, _ = process.communicate(timeout=PATIENCE)
     s3.refuse, healed = lambda _: False, len(s3.asked)

@@ -136,7 +136,7 @@ def no_rename(path: Path, data: bytes) -> None:
     (whole_file, "_flush_names"),
 )
 def one_folder_is_flushed(path: Path) -> None:
-    whole_file._flush(path.parent)
+    whole_file.flush(path.parent)
 
 
 @mutant("A file whose folder goes away meanwhile is not written again.", (whole_file, "write"))

@@ -16,6 +16,7 @@ from trainers import checkpoint, networks
 from trainers.canonical import freeze_options
 from trainers.checkpoint import CheckpointError
 from trainers.config import Adaptation, NetworkRef, Training
+from trainers.frozen_features import KEPT
 from trainers.learner import Learner
 from trainers.networks import Network, NetworkError, build, tensors_of
 from trainers.task_data import task_data
@@ -242,6 +243,7 @@ def test_dropout_stays_on_above_frozen_layers_and_after_an_evaluation() -> None:
 def test_the_forward_pass_of_frozen_layers_builds_no_graph(
     one: Training, feature_bytes: int, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    KEPT.clear()  # other tests may have computed these features
     made: list[torch.Tensor] = []
     forward = nn.Conv2d.forward
 
