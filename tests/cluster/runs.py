@@ -16,6 +16,7 @@ from tests.processes import descendants, environment
 SMALL = ("splits.random=[0]", "layers=[1, 7]", "recipe.steps=100", "recipe.evaluate_every=50")
 TRIALS = 2 * (2 + 5 * 2)
 PATIENCE = 240.0
+PF_EXITING = 0x4  # flag of a Linux process that is being torn down; include/linux/sched.h
 T = TypeVar("T")
 
 
@@ -78,9 +79,11 @@ def worker_that_begins(process: subprocess.Popen[str]) -> int:
 
 
 def alive(processes: set[int]) -> set[int]:
-    """Return those of these processes that have not ended; a zombie has."""
-    states = {}
+    """Return those of these processes that run; a zombie and one that is being torn down do not."""
+    running = set()
     for pid in processes:
         with contextlib.suppress(OSError):
-            states[pid] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return {pid for pid, state in states.items() if state not in "ZX"}
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if fields[0] not in "ZX" and not int(fields[6]) & PF_EXITING:
+                running.add(pid)
+    return running
