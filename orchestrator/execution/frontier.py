@@ -17,7 +17,7 @@ from orchestrator.sweep.schema import Resources
 
 WORKER_DEATHS = 3  # deaths of a worker on a living node after which an item is still repeated
 MEMORY_RAISES = 3  # times that a request is raised
-LEAST_PACK = 4  # items of a pack below which no pack is divided for the sake of idle slots
+LEAST_PACK = 4  # items of a pack below which none is divided for slots that are busy
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,19 @@ class Frontier:
                 return Attempt(id, self.requests[id], self.retries[id], self.raises[id])
         return None
 
-    def take_pack(self, most: int, slots: int = 1) -> list[Attempt]:
+    def take_pack(self, most: int, slots: int = 1, idle: int = 1) -> list[Attempt]:
         """Return the next attempt with others that it can share a pack with, or an empty list.
 
         A pack has at most `most` items, and at most its share of those that are ready, if they are
-        divided among `slots`; but `LEAST_PACK` at least.
+        divided among the `idle` slots. While no slot is idle, they are divided among all `slots`,
+        but into packs of at least `LEAST_PACK`.
         """
         first = self.take()
         pack = self.nodes[first.item].pack if first else None
         if first is None or pack is None:
             return [first] if first else []
-        share = max(LEAST_PACK, math.ceil((1 + self._alike_ready[pack]) / slots))
+        ready = 1 + self._alike_ready[pack]
+        share = math.ceil(ready / idle) if idle > 0 else max(LEAST_PACK, math.ceil(ready / slots))
         limit = min(most, share, self.most[first.item])
         attempts, others, heap = [first], [], self._alike[pack]
         while len(attempts) < limit and heap:

@@ -92,6 +92,8 @@ class Run:
         """Reason why the store cannot be used. The run then hands out nothing more."""
         self.slots = 1
         """Jobs that can run at the same time, about."""
+        self.jobs = 0
+        """Jobs that were taken and have not ended."""
         self.most_lanes = most_lanes(plan)
         self.unusable = unusable or Unusable()
         self.rows_written = 0
@@ -175,9 +177,11 @@ class Run:
         None as well once the store has failed.
         """
         while not self.store_failure:
-            attempts = self.frontier.take_pack(self.most_lanes, self.slots)
+            idle = self.slots - self.jobs
+            attempts = self.frontier.take_pack(self.most_lanes, self.slots, idle)
             if not attempts:
                 return None
+            self.jobs += 1
             works: Sequence[Work] = []
             with self._noting_failures():
                 works = self._begin(attempts)
@@ -217,6 +221,7 @@ class Run:
         `reports` are by the id of the trial or measurement. `can_be_met` tells whether some node
         could hold a raised request.
         """
+        self.jobs -= 1
         for report in reports.values():
             if report.damaged_base:
                 self._train_again(*report.damaged_base)

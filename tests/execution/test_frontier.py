@@ -532,10 +532,29 @@ def test_a_pack_has_ready_items_of_one_kind_and_one_request() -> None:
     assert frontier.take_pack(8) == []
 
 
-def test_packs_are_divided_among_slots_but_not_too_small() -> None:
+@pytest.mark.parametrize(
+    ("slots", "sizes"),
+    [
+        (1, [16, 8]),
+        (2, [12, 12]),
+        (4, [6] * 4),
+        (16, [2] * 8 + [1] * 8),
+        (100, [1] * 24),
+    ],
+)
+def test_ready_items_are_divided_among_idle_slots(slots: int, sizes: list[int]) -> None:
+    frontier = Frontier({f"t{i:02}": Node(pack=0) for i in range(24)})
+    idle, taken = slots, []
+    while attempts := frontier.take_pack(16, slots, max(idle, 1)):
+        taken.append(len(attempts))
+        idle -= 1
+    assert taken == sizes
+
+
+def test_packs_are_not_too_small_while_no_slot_is_idle() -> None:
     frontier = Frontier({f"t{i:02}": Node(pack=0) for i in range(24)})
     sizes = []
-    while attempts := frontier.take_pack(16, slots=2):
+    while attempts := frontier.take_pack(16, slots=2, idle=0):
         sizes.append(len(attempts))
     assert sizes == [12, 6, 4, 2]
 
