@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sleeping import settings, span
+from benchmarks.sleeping import note_job, settings, span
 from orchestrator.cluster.actor import Worker
 from orchestrator.execution.assignment import Assignment, Report, Work
+from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.rows import EMPTY_ROW
 from orchestrator.execution.worker import Stop
-from orchestrator.states import Ending
+from orchestrator.states import Ending, State
 from orchestrator.store.schemas import first_labels
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
@@ -30,20 +32,38 @@ class Sleeper(Worker):
         """Do nothing: there is no data to load."""
 
     def carry_out(self, assignment: Work, stop: Stop) -> list[Report]:  # noqa: ARG002 - short
-        assert isinstance(assignment, Assignment)
-        folder = Path(assignment.store).parent
-        with span(folder, assignment.labels["id"]):
-            return [sleep(assignment, settings(folder)["seconds"][assignment.labels["id"]])]
+        """Sleep for the sum of the seconds of all trials. Note four times in `jobs/<pid>`."""
+        together = isinstance(assignment, PackAssignment)
+        trials = assignment.assignments if together else (assignment,)
+        folder = Path(trials[0].store).parent
+        seconds = [settings(folder)["seconds"][trial.labels["id"]] for trial in trials]
+        with contextlib.ExitStack() as spans:
+            for trial in trials:
+                spans.enter_context(span(folder, trial.labels["id"]))
+            times = [time.time()]
+            for trial in trials:
+                read(trial)
+            times.append(time.time())
+            time.sleep(sum(seconds))
+            times.append(time.time())
+            reports = [write(*one) for one in zip(trials, seconds, strict=True)]
+            times.append(time.time())
+        note_job(folder, len(trials), times)
+        return reports
 
 
-def sleep(assignment: Assignment, seconds: float) -> Report:
-    """Read, write and drop the files of a trial as a worker does. Sleep instead of training."""
-    started = datetime.now(UTC)
+def read(assignment: Assignment) -> None:
+    """Read the files of a trial as a worker does before it trains."""
     store, training = Store(assignment.store), training_from(assignment.training)
+    store.row(training.id, (State.COMPLETE,))
     for parent, sha256 in assignment.checkpoints.items():
         store.get_checkpoint(parent, sha256, cached=True)
     next(store.progress(training.id), None)
-    time.sleep(seconds)
+
+
+def write(assignment: Assignment, seconds: float) -> Report:
+    """Write and drop the files of a trial as a worker does after `seconds` of training."""
+    store, training = Store(assignment.store), training_from(assignment.training)
     checkpoint = None
     if assignment.keep_checkpoint:
         checkpoint = store.put_checkpoint(training.id, CHECKPOINT)
@@ -52,8 +72,9 @@ def sleep(assignment: Assignment, seconds: float) -> Report:
         | first_labels(assignment.labels)
         | {"training": assignment.training, "versions": versions()}
     )
+    ended = datetime.now(UTC)
     row |= {"outcome": "complete", "attempt": ATTEMPT, "checkpoint": checkpoint, "top1": 0.5}
-    row |= {"seconds_total": seconds, "started": started, "ended": datetime.now(UTC)}
+    row |= {"seconds_total": seconds, "started": ended - timedelta(seconds=seconds), "ended": ended}
     store.write_row(row, curve(training), classes(training))
     store.drop_progress(training.id)
     return Report(training.id, Ending.COMPLETE, "", checkpoint, seconds, 0.5, 0.5)

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ def span(folder: Path, id: str) -> Iterator[None]:
     spans = folder / "spans"
     spans.mkdir(exist_ok=True)
     (spans / id).write_text(json.dumps([began, time.time()]))
+
+
+def note_job(folder: Path, trials: int, times: Sequence[float]) -> None:
+    """Note a job of so many `trials` in this worker.
+
+    `times` are those at which the job came, the sleep began and ended, and all was written.
+    """
+    jobs = folder / "jobs"
+    jobs.mkdir(exist_ok=True)
+    with (jobs / str(os.getpid())).open("a") as file:
+        file.write(json.dumps({"trials": trials, "times": list(times)}) + "\n")
 
 
 def meet(folder: Path, count: int) -> None:
