@@ -493,6 +493,23 @@ def test_rows_of_old_versions_call_the_first_sweep_sweep(store: Store) -> None:
     assert (whole or {})["first_sweep"] == "old"
 
 
+def test_a_record_that_goes_while_it_is_read_is_unknown(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run sets a damaged record aside between the listing and the reading."""
+    store.write_sweep("digits", [], "name: digits")
+    path = store.sweep_path("digits")
+    listed = store.sweep_names()
+    store.delete(path)
+    names = iter([listed])
+    monkeypatch.setattr(store, "sweep_names", lambda: next(names, []))
+    with pytest.raises(StoreError, match="no sweep 'digits'"):
+        store.members("digits")
+    monkeypatch.setattr(store, "sweep_names", lambda: listed)
+    with pytest.raises(StoreError, match="keeps changing"):
+        store.members("digits")
+
+
 def test_checkpoints_are_named_by_their_content(store: Store) -> None:
     sha256 = store.put_checkpoint(ID, b"weights")
     assert sha256 == checksum(b"weights")
