@@ -390,13 +390,17 @@ class Store:
         """Delete all final weights of a trial."""
         self._drop("checkpoints", trial)
 
-    def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> None:
-        """Write a snapshot. Keep the one before it and delete older ones of this attempt."""
+    def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> bool:
+        """Write a snapshot. Keep the one before it and delete older ones of this attempt.
+
+        Return whether the one before it was there: whoever completes a trial drops its snapshots.
+        """
         new = SnapshotFile(step, attempt, checksum(data))
         self.put(self.path("progress", trial, new.name), data)
         own = [file for file in self._snapshots(trial) if file.attempt == attempt]
         for old in own[:-2]:
             self.delete(self.path("progress", trial, old.name))
+        return len(own) > 1
 
     def progress(self, trial: str) -> Iterator[bytes]:
         """Yield the intact snapshots of a trial, of all attempts, the latest step first."""

@@ -531,14 +531,16 @@ def test_damaged_and_missing_checkpoints(store: Store) -> None:
 
 def test_the_last_two_snapshots_of_an_attempt_stay(store: Store) -> None:
     for step in (5, 10, 100):
-        store.put_progress(ID, "aaaaaaaa", step, f"step {step}".encode())
-    store.put_progress(ID, "bbbbbbbb", 50, b"another attempt")
+        was_there = store.put_progress(ID, "aaaaaaaa", step, f"step {step}".encode())
+        assert was_there == (step > 5)
+    assert not store.put_progress(ID, "bbbbbbbb", 50, b"another attempt")
     assert [name[:19] for name in store.names("progress", ID)] == [
         "0000000010-aaaaaaaa", "0000000050-bbbbbbbb", "0000000100-aaaaaaaa",
     ]  # fmt: skip
     assert list(store.progress(ID)) == [b"step 100", b"another attempt", b"step 10"]
     store.drop_progress(ID)
     assert files(store) == []
+    assert not store.put_progress(ID, "aaaaaaaa", 200, b"by one that was taken for dead")
 
 
 def test_a_damaged_snapshot_gives_way_to_the_one_before(store: Store) -> None:
