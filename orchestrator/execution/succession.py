@@ -38,8 +38,8 @@ def leaving(plan: Plan, store: Store) -> int:
     try:
         recorded = store.members(name).to_pylist()
     except StoreError:
-        if store.sweep_path(name) in store.damage.reasons:
-            return 0  # the run writes a damaged record again
+        if store.sweep_path(name) in store.damage.reasons or name not in store.sweep_names():
+            return 0  # the run writes a record again that is damaged, or was set aside meanwhile
         raise
     left = {row["id"] for row in recorded} - {trial.id for trial in plan.members}
     if not left:

@@ -172,12 +172,8 @@ class Training:
 
         match row:
             case Snapshot():
-                self.store.put_progress(self.id, self.attempt, row.step, row.data)
-                after = self._completed_row()
-                if after and (not self.before or after["attempt"] != self.before["attempt"]):
-                    # by a second run, or by a retry while this process was frozen
-                    self._drop_snapshots()
-                    return Report.of_row(after)
+                if not self.store.put_progress(self.id, self.attempt, row.step, row.data):
+                    return self._ended_elsewhere()  # or this is the first one
             case Result():
                 self._write_result(row)
                 return self._finish(Ending.COMPLETE, result_columns(self.training, row))
@@ -222,6 +218,17 @@ class Training:
             raise error
         columns = exception_columns(self.assignment, self.training, error)
         return self._finish(Ending.FAILED, columns)
+
+    def _ended_elsewhere(self) -> Report | None:
+        """Return the report of the attempt that has completed this trial meanwhile, if one did.
+
+        It is one of a second run, or a retry that was made while this process was frozen.
+        """
+        after = self._completed_row()
+        if not after or (self.before and after["attempt"] == self.before["attempt"]):
+            return None
+        self._drop_snapshots()
+        return Report.of_row(after)
 
     def _completed_row(self) -> dict[str, Any] | None:
         """Row of the attempt that completed this trial, if one did."""

@@ -27,7 +27,7 @@ file of a trial last, as one object: row, curve and counts are there together or
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,9 +278,13 @@ class Store:
         """
         if table in row_files.TABLES:
             return self.trials.read(table, columns)
+        return self._steadily(table, lambda: self._read(table, self._files(table), columns))
+
+    def _steadily(self, table: str, read: Callable[[], pa.Table]) -> pa.Table:
+        """Return what `read` returns, which lists files and reads them. Raises `StoreError`."""
         for last in (False, False, True):
             try:
-                return self._read(table, self._files(table), columns)
+                return read()
             except FileNotFoundError as error:  # deleted since the listing
                 if last:
                     raise StoreError(f"table {table} in {self.root} keeps changing") from error
@@ -292,19 +296,22 @@ class Store:
 
     def members(self, sweep: str) -> pa.Table:
         """Return the trials of a sweep, with the sweep's labels. Raises `StoreError`."""
-        names = self.sweep_names()
-        if sweep not in names:
-            known = ", ".join(names) or "none"
-            near = hint(sweep, names)
-            raise StoreError(f"no sweep {sweep!r} in {self.root}{near}; there: {known}")
         path = self.sweep_path(sweep)
-        members = self._read("sweeps", [path])
+        members = self._steadily("sweeps", lambda: self._members(sweep, path))
         if path in self.damage.reasons:
             raise StoreError(
                 f"the record of sweep {sweep} in {self.root} is damaged; "
                 "`layerwise run` with its file writes it again"
             )
         return members
+
+    def _members(self, sweep: str, path: str) -> pa.Table:
+        names = self.sweep_names()
+        if sweep not in names:
+            known = ", ".join(names) or "none"
+            near = hint(sweep, names)
+            raise StoreError(f"no sweep {sweep!r} in {self.root}{near}; there: {known}")
+        return self._read("sweeps", [path])
 
     def sweep_record(self, sweep: str) -> SweepRecord:
         """Return the facts that a sweep's record holds; an empty record if there is none."""
@@ -383,13 +390,17 @@ class Store:
         """Delete all final weights of a trial."""
         self._drop("checkpoints", trial)
 
-    def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> None:
-        """Write a snapshot. Keep the one before it and delete older ones of this attempt."""
+    def put_progress(self, trial: str, attempt: str, step: int, data: bytes) -> bool:
+        """Write a snapshot. Keep the one before it and delete older ones of this attempt.
+
+        Return whether the one before it was there: whoever completes a trial drops its snapshots.
+        """
         new = SnapshotFile(step, attempt, checksum(data))
         self.put(self.path("progress", trial, new.name), data)
         own = [file for file in self._snapshots(trial) if file.attempt == attempt]
         for old in own[:-2]:
             self.delete(self.path("progress", trial, old.name))
+        return len(own) > 1
 
     def progress(self, trial: str) -> Iterator[bytes]:
         """Yield the intact snapshots of a trial, of all attempts, the latest step first."""

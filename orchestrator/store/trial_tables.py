@@ -75,7 +75,8 @@ class TrialTables:
             return []
 
         def read() -> list[dict[str, Any]]:
-            rows: list[dict[str, Any]] = self._read(self.look(), "trials", None, wanted).to_pylist()
+            view = self.viewer.look(wanted)
+            rows: list[dict[str, Any]] = self._read(view, "trials", None, wanted).to_pylist()
             return sorted((r for r in rows if r["outcome"] in outcomes), key=lambda row: row["id"])
 
         return self._steadily(read)

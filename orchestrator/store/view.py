@@ -8,7 +8,7 @@ rows move, and parts are listed twice: if both lists are equal, no row was betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from orchestrator.states import OUTCOMES, State
 from orchestrator.store import parts, removals, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
-from orchestrator.store.names import CompactFile, OldRowFile, RemovalFile, RowFile
+from orchestrator.store.names import HASH, CompactFile, OldRowFile, RemovalFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.removals import AttemptKey
 
@@ -115,35 +115,36 @@ class Viewer:
     def __init__(self, files: Files, damage: Damage):
         self.files, self.damage = files, damage
 
-    def look(self) -> View:
-        """Return the rows that count now. Raises `StoreError`."""
+    def look(self, only: Collection[str] | None = None) -> View:
+        """Return the rows that count now; with `only`, of these trials. Raises `StoreError`."""
         for _ in range(LOOKS):
             known = len(self.damage.reasons)
             try:
-                view = self._look()
+                view = self._look(only)
             except FileNotFoundError:  # a compaction moved it
                 continue
             if len(self.damage.reasons) == known:  # else a worse row counts
                 return view
         raise StoreError(f"the rows in {self.files.root} keep changing")
 
-    def _look(self) -> View:
+    def _look(self, only: Collection[str] | None = None) -> View:
         removed = self._removed()
-        rows, foreign = self._row_files()
+        rows, foreign = self._row_files(only)
         before, old = None, []
         for _ in range(LOOKS):
             names = self.files.names(f"{self.files.base}/trials")
             if names == before:
                 break
-            before, old = names, self._old_rows(names, foreign)
+            before, old = names, self._old_rows(names, foreign, only)
         else:
             raise StoreError(f"the parts in {self.files.root} keep changing")
-        foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
-        self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
+        if only is None:
+            foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
+            self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
         listed = self._parts([file for name in names if (file := CompactFile.parse(name))])
         gone = [row for row in rows if (row.trial, row.attempt) in removed]
         rows = [row for row in rows if (row.trial, row.attempt) not in removed]
-        view = self._choose(rows, old, listed, removed)
+        view = self._choose(rows, old, _with(listed, only), removed, only)
         return replace(view, superseded=(*view.superseded, *gone))
 
     def _removed(self) -> frozenset[AttemptKey]:
@@ -157,19 +158,21 @@ class Viewer:
                     self.damage.note(removals.FOLDER, {path: str(error)})
         return frozenset(removed)
 
-    def _row_files(self) -> tuple[list[RowFile], set[str]]:
-        names = self.files.names(f"{self.files.base}/rows")
+    def _row_files(self, only: Collection[str] | None) -> tuple[list[RowFile], set[str]]:
+        names = _of(self.files.names(f"{self.files.base}/rows"), only)
         parsed = {name: RowFile.parse(name) for name in names}
         rows = [file for file in parsed.values() if file]
         sound = [row for row in rows if row_path(self.files, row) not in self.damage.reasons]
         return sound, {f"../rows/{name}" for name, file in parsed.items() if not file}
 
-    def _old_rows(self, folders: Iterable[str], foreign: set[str]) -> list[OldRow]:
+    def _old_rows(
+        self, folders: Iterable[str], foreign: set[str], only: Collection[str] | None
+    ) -> list[OldRow]:
         """Return the rows of versions before 2, of each trial the one with the best outcome."""
         best: dict[str, OldRow] = {}
         there = set(folders)
         for outcome in (o for o in reversed(OUTCOMES) if o in there):
-            for name in self.files.names(f"{self.files.base}/trials/{outcome}"):
+            for name in _of(self.files.names(f"{self.files.base}/trials/{outcome}"), only):
                 file = OldRowFile.parse(name)
                 if file is None:
                     foreign.add(f"{outcome}/{name}")
@@ -217,10 +220,11 @@ class Viewer:
         old: Sequence[OldRow],
         listed: Sequence[Part],
         removed: frozenset[AttemptKey],
+        only: Collection[str] | None,
     ) -> View:
         """Return the view of these rows, of each trial the one that counts."""
         hidden = _removed_numbers(listed, removed) if removed else {}
-        several = _several([*(r.trial for r in rows), *(r.trial for r in old)], listed)
+        several = _several([*(r.trial for r in rows), *(r.trial for r in old)], listed, only)
         alone: list[RowFile | OldRow] = [*rows, *old]
         places: dict[str, list[Place]] = {id: [] for id in several}
         for row in alone:
@@ -322,9 +326,29 @@ def _numbers(mask: pa.ChunkedArray) -> list[int]:
     return numbers
 
 
-def _several(ids: Sequence[str], listed: Sequence[Part]) -> list[str]:
-    """Return the trials that have more than one row."""
+def _of(names: Sequence[str], only: Collection[str] | None) -> Sequence[str]:
+    """Return the names of rows of these trials: a name begins with the id."""
+    if only is None:
+        return names
+    return [name for name in names if name[:HASH] in only]
+
+
+def _with(listed: Sequence[Part], only: Collection[str] | None) -> Sequence[Part]:
+    """Return the parts that have rows of these trials."""
+    if only is None or not listed:
+        return listed
+    ids = pa.array(sorted(only), pa.string())
+    return [part for part in listed if pc.any(pc.is_in(part.index["id"], ids)).as_py()]
+
+
+def _several(
+    ids: Sequence[str], listed: Sequence[Part], only: Collection[str] | None = None
+) -> list[str]:
+    """Return the trials, or those of `only`, that have more than one row."""
     chunks = [chunk for part in listed for chunk in part.index["id"].chunks]
+    if only is not None and chunks:
+        wanted = pa.array(sorted(only), pa.string())
+        chunks = [chunk.filter(pc.is_in(chunk, wanted)) for chunk in chunks]
     every = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
     if pc.count_distinct(every).as_py() == len(every):
         return []

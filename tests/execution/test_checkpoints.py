@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.execution import worker
+from orchestrator.execution.assignment import Assignment
 from orchestrator.states import Ending
 from orchestrator.store.store import Store
 from tests.execution.runs import ALL, SMALL, PlanOf, carry_out, ids
+from tests.s3_server import S3Server
 from tests.stores import forget
+from trainers.results import Snapshot
 
 
 def test_no_checkpoint_stays_with_keep_none(plan_of: PlanOf, store: Store) -> None:
@@ -105,11 +109,11 @@ def test_a_worker_that_was_taken_for_dead_ends_when_it_wakes(
     planned, events = plan_of(f"{SMALL}checkpoint_seconds: 0.000001\n"), []
     put = Store.put_progress
 
-    def frozen(self: Store, trial: str, attempt: str, step: int, data: bytes) -> None:
+    def frozen(self: Store, trial: str, attempt: str, step: int, data: bytes) -> bool:
         monkeypatch.setattr(Store, "put_progress", put)
         events.append(carry_out(planned, store))
         events.append(store.row(trial))
-        put(self, trial, attempt, step, data)
+        return put(self, trial, attempt, step, data)
 
     monkeypatch.setattr(Store, "put_progress", frozen)
     waking, tally = carry_out(planned, store)
@@ -118,6 +122,31 @@ def test_a_worker_that_was_taken_for_dead_ends_when_it_wakes(
     assert (waking.endings[0], tally) == (("A s0", Ending.COMPLETE), {"complete": 6})
     assert store.row(row["id"]) == row  # not trained to the end a second time
     assert store.names("progress") == []
+
+
+def test_a_snapshot_lists_no_rows(plan_of: PlanOf, s3: S3Server) -> None:
+    """Only the first snapshot of an attempt looks whether the trial is complete by now."""
+    planned = plan_of(f"{SMALL}checkpoint_seconds: 0.000001\n", "recipe.steps=6")
+    trial = next(iter(planned.trials.values()))
+    assignment = Assignment.of(trial, planned.sweep, Store(s3.new_bucket()), checkpoints={})
+    asked: list[list[str]] = []
+
+    def watch(row: Any) -> None:
+        if isinstance(row, Snapshot):
+            asked.append([])
+
+    def noting(request: str) -> bool:
+        if asked:
+            asked[-1].append(request)
+        return False
+
+    s3.refuse = noting
+    worker.run(assignment, watch=watch)
+    assert len(asked) == 5
+    assert any("some%2Fstore%2Frows" in request for request in asked[0])
+    for requests in asked[1:-1]:
+        assert all("/progress/" in request.replace("%2F", "/") for request in requests)
+        assert len(requests) <= 6  # upload, look at its size, list, look at the oldest, delete it
 
 
 def test_a_trial_that_is_trained_again_is_not_ended_by_its_own_row(

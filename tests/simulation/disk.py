@@ -251,7 +251,7 @@ class Handle:
             self.what.data += new[: self.disk.world.random.randrange(len(new) + 1)]
             fail(errno.ENOSPC, self.path)
         self.what.data = self.what.data + new if self.what.data else new
-        self.what.written = self.disk.world.now
+        self.what.written = self.disk.world.time
         self.disk.changed(self.path)
 
     def close(self) -> None:
@@ -292,7 +292,7 @@ class Os:
         return SimPath(str(path), disk=self.disk).lstat()
 
     def utime(self, path: Any) -> None:
-        self.disk.file(str(path)).written = self.disk.world.now
+        self.disk.file(str(path)).written = self.disk.world.time
 
     def getpid(self) -> int:
         return 1
@@ -401,7 +401,7 @@ class SimPath:
         assert mode in ("wb", "xb")
         self.disk.operate("create", self.text, changes=True)
         folder, name = self.disk.parent(self.text)
-        file = File(self.disk.world.now)
+        file = File(self.disk.world.time)
         folder.change(**{name: file})
         self.disk.changed(self.text)
         return Handle(self.disk, self.text, file)

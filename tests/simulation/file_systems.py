@@ -174,7 +174,7 @@ class ObjectStore(Reading):
         """Give a key this content. No operation."""
         if self.lag:
             self._recent.append((self.world.now, path, self.objects.get(path)))
-        self.objects[path] = data, self.world.now
+        self.objects[path] = data, self.world.time
         (self.torn.add if torn else self.torn.discard)(path)
         self.world.after(path)
 

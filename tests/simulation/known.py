@@ -468,6 +468,25 @@ def damaged_rows(scene: Scene) -> None:
     require(scene, bool(harmed), "no row was damaged")
 
 
+def record_goes(scene: Scene) -> None:
+    """The record of the sweep goes away when a run, and `clean`, have listed it."""
+    scene.carry_out()
+    for act in (scene.start, lambda: faults.clean(scene)):
+        gone: list[str] = []
+
+        def go(what: str, path: str, changes: bool, gone: list[str] = gone) -> None:  # noqa: ARG001
+            if what in ("read", "get") and "/sweeps/" in path and not gone:
+                gone.append(path)
+                faults.spoil(scene, path, "gone")
+
+        scene.world.before = go
+        act()
+        scene.settle()
+        require(scene, bool(gone), "nobody read the record")
+        scene.world.before = lambda *_: None
+        scene.carry_out()
+
+
 def two_drivers(scene: Scene) -> None:
     """Two drivers share the store from the first moment. Each ends in good order."""
     scene.carry_out(drivers=2)
@@ -653,6 +672,7 @@ SCENARIOS: dict[str, Scenario] = {
         cleaned_by_a_slow_one,
         read_meanwhile,
         damaged_rows,
+        record_goes,
         two_drivers,
         failing,
         cut_uploads,

@@ -233,19 +233,23 @@ def newest_snapshot_only(self: Any, trial: str) -> Iterator[bytes]:
 
 
 @mutant("Only the newest snapshot is kept.", (store.Store, "put_progress"))
-def one_snapshot(self: Any, trial: str, attempt: str, step: int, data: bytes) -> None:
+def one_snapshot(self: Any, trial: str, attempt: str, step: int, data: bytes) -> bool:
     new = SnapshotFile(step, attempt, checkpoint.checksum(data))
     self.put(self.path("progress", trial, new.name), data)
-    for old in [file for file in self._snapshots(trial) if file.attempt == attempt][:-1]:
+    own = [file for file in self._snapshots(trial) if file.attempt == attempt]
+    for old in own[:-1]:
         self.delete(self.path("progress", trial, old.name))
+    return len(own) > 1
 
 
 @mutant("Older snapshots are deleted before the new one is written.", (store.Store, "put_progress"))
-def deleted_too_early(self: Any, trial: str, attempt: str, step: int, data: bytes) -> None:
-    for old in self._snapshots(trial):
-        self.delete(self.path("progress", trial, old.name))
+def deleted_too_early(self: Any, trial: str, attempt: str, step: int, data: bytes) -> bool:
+    old = self._snapshots(trial)
+    for file in old:
+        self.delete(self.path("progress", trial, file.name))
     new = SnapshotFile(step, attempt, checkpoint.checksum(data))
     self.put(self.path("progress", trial, new.name), data)
+    return any(file.attempt == attempt for file in old)
 
 
 @mutant("Snapshots stay after the row.", (worker.Training, "_drop_snapshots"), (run.Run, "_tidy"))
@@ -580,14 +584,14 @@ SORTED = view.Viewer._sorted
 
 
 @mutant("Parts are listed once.", (view.Viewer, "_look"))
-def parts_are_listed_once(self: Any) -> Any:
+def parts_are_listed_once(self: Any, only: Any = None) -> Any:
     base = self.files.base
     names_now = self.files.names(f"{base}/trials")
-    rows, foreign = self._row_files()
+    rows, foreign = self._row_files(only)
     removed = self._removed()
-    old = self._old_rows(names_now, foreign)
+    old = self._old_rows(names_now, foreign, only)
     listed = self._parts([f for n in names_now if (f := names.CompactFile.parse(n))])
-    return self._choose(rows, old, listed, removed)
+    return self._choose(rows, old, listed, removed, only)
 
 
 @mutant("A damaged part is set aside with all its rows.", (run, "recover"))

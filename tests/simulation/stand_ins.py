@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -39,11 +39,10 @@ from orchestrator.store.schemas import SCHEMAS, to_table
 from orchestrator.store.store import Store
 from tests.simulation.disk import Disk, Os, SimPath
 from tests.simulation.file_systems import LocalFileSystem, ObjectStore
-from tests.simulation.world import Process, World
+from tests.simulation.world import BEGAN, Process, World
 from trainers import loop, whole_file
 
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Room:
@@ -59,7 +58,7 @@ def time_of(world: World) -> Any:
         return world.now
 
     def since_1970() -> float:
-        return BEGAN.timestamp() + world.now
+        return world.time
 
     return SimpleNamespace(
         monotonic=clock, perf_counter=lambda: 0.0, time=since_1970, sleep=world.pause

@@ -12,10 +12,13 @@ import hashlib
 import heapq
 import random as generators
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import greenlet
 
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+EPOCH = BEGAN.timestamp()
 MOST_OPERATIONS = 60_000  # of one world; a protocol that does not end has more
 
 
@@ -62,6 +65,11 @@ class World:
         self._number = 0
         self._tokens: dict[str, int] = {}
         self._hub = greenlet.getcurrent()
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return EPOCH + self.now
 
     # Processes ----------------------------------------------------------------------------------
 

@@ -493,6 +493,23 @@ def test_rows_of_old_versions_call_the_first_sweep_sweep(store: Store) -> None:
     assert (whole or {})["first_sweep"] == "old"
 
 
+def test_a_record_that_goes_while_it_is_read_is_unknown(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run sets a damaged record aside between the listing and the reading."""
+    store.write_sweep("digits", [], "name: digits")
+    path = store.sweep_path("digits")
+    listed = store.sweep_names()
+    store.delete(path)
+    names = iter([listed])
+    monkeypatch.setattr(store, "sweep_names", lambda: next(names, []))
+    with pytest.raises(StoreError, match="no sweep 'digits'"):
+        store.members("digits")
+    monkeypatch.setattr(store, "sweep_names", lambda: listed)
+    with pytest.raises(StoreError, match="keeps changing"):
+        store.members("digits")
+
+
 def test_checkpoints_are_named_by_their_content(store: Store) -> None:
     sha256 = store.put_checkpoint(ID, b"weights")
     assert sha256 == checksum(b"weights")
@@ -514,14 +531,16 @@ def test_damaged_and_missing_checkpoints(store: Store) -> None:
 
 def test_the_last_two_snapshots_of_an_attempt_stay(store: Store) -> None:
     for step in (5, 10, 100):
-        store.put_progress(ID, "aaaaaaaa", step, f"step {step}".encode())
-    store.put_progress(ID, "bbbbbbbb", 50, b"another attempt")
+        was_there = store.put_progress(ID, "aaaaaaaa", step, f"step {step}".encode())
+        assert was_there == (step > 5)
+    assert not store.put_progress(ID, "bbbbbbbb", 50, b"another attempt")
     assert [name[:19] for name in store.names("progress", ID)] == [
         "0000000010-aaaaaaaa", "0000000050-bbbbbbbb", "0000000100-aaaaaaaa",
     ]  # fmt: skip
     assert list(store.progress(ID)) == [b"step 100", b"another attempt", b"step 10"]
     store.drop_progress(ID)
     assert files(store) == []
+    assert not store.put_progress(ID, "aaaaaaaa", 200, b"by one that was taken for dead")
 
 
 def test_a_damaged_snapshot_gives_way_to_the_one_before(store: Store) -> None:
