@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,16 @@ class Sleeper(Worker):
         trials = assignment.assignments if together else (assignment,)
         folder = Path(trials[0].store).parent
         seconds = [settings(folder)["seconds"][trial.labels["id"]] for trial in trials]
-        with contextlib.ExitStack() as spans:
+        with contextlib.ExitStack() as context:
+            pool = context.enter_context(ThreadPoolExecutor(len(trials)))
             for trial in trials:
-                spans.enter_context(span(folder, trial.labels["id"]))
+                context.enter_context(span(folder, trial.labels["id"]))
             times = [time.time()]
-            for trial in trials:
-                read(trial)
+            list(pool.map(read, trials))
             times.append(time.time())
             time.sleep(sum(seconds))
             times.append(time.time())
-            reports = [write(*one) for one in zip(trials, seconds, strict=True)]
+            reports = list(pool.map(write, trials, seconds))
             times.append(time.time())
         note_job(folder, len(trials), times)
         return reports

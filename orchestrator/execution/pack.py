@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import StoreError
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.worker import BaseMissingError, Stop, Training, Watcher
 from orchestrator.states import Ending
+
+if TYPE_CHECKING:
+    from trainers.lanes.pack import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,21 @@ def run(pack: PackAssignment, *, watch: Watcher, stop: Stop) -> list[Report]:
     return [reports.get(id) or Report(id, ending, reason) for id in pack.ids]
 
 
+def _prepare(
+    assignment: Assignment, *, lanes: int, stop: Stop
+) -> tuple[Training, Stopwatch, dict[str, Any] | Report]:
+    """Return a training with its arguments, or the report that its base is gone or damaged."""
+    from trainers.lanes.pack import Stopwatch
+
+    clock = Stopwatch()
+    with clock:
+        training = Training(assignment, clock=clock, lanes=lanes)
+        try:
+            return training, clock, training.arguments(training.parents(), stop)
+        except BaseMissingError as error:
+            return training, clock, error.report
+
+
 def _train(
     pack: PackAssignment,
     trainings: dict[str, Training],
@@ -66,36 +87,46 @@ def _train(
     stop: Stop,
 ) -> None:
     from trainers.devices import is_out_of_memory
-    from trainers.lanes.pack import Member, Stopwatch
+    from trainers.lanes.pack import Member
     from trainers.lanes.pack import run as train
     from trainers.loop import lane
+    from trainers.results import Failure, Result
 
-    members, ids = [], []
-    for assignment in pack.assignments:
-        clock = Stopwatch()
-        with clock:
-            training = Training(assignment, clock=clock, lanes=len(pack.assignments))
-            trainings[training.id] = training
-            try:
-                arguments = training.arguments(training.parents(), stop)
-            except BaseMissingError as error:
-                reports[training.id] = error.report
-                continue
-        members.append(Member(lane(training.trained, **arguments), clock))
-        ids.append(training.id)
-    with contextlib.closing(train(members)) as events:
-        for number, row in events:
-            id, member = ids[number], members[number]
-            training = trainings[id]
-            with member.watch:
-                if isinstance(row, Exception):
-                    if len(members) > 1 and is_out_of_memory(row):
-                        raise row
-                    report: Report | None = training.failed(row)
-                else:
-                    watch(row)
-                    report = training.take(row)
-            if report is not None:
-                reports[id] = report
-                member.lane.close()
+    members: list[Member] = []
+    ids: list[str] = []
+    writing: dict[str, Future[Report | None]] = {}
+    try:
+        # A store may be far away, so its files are read and written at the same time.
+        with ThreadPoolExecutor(len(pack.assignments)) as pool:
+            prepare = functools.partial(_prepare, lanes=len(pack.assignments), stop=stop)
+            for training, clock, arguments in pool.map(prepare, pack.assignments):
+                trainings[training.id] = training
+                if isinstance(arguments, Report):
+                    reports[training.id] = arguments
+                    continue
+                members.append(Member(lane(training.trained, **arguments), clock))
+                ids.append(training.id)
+            with contextlib.closing(train(members)) as events:
+                for number, row in events:
+                    id, member = ids[number], members[number]
+                    training = trainings[id]
+                    with member.watch:
+                        if isinstance(row, Exception):
+                            if len(members) > 1 and is_out_of_memory(row):
+                                raise row
+                            report: Report | None = training.failed(row)
+                        else:
+                            watch(row)
+                            if isinstance(row, Result | Failure):  # the last one of its lane
+                                writing[id] = pool.submit(training.take, row)
+                                continue
+                            report = training.take(row)
+                    if report is not None:
+                        reports[id] = report
+                        member.lane.close()
+    finally:
+        written = {id: future for id, future in writing.items() if not future.exception()}
+        reports |= {id: report for id, future in written.items() if (report := future.result())}
+    for future in writing.values():
+        future.result()
     assert stop() or reports.keys() == trainings.keys(), "a lane ended without a report"

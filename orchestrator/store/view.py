@@ -206,8 +206,11 @@ class Viewer:
             except DamagedError as error:
                 return error
 
-        with ThreadPoolExecutor(min(AT_ONCE, max(1, len(paths)))) as pool:
-            results = dict(zip(paths, pool.map(tried, paths), strict=True))
+        if len(paths) < 2:
+            results = {key: tried(key) for key in paths}
+        else:
+            with ThreadPoolExecutor(min(AT_ONCE, len(paths))) as pool:
+                results = dict(zip(paths, pool.map(tried, paths), strict=True))
         flaws = {paths[k]: str(x) for k, x in results.items() if isinstance(x, DamagedError)}
         self.damage.note(table, flaws)
         return {k: x for k, x in results.items() if not isinstance(x, DamagedError)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from orchestrator.errors import StoreError
 from orchestrator.execution import pack
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
@@ -54,6 +56,42 @@ def test_a_trial_has_the_same_bits_in_any_pack(plan_of: PlanOf, store: Store) ->
     pairs = trials(other)
     assert {row["lanes"] for row in pairs.values()} == {2}
     assert {name: row | {"lanes": 2} for name, row in trials(store).items()} == pairs
+
+
+def test_rows_of_a_pack_are_written_at_the_same_time(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, pairs = Store.write_row, threading.Barrier(2, timeout=60)
+
+    def together(self: Store, *arguments: Any) -> None:
+        pairs.wait()  # one by one, this would be broken
+        write(self, *arguments)
+
+    monkeypatch.setattr(Store, "write_row", together)
+    _, tally = carry_out(plan_of(PACKED), store)
+    assert tally == {"complete": 10}
+
+
+def test_a_row_that_cannot_be_written_takes_no_other_with_it(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Store.write_row
+
+    def refused(self: Store, row: dict[str, Any], *arguments: Any) -> None:
+        if row["name"] == "A s0":
+            raise StoreError("no room for it")
+        write(self, row, *arguments)
+
+    monkeypatch.setattr(Store, "write_row", refused)
+    run = Run.open(plan_of(PACKED), store, Events())
+    run_inline(run)
+    assert run.store_failure == "no room for it"
+    assert set(trials(store)) == {"B s0"}
+    monkeypatch.undo()
+    again = Run.open(plan_of(PACKED), store, Events())
+    run_inline(again)
+    assert again.tally()["complete"] == 10
+    assert again.already == 1
 
 
 def test_a_pack_that_runs_out_of_memory_is_halved(
