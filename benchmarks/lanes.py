@@ -10,22 +10,23 @@ defines each figure.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from orchestrator.execution.frontier import Frontier, Node
 from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
 from orchestrator.plan.sharing import executed_flops
 from orchestrator.plan.trial import Trial
+from orchestrator.states import Ending
 from orchestrator.sweep.load import load_sweep
 from trainers import frozen_features
 from trainers.lanes.pack import Member, Stopwatch, run
@@ -105,17 +106,19 @@ def digits(splits: int, steps: int) -> Plan:
     return make_plan(resolve(*load_sweep("digits", changes)))
 
 
-def packs(plan: Plan, lanes: int) -> Iterable[list[Trial]]:
-    """Yield trials that are trained together, bases first."""
+def packs(plan: Plan, lanes: int) -> Iterator[list[Trial]]:
+    """Yield trials that are trained together, in the order in which one slot of a run has them."""
     kinds = packs_of(plan)
-
-    def place(trial: Trial) -> tuple[bool, int]:
-        return trial.parent is not None, kinds[trial.id]
-
-    trials = sorted(plan.trials.values(), key=place)
-    for _, group in itertools.groupby(trials, key=place):
-        members = list(group)
-        yield from (members[i : i + lanes] for i in range(0, len(members), lanes))
+    frontier = Frontier(
+        {
+            id: Node(trial.parents, plan.flops(trial), pack=kinds.get(id))
+            for id, trial in plan.trials.items()
+        }
+    )
+    while attempts := frontier.take_pack(lanes):
+        yield [plan.trials[attempt.item] for attempt in attempts]
+        for attempt in attempts:
+            frontier.finish(attempt, Ending.COMPLETE, "")
 
 
 def alone(trials: Sequence[Trial], weights: dict[str, bytes]) -> list[Result]:

@@ -176,21 +176,36 @@ def _step(stack: Stack, requests: Sequence[Step]) -> Sequence[torch.Tensor]:
             images, y = batches[place] = learner.batches(number)
         inputs.append(images)
         labels.append(y)
-    stack.enter()
     draws = None
     if any(learner.is_random for learner in learners):
         device = labels[0].device
         keys = ((*requests[lane].learner.mask_key, requests[lane].number) for lane in stack.order)
         draws = Draws(device, [key(*parts) for parts in keys])
+    return learn(stack, inputs, labels, draws).unbind()
+
+
+def learn(
+    stack: Stack,
+    inputs: list[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    draws: Draws | None = None,
+) -> torch.Tensor:
+    """Let each learner learn from its batch, and return the mean losses (K,) before the updates.
+
+    `inputs` and `labels` are those of each lane, on the device; `inputs` is changed. Nothing here
+    waits for the device.
+    """
+    learners = stack.learners
+    stack.enter()
     with learners[0].autocast:
         _pass_frozen(stack, inputs, draws)
         scores = stack.outputs(inputs, draws)
-        losses = losses_of_lanes(learners[0].recipe, scores, torch.stack(labels))
+        losses = losses_of_lanes(learners[0].recipe, scores, torch.stack(list(labels)))
     if losses.requires_grad:
         stack.clear_gradients()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         update([learner.optimiser for learner in learners])
-    return losses.detach().unbind()
+    return losses.detach()
 
 
 @torch.no_grad()

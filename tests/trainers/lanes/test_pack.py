@@ -26,18 +26,27 @@ LARGE_BATCH = 10**6  # "all" images
 Pair = tuple[Training, bytes | None]
 
 
-def alone(*ones: Pair) -> list[list[Row]]:
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    ],
+)
+
+
+def alone(*ones: Pair, device: str = "cpu") -> list[list[Row]]:
     """The rows of each training by itself."""
-    return [list(train(one, parent=parent)) for one, parent in ones]
+    return [list(train(one, parent=p, runtime=Runtime(device=device))) for one, p in ones]
 
 
-def packed(*ones: Pair, **options: Any) -> list[list[Any]]:
+def packed(*ones: Pair, device: str = "cpu", **options: Any) -> list[list[Any]]:
     """The rows of each training in one pack; `options` are those of `lane`, by its number."""
     rows: list[list[Any]] = [[] for _ in ones]
     members = []
     for number, (one, parent) in enumerate(ones):
         watch = Stopwatch()
-        runtime = Runtime(in_lanes=True, clock=watch, checkpoint_seconds=1e9)
+        runtime = Runtime(device=device, in_lanes=True, clock=watch, checkpoint_seconds=1e9)
         given = {"runtime": runtime} | options.get(f"lane{number}", {})
         members.append(Member(lane(one, parent=parent, **given), watch))
     for number, row in run(members):
@@ -95,11 +104,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_lane_gives_the_numbers_of_the_training_alone(name: str) -> None:
+def test_a_lane_gives_the_numbers_of_the_training_alone(name: str, device: str) -> None:
     recipe = {"precision": "float64", **RECIPES[name]}
     ones = grid(**recipe)
-    by_itself, in_lanes = results(alone(*ones)), results(packed(*ones))
+    by_itself = results(alone(*ones, device=device))
+    in_lanes = results(packed(*ones, device=device))
     for one, other in zip(by_itself, in_lanes, strict=True):
         assert values(other) == pytest.approx(values(one), rel=1e-9, abs=1e-12)
         assert (other.steps, other.kept_step) == (one.steps, one.kept_step)
@@ -109,13 +120,18 @@ def test_a_lane_gives_the_numbers_of_the_training_alone(name: str) -> None:
         assert other.test.per_class == one.test.per_class
 
 
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("name", ["sgd", "dropout", "augmented", "batch_norm"])
-def test_the_bits_of_a_lane_do_not_depend_on_the_others(name: str) -> None:
+def test_the_bits_of_a_lane_do_not_depend_on_the_others(name: str, device: str) -> None:
     ones = grid(**RECIPES[name])
-    expected = results(packed(*ones))
-    backwards = results(packed(*ones[::-1]))[::-1]
-    pairs = results(packed(*ones[:2])) + results(packed(*ones[2:4])) + results(packed(*ones[4:]))
-    single = [results(packed(one))[0] for one in ones]
+
+    def together(*some: Pair) -> list[Result]:
+        return results(packed(*some, device=device))
+
+    expected = together(*ones)
+    backwards = together(*ones[::-1])[::-1]
+    pairs = together(*ones[:2]) + together(*ones[2:4]) + together(*ones[4:])
+    single = [together(one)[0] for one in ones]
     for others in (backwards, pairs, single):
         for one, other in zip(expected, others, strict=True):
             assert other.checkpoint_sha256 == one.checkpoint_sha256
