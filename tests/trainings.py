@@ -90,6 +90,7 @@ def result(
     training: Training, parent: bytes | None = None, upper: bytes | None = None, **runtime: Any
 ) -> Result:
     """Return the result of a training, which must not fail."""
+    runtime.setdefault("feature_disk_bytes", 0)
     last = rows(training, parent, upper, **runtime)[-1]
     assert isinstance(last, Result), last
     return last

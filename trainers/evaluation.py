@@ -159,9 +159,3 @@ def auroc(margins: torch.Tensor, labels: torch.Tensor) -> float | None:
     below = torch.searchsorted(negative, positive).sum()
     not_above = torch.searchsorted(negative, positive, right=True).sum()
     return int(below + not_above) / (2 * len(positive) * len(negative))
-
-
-@torch.no_grad()
-def features(layers: nn.Module, chunks: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return the outputs (N, …) of `layers` for images in the chunks of `evaluate`."""
-    return torch.cat([layers(images) for images in chunks])

@@ -15,7 +15,7 @@ from trainers.canonical import digest, key
 from trainers.chance import LEAST_MAP, at_chance
 from trainers.config import Training, is_own
 from trainers.evaluation import BoxScore, Scored, evaluate
-from trainers.frozen_features import KEPT, prefixes
+from trainers.frozen_features import KEPT, Room, prefixes
 from trainers.losses import chance_loss, distance, mean_loss, total_loss
 from trainers.networks import (
     Network,
@@ -47,8 +47,9 @@ class Learner:
 
     `upper` is the checkpoint that a stitched network has its upper layers from.
     Where it can, the constructor runs the frozen layers once over all images and keeps their
-    outputs (`cached_layers`). It cannot if these layers draw random numbers, if images are
-    streamed, or cropped or mirrored at random, or if the outputs exceed `feature_bytes`.
+    outputs (`cached_layers`). It cannot if these layers draw random numbers, if images are cropped
+    or mirrored at random, or if the outputs exceed `feature_bytes` in memory and `disk_bytes` in a
+    file.
     `close` ends the threads that read images.
     """
 
@@ -72,6 +73,7 @@ class Learner:
         feature_bytes: int,
         readers: int = READERS,
         upper: bytes | None = None,
+        disk_bytes: int = 0,
     ):
         recipe, treatment = training.recipe, training.treatment
         self.recipe = recipe
@@ -110,7 +112,8 @@ class Learner:
             self.prefixes = prefixes(self.network, training.network, self.wholly_frozen)
         self.cached_layers = 0
         if recipe.crop is None and not recipe.mirror:
-            data, self.cached_layers = self._cache_frozen(data, feature_bytes)
+            room = Room(feature_bytes, disk_bytes)
+            data, self.cached_layers = self._cache_frozen(data, room, readers)
         cut = max(self.wholly_frozen, treatment.n if recipe.feature_l2 else 0)
         self.frozen_part = self.network[self.cached_layers : self.wholly_frozen]
         self.copied_part = self.network[self.wholly_frozen : cut]
@@ -283,7 +286,7 @@ class Learner:
         with ThreadPoolExecutor(readers, streams.READERS) as pool, self.autocast:
             fit(self.network, base, training.treatment.n, chunks_at(data.train, rows, pool))
 
-    def _cache_frozen(self, data: TaskData, feature_bytes: int) -> tuple[TaskData, int]:
+    def _cache_frozen(self, data: TaskData, room: Room, readers: int) -> tuple[TaskData, int]:
         """Replace all images by the outputs of the frozen layers; return these layers' number too.
 
         If the outputs cannot be kept, return `data` itself and 0.
@@ -292,7 +295,7 @@ class Learner:
             return data, 0
         with self.autocast:
             outputs = KEPT.outputs(
-                data, self.network, self.prefixes, self.recipe.precision, feature_bytes
+                data, self.network, self.prefixes, self.recipe.precision, room, readers
             )
         return (data, 0) if outputs is None else (outputs, self.wholly_frozen)
 

@@ -124,7 +124,8 @@ def lane(
         source_root=runtime.source_root,
     )
     clock.lap("data")
-    learner = _learner(training, data, (parent, upper), runtime.feature_bytes, readers)
+    learner = _learner(training, data, (parent, upper), runtime, readers)
+    run.environment += f", {learner.cached_layers} cached layers"
     with contextlib.closing(learner):
         if resume is None:
             run.frozen_hash_start = learner.frozen_hash()
@@ -175,15 +176,16 @@ def _learner(
     training: Training,
     data: TaskData,
     parents: tuple[bytes | None, bytes | None],
-    feature_bytes: int,
+    runtime: Runtime,
     readers: int,
 ) -> Learner:
     parent, upper = parents
+    memory, disk = runtime.feature_bytes, runtime.feature_disk_bytes
     if training.recipe.detector:
-        return DetectorLearner(training, data, parent, feature_bytes, readers)
+        return DetectorLearner(training, data, parent, memory, readers)
     if training.recipe.classifier:
         return FeatureClassifier(training, data, parent, readers)
-    return Learner(training, data, parent, feature_bytes, readers, upper)
+    return Learner(training, data, parent, memory, readers, upper, disk)
 
 
 def _prepare_process(training: Training, runtime: Runtime) -> torch.device:
@@ -213,10 +215,8 @@ def _environment(runtime: Runtime) -> str:
         name = f"{torch.cuda.get_device_name(device)}, {'exact float32' if exact else 'TF32'}"
     else:
         name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return (
-        f"torch {torch.__version__}, {name}, {runtime.threads} threads, "
-        f"features up to {runtime.feature_bytes} bytes{', lanes' if runtime.in_lanes else ''}"
-    )
+    lanes = ", lanes" if runtime.in_lanes else ""
+    return f"torch {torch.__version__}, {name}, {runtime.threads} threads{lanes}"
 
 
 @dataclass(kw_only=True)

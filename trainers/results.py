@@ -20,7 +20,9 @@ class Runtime:
     checkpoint_seconds: float = 60.0
     """Time between two snapshots."""
     feature_bytes: int = 2**28
-    """Largest size of the frozen layers' outputs for all images that is kept (see `Learner`)."""
+    """Largest size of the frozen layers' outputs for all images that is kept in memory."""
+    feature_disk_bytes: int = 2**34
+    """Largest size of those that are kept in a file, on a CPU (`frozen_features`)."""
     whole_bytes: int | None = None
     """Largest size of byte images that are copied to the device; larger sets are streamed. By
     default as much as fits the device."""

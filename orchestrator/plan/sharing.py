@@ -17,7 +17,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import Trial
 from trainers.config import training_macs
 
-KEPT_BYTES = 2**28
+KEPT_BYTES, DISK_BYTES = 2**28, 2**34
 """Largest outputs of frozen layers that a worker keeps (`trainers.results.Runtime`)."""
 
 
@@ -66,4 +66,5 @@ def _is_kept(plan: Plan, trial: Trial, frozen: int) -> bool:
     if training.recipe.crop is not None or training.recipe.mirror:
         return False
     values = math.prod(plan.layers(trial).shapes[frozen - 1])
-    return 4 * values * all_images(plan, training.target) <= KEPT_BYTES
+    most = KEPT_BYTES if trial.request.gpu else DISK_BYTES
+    return 4 * values * all_images(plan, training.target) <= most

@@ -1,86 +1,66 @@
-"""Outputs of frozen layers that several trainings share."""
+"""Outputs of frozen layers: kept in memory or in a file, also of streamed images."""
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-import torch
 
-from tests.trainings import SMALL, training
-from trainers import frozen_features
-from trainers.frozen_features import Kept, prefixes
-from trainers.networks import Network
-from trainers.task_data import TaskData, Whole, task_data
-from trainers.transfer import starting_network
-
-MIB = 2**20
+from tests.trainings import photo_training, result, training
+from trainers.frozen_features import KEPT
 
 
-@pytest.fixture
-def data() -> TaskData:
-    return task_data(training(), torch.device("cpu"))
+@functools.cache
+def base() -> bytes:
+    return result(training(target="A")).checkpoint
 
 
-@pytest.fixture
-def passed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names of the layers of each pass over the images."""
-    passes: list[list[str]] = []
-    outputs = frozen_features._outputs
-
-    def noting(layers: Network, *arguments: object) -> TaskData | None:
-        passes.append([name for name, _ in layers.named_children()])
-        return outputs(layers, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(frozen_features, "_outputs", noting)
-    return passes
-
-
-def values(data: TaskData | None) -> list[torch.Tensor]:
-    assert data is not None
-    return [part.images for part in data.parts if isinstance(part, Whole)]
-
-
-def test_outputs_of_more_layers_start_from_those_of_fewer(
-    data: TaskData, passed: list[list[str]]
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n", [2, 4])
+def test_large_features_are_kept_in_a_file_without_a_name(
+    precision: Any, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    c, h, w = data.view.seen
-    network = starting_network(training(), (c, h, w), torch.float32, None)
-    hashes = prefixes(network, SMALL, 3)
-    kept = Kept()
-    two = kept.outputs(data, network, hashes[:2], "float32", MIB)
-    three = kept.outputs(data, network, hashes, "float32", MIB)
-    again = kept.outputs(data, network, hashes[:2], "float32", MIB)
-    assert passed == [["layer1", "layer2"], ["layer3"]]
-    assert again is two
-    direct = Kept().outputs(data, network, hashes, "float32", MIB)
-    for one, other in zip(values(three), values(direct), strict=True):
-        assert torch.equal(one, other)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one = training("transfer", n, precision=precision)
+    parent = base()
+    KEPT.clear()
+    in_memory = result(one, parent)
+    KEPT.clear()
+    in_file = result(one, parent, feature_bytes=0, feature_disk_bytes=2**30)
+    [kept] = KEPT._kept.values()
+    assert kept.on_disk
+    assert not list((tmp_path / "layerwise").iterdir())
+    assert in_file.cached_layers == in_memory.cached_layers == n
+    assert in_file.checkpoint_sha256 == in_memory.checkpoint_sha256
+    assert in_file.test == in_memory.test
 
 
-def test_other_weights_images_or_precision_are_computed_anew(
-    data: TaskData, passed: list[list[str]]
-) -> None:
-    c, h, w = data.view.seen
-    kept = Kept()
-    for seed in (0, 1):
-        network = starting_network(training(seed=seed), (c, h, w), torch.float32, None)
-        kept.outputs(data, network, prefixes(network, SMALL, 1), "float32", MIB)
-    hashes = prefixes(network, SMALL, 1)
-    kept.outputs(data, network, hashes, "bfloat16", MIB)
-    kept.outputs(
-        task_data(training(target="A"), torch.device("cpu")), network, hashes, "float32", MIB
-    )
-    assert passed == [["layer1"]] * 4
+@pytest.mark.usefixtures("photo_data")
+def test_features_of_streamed_images_are_kept() -> None:
+    one = photo_training("random", 2)
+    expected = result(one)
+    KEPT.clear()
+    streamed = result(one, whole_bytes=0)
+    assert streamed.cached_layers == expected.cached_layers == 2
+    assert streamed.checkpoint_sha256 == expected.checkpoint_sha256
+    assert streamed.test == expected.test
 
 
-def test_outputs_that_are_too_large_are_not_kept(data: TaskData) -> None:
-    c, h, w = data.view.seen
-    network = starting_network(training(), (c, h, w), torch.float32, None)
-    hashes = prefixes(network, SMALL, 2)
-    size = sum(part.nbytes for part in values(Kept().outputs(data, network, hashes, "x", MIB)))
-    assert Kept().outputs(data, network, hashes, "x", size - 1) is None
-    kept = Kept()
-    one = kept.outputs(data, network, hashes, "x", size)
-    assert kept.outputs(data, network, hashes, "x", size) is one
-    assert kept.outputs(data, network, hashes, "x", size - 1) is None
-    kept.outputs(data, network, hashes, "y", size)  # drops the first
-    assert kept.outputs(data, network, hashes, "x", size) is not one
+def test_features_without_room_are_computed_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    KEPT.clear()
+    one = training("transfer", 2)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    room = {"feature_bytes": 0, "feature_disk_bytes": 2**30}
+    assert result(one, base(), **room).cached_layers == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    assert result(one, base(), **room).cached_layers == 0
