@@ -23,7 +23,6 @@ from trainers import streams
 from trainers.batches import chunks_at
 from trainers.canonical import digest
 from trainers.config import NetworkRef
-from trainers.datasets.places import cache
 from trainers.networks import Network, tensors_of
 from trainers.task_data import Streamed, TaskData, Whole
 from trainers.transfer import fingerprint
@@ -32,7 +31,7 @@ from trainers.views import View
 Key = tuple[int, str, str]
 
 SHARE_OF_DISK = 0.25
-"""Share of the free disk that outputs may take, at most."""
+"""Share of what is free in the folder of temporary files that outputs may take, at most."""
 
 
 class Room(NamedTuple):
@@ -145,22 +144,20 @@ def _outputs(
 
 
 def _fits_disk(size: int, most: int) -> bool:
-    folder = cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    return size <= min(most, SHARE_OF_DISK * shutil.disk_usage(folder).free)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return size <= min(most, SHARE_OF_DISK * free)
 
 
 def _in_memory(count: int, one: torch.Tensor) -> torch.Tensor:
     """Return room for `count` outputs like `one` (1, …), with the channels last."""
     form = torch.channels_last if one.dim() == 4 else torch.contiguous_format
-    return torch.empty((count, *one.shape[1:]), dtype=one.dtype, device=one.device).to(
-        memory_format=form
-    )
+    shape = (count, *one.shape[1:])
+    return torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=form)
 
 
 def _in_file(count: int, one: torch.Tensor) -> torch.Tensor | None:
     """Return the same in a file without a name, which ends with the tensor; None without room."""
-    with tempfile.NamedTemporaryFile(dir=cache(), prefix="features-") as file:
+    with tempfile.NamedTemporaryFile(prefix="layerwise-features-") as file:
         values = count * math.prod(one.shape[1:])
         try:
             os.posix_fallocate(file.fileno(), 0, max(1, values * one.element_size()))
