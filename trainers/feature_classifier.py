@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainers.classifier import Classifier
 from trainers.config import Training
 from trainers.datasets import DataError
 from trainers.evaluation import Score, evaluate
+from trainers.frozen_features import in_file
 from trainers.learner import Learner
 from trainers.linear_fit import fit_by_minibatches
 from trainers.losses import total_loss
@@ -67,7 +68,8 @@ class FeatureClassifier(Learner):
 
         Of the values that the recipe names, the validation images choose.
         """
-        head = _Head(self.features("train"), whole=self.features_in == "memory")
+        rule, whole = self.classifier.pool, self.features_in == "memory"
+        head = _Head(self.features("train"), rule, whole=whole)
         best = -1
         for value, classify in self._candidates(head):
             head.classify = classify
@@ -127,16 +129,15 @@ class FeatureClassifier(Learner):
             return torch.empty(images, size)
         folder = tempfile.gettempdir()
         free = shutil.disk_usage(folder).free + 4 * size * sum(map(len, self._features.values()))
-        if needed > free:
+        values = in_file((images, size), torch.float32) if needed <= free else None
+        if values is None:
             what = f"outputs of layer {len(self.layers)}" if len(self.layers) else "pixels"
             raise DataError(
                 f"the {what} are {size} numbers per image, {needed / 1e9:.1f} GB in all, and "
                 f"{folder} has {free / 1e9:.1f} GB free: pool them (recipe.classifier.pool), "
                 "choose another layer, or set TMPDIR to a larger disk"
             )
-        with tempfile.NamedTemporaryFile(prefix="layerwise-") as file:
-            values = torch.from_file(file.name, shared=True, size=images * size)
-        return values.view(images, size)
+        return values
 
     def _candidates(self, head: _Head) -> Iterator[tuple[float, nn.Module]]:
         """Yield the values of the recipe, each with the classifier that is fitted with it."""
@@ -218,7 +219,7 @@ def pool(outputs: torch.Tensor, rule: str) -> torch.Tensor:
 
 
 class _Head(nn.Module):
-    """Standardise features by those of the training images, then classify them.
+    """Pool outputs by a rule, standardise them by those of the training images, classify them.
 
     `whole` says that the training features are in memory; others are read in chunks, twice.
     """
@@ -227,8 +228,9 @@ class _Head(nn.Module):
     deviation: torch.Tensor
     classify: nn.Module
 
-    def __init__(self, training: torch.Tensor, *, whole: bool):
+    def __init__(self, training: torch.Tensor, rule: str, *, whole: bool):
         super().__init__()
+        self.rule = rule
         if whole:
             values = training.double()
             mean, deviation = values.mean(0), values.std(0, correction=0)
@@ -242,8 +244,19 @@ class _Head(nn.Module):
         return (features - self.mean) / self.deviation
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.classify(self.standardised(features))
+        vectors = pool(features, self.rule).float().double()
+        scores: torch.Tensor = self.classify(self.standardised(vectors))
         return scores
+
+
+def with_linear(layers: Sequence[nn.Module], rule: str, values: int, classes: int) -> Network:
+    """Return layers below a linear classifier on so many values of theirs, pooled by a rule.
+
+    Its weights are to be loaded. Its scores are float64.
+    """
+    head = _Head(torch.zeros(1, values), rule, whole=True)
+    head.classify = nn.Linear(values, classes, dtype=torch.float64)
+    return Network.of([*layers, nn.Sequential(head)])
 
 
 def moments(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

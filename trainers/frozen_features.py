@@ -132,7 +132,7 @@ def _outputs(
         view, sets = View(tuple(one.shape[1:]), one.dtype), []
         for part in data.parts:
             count = len(part.labels)
-            values = _in_file(count, one) if on_disk else _in_memory(count, one)
+            values = _on_disk(count, one) if on_disk else _in_memory(count, one)
             if values is None:
                 return None
             done = 0
@@ -155,16 +155,24 @@ def _in_memory(count: int, one: torch.Tensor) -> torch.Tensor:
     return torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=form)
 
 
-def _in_file(count: int, one: torch.Tensor) -> torch.Tensor | None:
-    """Return the same in a file without a name, which ends with the tensor; None without room."""
+def _on_disk(count: int, one: torch.Tensor) -> torch.Tensor | None:
+    """Return the same in a file; None if the disk has no room."""
+    if one.dim() != 4:
+        return in_file((count, *one.shape[1:]), one.dtype)
+    c, h, w = one.shape[1:]
+    values = in_file((count, h, w, c), one.dtype)
+    return None if values is None else values.permute(0, 3, 1, 2)
+
+
+def in_file(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor | None:
+    """Return a new tensor in a file without a name in the folder of temporary files.
+
+    The disk has all of it at once, so that no later write fails. None if it has no room.
+    """
+    values = math.prod(shape)
     with tempfile.NamedTemporaryFile(prefix="layerwise-features-") as file:
-        values = count * math.prod(one.shape[1:])
         try:
-            os.posix_fallocate(file.fileno(), 0, max(1, values * one.element_size()))
+            os.posix_fallocate(file.fileno(), 0, max(1, values * dtype.itemsize))
         except OSError:
             return None
-        flat = torch.from_file(file.name, shared=True, size=values, dtype=one.dtype)
-    if one.dim() != 4:
-        return flat.view(count, *one.shape[1:])
-    c, h, w = one.shape[1:]
-    return flat.view(count, h, w, c).permute(0, 3, 1, 2)
+        return torch.from_file(file.name, shared=True, size=values, dtype=dtype).view(shape)

@@ -14,7 +14,8 @@ from trainers.canonical import ConfigError
 from trainers.classifier import Pool
 from trainers.config import Training
 from trainers.datasets import DataError
-from trainers.feature_classifier import pool
+from trainers.detection.heads import with_detector
+from trainers.feature_classifier import pool, with_linear
 from trainers.networks import Network, NetworkError, Shape, build, load_tensors
 from trainers.task_data import Whole, as_seen, task_data
 
@@ -26,20 +27,21 @@ def trained_network(training: Training, weights: bytes, shape: Shape | None = No
     """Return the network of a training with its final weights, on the CPU, for evaluation.
 
     `shape` (C, H, W) is that of the images that it sees; by default it is taken from the task, or
-    else from the weights. Raises `NetworkError` if there is no such network, and `CheckpointError`
-    for a damaged checkpoint.
+    else from the weights. A detector's last layer is a `DetectorHead`, whose `detections` are
+    boxes; a linear classifier on features is the last layer of its network. Raises `NetworkError`
+    if there is no such network, and `CheckpointError` for a damaged checkpoint.
     """
     tensors = checkpoint.unpack(weights)[0]
     tried = None
     for candidate in [shape] if shape else _shapes(training, tensors):
         try:
-            network = _built(training, candidate)
+            network = _built(training, candidate, tensors)
             load_tensors(network, tensors)
         except (ConfigError, NetworkError, RuntimeError, ValueError) as error:
             tried = tried or error
             continue
-        double = next((t.dtype for t in tensors.values() if t.dtype == torch.float64), None)
-        return network.to(double).eval() if double else network.eval()
+        first = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
+        return network.double().eval() if first == torch.float64 else network.eval()
     raise NetworkError(
         f"the weights do not fit network {training.network.name} for images of "
         f"{shape or 'any size that was tried'}: give the shape (C, H, W) of its images; {tried}"
@@ -78,9 +80,14 @@ def layer_outputs(network: Network, layer: int, images: torch.Tensor, rule: Pool
     return array
 
 
-def _built(training: Training, shape: Shape) -> Network:
-    classes, n = len(training.target.labels), training.treatment.n
+def _built(training: Training, shape: Shape, tensors: Mapping[str, torch.Tensor]) -> Network:
+    classes, n, recipe = len(training.target.labels), training.treatment.n, training.recipe
     network = build(training.network, classes, shape)
+    if recipe.detector:
+        return with_detector(network, recipe.detector, classes, shape)
+    if recipe.classifier:
+        values = len(tensors[f"layer{n + 1}.0.mean"])
+        return with_linear(list(network)[:n], recipe.classifier.pool, values, classes)
     if not training.treatment.is_stitched:
         return network
     below = build(training.source_network or training.network, classes, shape)

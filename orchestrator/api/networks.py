@@ -36,10 +36,12 @@ def trained(statistics: Statistics, store: Store, trial: str) -> Trained:
     if row is None:
         raise LayerwiseError(f"{name} is not complete in {store.root}")
     training = training_from(row["training"])
-    recipe, kind = training.recipe, training.treatment.kind
-    if kind == "pixels" or recipe.classifier or recipe.detector:
-        what = "a detector" if recipe.detector else "a classifier on features or pixels"
-        raise LayerwiseError(f"{name} is {what}: load the base that its layers are of")
+    classifier = training.recipe.classifier
+    if classifier and classifier.kind == "knn":
+        raise LayerwiseError(
+            f"{name} looks for the nearest training images, and has no weights: load the base that "
+            "its layers are of"
+        )
     try:
         return Trained(name, training, store.get_checkpoint(id, row["checkpoint"]))
     except CheckpointError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,32 @@ def test_a_network_gives_the_accuracy_of_its_row(trained: Trained) -> None:
         labels = load(training.target.dataset).test.labels
         wanted = members(training.target, "test", labels)[1]
         assert (scores.argmax(1) == wanted).sum() == row["correct"], row["name"]
+
+
+def test_linear_classifiers_give_the_accuracy_of_their_rows(tmp_path: Path) -> None:
+    changes = ["keep=all", "images_per_class=[all]"]
+    sweep = lw.Sweep.load("extraction_vs_finetuning:tiny", changes)
+    results = lw.run(sweep, tmp_path, inline=True)
+    rows = results.trials.arrow().to_pylist()
+    seen = set()
+    for row in rows:
+        training = training_from(row["training"])
+        if (classifier := training.recipe.classifier) is None:
+            continue
+        if classifier.kind == "knn":
+            with pytest.raises(LayerwiseError, match="looks for the nearest training images, and"):
+                results.load_network(row["id"])
+            continue
+        seen.add((classifier.kind, row["treatment"]))
+        network = results.load_network(row["id"])
+        scores = results.features(row["id"], len(network), pool="none")
+        labels = load(training.target.dataset).test.labels
+        wanted = members(training.target, "test", labels)[1]
+        assert (scores.argmax(1) == wanted).sum() == row["correct"], row["name"]
+    assert seen == {
+        *(("logistic", kind) for kind in ("transfer", "random", "pixels")),
+        ("svm", "transfer"),
+    }
 
 
 def test_copied_layers_are_those_of_the_base(trained: Trained) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
+from orchestrator.api.results import Results
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.features import extract
 from orchestrator.execution.inline import run_inline
@@ -24,17 +26,20 @@ from orchestrator.report.progress import RunProgress
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
+from orchestrator.sweep.records import training_from
 from trainers.datasets import load
+from trainers.detection.scores import box_score
 from trainers.feature_form import FeatureForm
 from trainers.loop import train
 from trainers.results import Result, Runtime, Snapshot
+from trainers.task_data import task_data
 
 Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return make_plan(resolve(*load_sweep("detection:tiny")))
+    return make_plan(resolve(*load_sweep("detection:tiny", ["keep=all"])))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,20 @@ def store(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def detectors(store: Store) -> list[Row]:
     return [row for row in store.table("trials").to_pylist() if row["detector"]]
+
+
+def test_a_detector_is_loaded_and_finds_what_its_row_says(store: Store) -> None:
+    row = max(detectors(store), key=lambda row: row["map50"])
+    results = Results(store)
+    network = results.load_network(row["id"])
+    training = training_from(row["training"])
+    data = task_data(training, torch.device("cpu"))
+    images = torch.cat(list(data.test.chunks()))  # type: ignore[union-attr]
+    found = network[-1].detections(network(images))  # type: ignore[operator]
+    assert data.test.objects is not None
+    score = box_score(found, data.test.objects, len(training.target.labels), 0.0)
+    assert score.map50 == pytest.approx(row["map50"], abs=1e-6)
+    assert results.features(row["id"], 1, images[:2].numpy(), normalised=True).shape[0] == 2
 
 
 def test_rows_of_detectors_have_map_and_no_top1(store: Store) -> None:
