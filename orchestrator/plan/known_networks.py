@@ -1,14 +1,12 @@
 """Descriptions of networks that this machine has made before, so that planning needs no torch.
 
 torch takes two seconds to import, and every command plans. A description depends on the code of
-`trainers`, on the releases of the libraries, and on the question. The name of its file is the hash
-of all of these, and the file ends with the hash of its content: a description is never out of date.
-A user's own networks are described anew each time.
+`trainers`, on the releases of the libraries, and on the question. A user's own networks are
+described anew each time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -20,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import trainers
-from trainers import whole_file
-from trainers.canonical import ConfigError, Options, canonical, freeze_options
+from orchestrator import remembered as texts
+from trainers.canonical import Options, canonical, freeze_options
 from trainers.config import NetworkInfo
-from trainers.datasets.places import cache
 
 Described = tuple[Options, list[NetworkInfo]]
 """The options that differ from their default, and the layers for each shape of images."""
@@ -33,14 +30,8 @@ LIBRARIES = ("torch", "torchvision", "numpy")
 
 def remembered(name: str, question: Sequence[Any], describe: Callable[[], Described]) -> Described:
     """Return `describe()`, or its earlier answer to the same question about network `name`."""
-    key = hashlib.sha256(f"{_surroundings()} {name} {canonical(question)}".encode()).hexdigest()
-    path = cache() / "networks" / f"{key[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ConfigError):
-        return _read(path.read_bytes())
-    answer = describe()
-    with contextlib.suppress(OSError):  # the next command describes it again
-        whole_file.write(path, _bytes(answer))
-    return answer
+    asked = f"{_surroundings()} {name} {canonical(question)}"
+    return _read(texts.remembered("networks", asked, lambda: _text(describe())))
 
 
 @functools.cache
@@ -60,17 +51,12 @@ def _surroundings() -> str:
     return content.hexdigest()
 
 
-def _bytes(answer: Described) -> bytes:
+def _text(answer: Described) -> str:
     options, layers = answer
-    text = json.dumps([dict(options), [asdict(info) for info in layers]])
-    return f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n".encode()
+    return json.dumps([dict(options), [asdict(info) for info in layers]])
 
 
-def _read(data: bytes) -> Described:
-    """Return the answer in a file. Raises `ValueError` for a damaged one."""
-    text, digest = data.decode().splitlines()
-    if hashlib.sha256(text.encode()).hexdigest() != digest:
-        raise ValueError("the description is damaged")
+def _read(text: str) -> Described:
     options, layers = json.loads(text)
     return freeze_options(options), [_info(fields) for fields in layers]
 

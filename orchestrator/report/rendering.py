@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
+from orchestrator.remembered import remembered
 from orchestrator.report.charts import HEIGHT, ROOM, Panel, drawn
 
 FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 Format = Literal["png", "svg", "pdf"]
 Chart: TypeAlias = alt.ConcatChart
+CONFIG = alt.Config(
+    font=FONT,
+    background="white",
+    view=alt.ViewConfig(stroke=None),
+    axis=alt.AxisConfig(
+        domainColor="#999",
+        tickColor="#999",
+        gridColor="#e8e8e8",
+        labelColor="#444",
+        titleColor="#444",
+        labelFontSize=11,
+        titleFontSize=12,
+        titleFontWeight="normal",
+    ),
+    axisY=alt.AxisConfig(domain=False, ticks=False, minExtent=30),
+    title=alt.TitleConfig(fontSize=13, fontWeight=600, color="#222", offset=12),
+)
 
 
 def spec(panel: Panel) -> dict[str, Any]:
     """Return the Vega-Lite specification of a panel that fills the width of its container."""
-    sized = panel.chart.properties(
+    sized = _with(
+        panel.chart,
+        config=CONFIG,
         width="container",
         height=HEIGHT,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         padding={"left": 2, "top": 6, "right": 2, "bottom": 2},  # fitting makes room for labels
     )
-    return drawn(_styled(sized))
+    return drawn(sized)
 
 
 def together(panels: Sequence[Panel], *, columns: int, width: int) -> Chart:
@@ -34,14 +55,30 @@ def together(panels: Sequence[Panel], *, columns: int, width: int) -> Chart:
 
 def _together(panels: Sequence[Panel], *, columns: int, width: int) -> Any:
     sized = [
-        panel.chart.properties(
-            width=width, height=HEIGHT, title=alt.Title(panel.title, anchor="start", frame="group")
+        _with(
+            panel.chart,
+            width=width,
+            height=HEIGHT,
+            title=alt.Title(panel.title, anchor="start", frame="group"),
         )
         for panel in panels
     ]
-    apart = alt.RowColnumber(row=90, column=ROOM + 50)
-    figure = alt.concat(*sized, columns=columns, spacing=apart, bounds="flush")
-    return _styled(figure.properties(padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12}))
+    return alt.concat(
+        *sized,
+        columns=columns,
+        spacing=alt.RowColnumber(row=90, column=ROOM + 50),
+        bounds="flush",
+        padding={"left": 12, "top": 12, "right": ROOM, "bottom": 12},
+        config=CONFIG,
+    )
+
+
+def _with(chart: alt.LayerChart, **properties: Any) -> alt.LayerChart:
+    """Return a chart with these properties. Altair's own way copies all marks each time."""
+    changed: alt.LayerChart = chart.copy(deep=False)
+    for name, value in properties.items():
+        changed[name] = value
+    return changed
 
 
 def pictures(
@@ -70,27 +107,13 @@ def javascript() -> str:
     """Return Vega, Vega-Lite and vegaEmbed as one script without dependencies."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _version()))
+    snippet, release = "window.vegaEmbed = vegaEmbed;", version("vl-convert-python")
+    return remembered(
+        "vega",
+        f"{release} {_version()} {snippet}",
+        lambda: str(vl_convert.javascript_bundle(snippet, _version())),
+    )
 
 
 def _version() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def _styled(chart: Any) -> Any:
-    return (
-        chart.configure(font=FONT, background="white")
-        .configure_view(stroke=None)
-        .configure_axis(
-            domainColor="#999",
-            tickColor="#999",
-            gridColor="#e8e8e8",
-            labelColor="#444",
-            titleColor="#444",
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-        )
-        .configure_axisY(domain=False, ticks=False, minExtent=30)
-        .configure_title(fontSize=13, fontWeight=600, color="#222", offset=12)
-    )
