@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import StoreError
 from orchestrator.execution.assignment import Assignment, Report
@@ -64,19 +64,34 @@ def run(pack: PackAssignment, *, watch: Watcher, stop: Stop) -> list[Report]:
     return [reports.get(id) or Report(id, ending, reason) for id in pack.ids]
 
 
-def _prepare(
-    assignment: Assignment, *, lanes: int, stop: Stop
-) -> tuple[Training, Stopwatch, dict[str, Any] | Report]:
-    """Return a training with its arguments, or the report that its base is gone or damaged."""
+class _Prepared(NamedTuple):
+    training: Training
+    clock: Stopwatch
+    arguments: dict[str, Any] | None = None
+    report: Report | None = None
+    """Says that its base is gone or damaged."""
+
+
+def _prepare(assignment: Assignment, *, lanes: int, stop: Stop) -> _Prepared:
     from trainers.lanes.pack import Stopwatch
 
     clock = Stopwatch()
     with clock:
         training = Training(assignment, clock=clock, lanes=lanes)
         try:
-            return training, clock, training.arguments(training.parents(), stop)
+            arguments = training.arguments(training.parents(), stop)
         except BaseMissingError as error:
-            return training, clock, error.report
+            return _Prepared(training, clock, report=error.report)
+    return _Prepared(training, clock, arguments)
+
+
+def _prepared(pack: PackAssignment, pool: ThreadPoolExecutor, stop: Stop) -> list[_Prepared]:
+    """Return the trainings of a pack. One of each base comes first, and the node keeps the base."""
+    prepare = functools.partial(_prepare, lanes=len(pack.assignments), stop=stop)
+    first = {tuple(one.checkpoints.items()): one.id for one in pack.assignments}.values()
+    waves = [[x for x in pack.assignments if (x.id in first) is wave] for wave in (True, False)]
+    prepared = {one.training.id: one for wave in waves for one in pool.map(prepare, wave)}
+    return [prepared[id] for id in pack.ids]
 
 
 def _train(
@@ -98,12 +113,12 @@ def _train(
     try:
         # A store may be far away, so its files are read and written at the same time.
         with ThreadPoolExecutor(len(pack.assignments)) as pool:
-            prepare = functools.partial(_prepare, lanes=len(pack.assignments), stop=stop)
-            for training, clock, arguments in pool.map(prepare, pack.assignments):
+            for training, clock, arguments, missing in _prepared(pack, pool, stop):
                 trainings[training.id] = training
-                if isinstance(arguments, Report):
-                    reports[training.id] = arguments
+                if missing:
+                    reports[training.id] = missing
                     continue
+                assert arguments is not None
                 members.append(Member(lane(training.trained, **arguments), clock))
                 ids.append(training.id)
             with contextlib.closing(train(members)) as events:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +94,24 @@ def test_a_row_that_cannot_be_written_takes_no_other_with_it(
     run_inline(again)
     assert again.tally()["complete"] == 10
     assert again.already == 1
+
+
+def test_each_base_is_read_before_the_other_trials_that_copy_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bases = {"a1": "a", "b1": "b", "a2": "a", "a3": "a", "b2": "b"}
+    ones = tuple(SimpleNamespace(id=id, checkpoints={x: "00"}) for id, x in bases.items())
+    order: list[str] = []
+
+    def prepare(one: Any, **_: Any) -> Any:
+        order.append(one.id)
+        return SimpleNamespace(training=one)
+
+    monkeypatch.setattr(pack, "_prepare", prepare)
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pack._prepared(pack.PackAssignment(ones), pool, lambda: False)  # type: ignore[arg-type]
+    assert {bases[id] for id in order[:2]} == {"a", "b"}
+    assert [one.training.id for one in prepared] == list(bases)
 
 
 def test_a_pack_that_runs_out_of_memory_is_halved(
