@@ -92,7 +92,12 @@ class RemoteFiles(Files):
         def read() -> bytes:
             # pyarrow's streams ask for the size first: a second request for each of many files.
             fragment = _lines(size).make_fragment(path, self.fs, file_size=size)
-            lines = fragment.to_table(schema=LINE)
+            try:
+                lines = fragment.to_table(schema=LINE)
+            except OSError as error:
+                if not self.present([path]):  # the list is older than a compaction
+                    raise FileNotFoundError(path) from error
+                raise
             return b"".join(line.as_py() + b"\n" for line in lines["line"])
 
         return self.patiently(f"read {self.shown(path)}", read)

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.errors import StoreError
 from orchestrator.store.locations import open_files
+from orchestrator.store.names import RowFile
 from orchestrator.store.remote_files import RemoteFiles
 from orchestrator.store.store import Store
 from tests.s3_server import S3Server
@@ -150,6 +151,20 @@ def test_empty_objects_are_nothing(remote: RemoteFiles) -> None:
     assert remote.names(f"{remote.base}/folder") == ["full"]
     sizes = {entry.path: entry.size for entry in remote.walk(f"{remote.base}/folder")}
     assert sizes == {f"{remote.base}/folder/empty": 0, f"{remote.base}/folder/full": 1}
+
+
+def test_a_row_file_that_another_process_moved_is_gone_at_once(
+    remote: RemoteFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its size is known from a list, and so nobody asked whether it is still there."""
+    row = RowFile("0" * 16, "complete", "5eebed00", "0" * 16)
+    path = f"{remote.base}/rows/{row.name}"
+    remote.put(path, b"{}\n")
+    assert remote.names(f"{remote.base}/rows") == [row.name]
+    remote.fs.delete_file(path)
+    with pytest.raises(FileNotFoundError):
+        remote.get(path)
+    assert not caplog.records
 
 
 def test_a_dropped_folder_is_not_listed(remote: RemoteFiles) -> None:
