@@ -76,6 +76,8 @@ class TrialTables:
 
         def read() -> list[dict[str, Any]]:
             view = self.viewer.look(wanted)
+            if not (view.rows or view.old or view.parts):
+                return []
             rows: list[dict[str, Any]] = self._read(view, "trials", None, wanted).to_pylist()
             return sorted((r for r in rows if r["outcome"] in outcomes), key=lambda row: row["id"])
 

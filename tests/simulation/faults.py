@@ -14,7 +14,7 @@ from orchestrator.store.cleanup import Choice, Cleaner
 from orchestrator.store.names import ids, is_half
 from orchestrator.store.store import Store
 from tests.simulation.cluster import Driver, Worker
-from tests.simulation.scene import Scene, plan
+from tests.simulation.scene import Scene
 
 Fault = Callable[[Scene], bool]
 
@@ -209,7 +209,9 @@ def spoil(scene: Scene, path: str, how: str = "") -> None:
     data = scene.reader.content(path)
     assert data
     scene.reader.spoilt.add(path)
-    scene.reader.excused |= set(plan().trials) if "/part-" in path else ids(path)
+    scene.reader.spoilt_once.add(path)
+    name = path.removeprefix(scene.reader.base)
+    scene.reader.excused |= scene.reader.in_part(name) if "/part-" in name else ids(path)
     place = random.randrange(len(data))
     flipped = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
     ways = {"cut": data[:place], "changed": flipped, "zeros": bytes(len(data)), "gone": None}

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.execution import rows, run, worker
 from orchestrator.store import (
@@ -26,6 +25,7 @@ from orchestrator.store import (
     locations,
     node_cache,
     parts,
+    recovery,
     remote_files,
     removals,
     row_files,
@@ -39,9 +39,11 @@ from orchestrator.store.schemas import SCHEMAS, to_table
 from orchestrator.store.store import Store
 from tests.simulation.disk import Disk, Os, SimPath
 from tests.simulation.file_systems import LocalFileSystem, ObjectStore
+from tests.simulation.parquet import PARQUET
 from tests.simulation.world import BEGAN, Process, World
 from trainers import loop, whole_file
 
+GROUP = {"trials": 8, "curves": 8, "classes": 80}  # rows that can be decoded by themselves
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
 
 
@@ -244,16 +246,6 @@ TO_TABLES = row_files.to_tables
 TABLES_OF: dict[Any, tuple[Sequence[Any], dict[str, pa.Table]]] = {}  # with what keeps ids alive
 
 
-@functools.lru_cache(maxsize=500)
-def _parquet_file(data: bytes) -> Any:
-    return pq.ParquetFile(pa.BufferReader(data))
-
-
-def parquet_file(source: pa.BufferReader) -> Any:
-    """Stand for `pq.ParquetFile`: equal bytes give the same object."""
-    return _parquet_file(source.read())
-
-
 CONFORMED = remembering(
     table_files.conformed, lambda table, file, columns: (table, file, columns and tuple(columns))
 )
@@ -297,7 +289,6 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
     path = functools.partial(SimPath, disk=room.disk)
     system, time = Os(room.disk), time_of(world)
     tokens = SimpleNamespace(token_hex=lambda size: world.token(2 * size))
-    parquet = SimpleNamespace(**{**vars(pq), "ParquetFile": parquet_file})
     socket = SimpleNamespace(gethostname=lambda: "host")
     local = SimpleNamespace(LocalFileSystem=lambda: LocalFileSystem(room.disk))
     temporary = SimpleNamespace(
@@ -317,8 +308,10 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (view, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
-        (parts, "pq", parquet),
-        (table_files, "pq", parquet),
+        (parts, "pq", PARQUET),
+        (parts, "GROUP", GROUP),
+        (recovery, "pq", PARQUET),
+        (table_files, "pq", PARQUET),
         (table_files, "conformed", CONFORMED),
         (table_files, "decode", DECODE_TABLE),
         (table_files, "metadata", METADATA),
@@ -342,6 +335,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (leases, "threading", Threading(world)),
         (rows, "secrets", tokens),
         (rows, "datetime", Datetime(world)),
+        (rows, "os", system),
         (rows, "socket", socket),
         (worker, "secrets", tokens),
         (worker, "time", time),
