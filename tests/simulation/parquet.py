@@ -35,16 +35,17 @@ class ParquetWriter:
         meta = {k.decode(): v.decode() for k, v in (self.schema.metadata or {}).items()}
         sizes = [len(group) for group in self.groups]
         sums = [_sum(group).hex() for group in self.groups]
-        bare = self.schema.remove_metadata().serialize().to_pybytes().hex()
-        facts = {"sizes": sizes, "sums": sums, "schema": bare, "meta": meta | self.added}
+        schema = _text_of(self.schema.remove_metadata())
+        facts = {"sizes": sizes, "sums": sums, "schema": schema, "meta": meta | self.added}
         footer = json.dumps(facts).encode()
         parts = [MAGIC, *self.groups, footer, len(footer).to_bytes(8, "big"), MAGIC]
         self.sink.write(b"".join(parts))
 
     def write_table(self, table: pa.Table, row_group_size: int = ALL) -> None:
-        table = table.combine_chunks()  # so that equal rows give equal bytes
-        for start in range(0, max(1, table.num_rows), row_group_size):
-            self.groups.append(_stream(table.slice(start, row_group_size)))
+        batches = table.combine_chunks().to_batches()  # so that equal rows give equal bytes
+        for start in range(0, table.num_rows, row_group_size):
+            [batch] = batches
+            self.groups.append(batch.slice(start, row_group_size).serialize().to_pybytes())
 
     def add_key_value_metadata(self, meta: Mapping[str, str]) -> None:
         self.added |= meta
@@ -58,11 +59,22 @@ def write_table(
         writer.write_table(table, row_group_size)
 
 
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
-        writer.write_table(table.replace_schema_metadata())
-    return bytes(sink.getvalue())
+def _text_of(schema: pa.Schema) -> str:
+    """Return a schema as text. It is the same for equal schemas."""
+    names = tuple(schema.names)
+    known, text = TEXTS.get(names, (None, ""))
+    if known is None or not known.equals(schema):
+        text = schema.serialize().to_pybytes().hex()
+        TEXTS[names] = schema, text
+    return text
+
+
+TEXTS: dict[tuple[str, ...], tuple[pa.Schema, str]] = {}
+
+
+@functools.cache
+def _schema_of(text: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(text)))
 
 
 def _sum(data: bytes) -> bytes:
@@ -81,15 +93,15 @@ class ParquetFile:
             facts = json.loads(footer)
             self.sizes: Sequence[int] = facts["sizes"]
             self.sums: Sequence[str] = facts["sums"]
-            bare = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(facts["schema"])))
+            self.bare = _schema_of(facts["schema"])
             meta = {k.encode(): v.encode() for k, v in facts["meta"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise pa.ArrowInvalid("its footer cannot be read") from error
         if sum(self.sizes) + len(footer) + 2 * len(MAGIC) + 8 != len(data):
             raise pa.ArrowInvalid("bytes are missing or were inserted")
         self.data = data
         self.metadata = SimpleNamespace(metadata=meta)
-        self.schema_arrow = bare.with_metadata(meta)
+        self.schema_arrow = self.bare.with_metadata(meta)
         self.num_row_groups = len(self.sizes)
 
     def read_row_group(self, number: int) -> pa.Table:
@@ -97,12 +109,13 @@ class ParquetFile:
         group = self.data[start : start + self.sizes[number]]
         if _sum(group).hex() != self.sums[number]:
             raise pa.ArrowInvalid("a group of rows cannot be decoded")
-        return pa.ipc.open_stream(group).read_all()
+        return pa.Table.from_batches([pa.ipc.read_record_batch(group, self.bare)])
 
     @functools.cached_property
     def table(self) -> pa.Table:
         groups = [self.read_row_group(number) for number in range(self.num_row_groups)]
-        return pa.concat_tables(groups).replace_schema_metadata(self.schema_arrow.metadata)
+        whole = pa.concat_tables(groups or [self.bare.empty_table()])
+        return whole.replace_schema_metadata(self.schema_arrow.metadata)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         return self.table if columns is None else self.table.select(columns)

@@ -183,7 +183,7 @@ class Reader:
             complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
             for id in sorted(self.rows.keys() - complete - self.excused):
                 self.wrong(f"the row of {id} went away")
-            if is_new or self.scene.world.writes % 10 == 0:
+            if self.scene.world.writes % 60 == 0 or (is_new and not self.scene.is_hasty):
                 self._tables(complete)
 
     def _tables(self, complete: set[str]) -> None:

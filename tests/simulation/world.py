@@ -205,8 +205,8 @@ class World:
         """Return how many tokens were drawn for an item."""
         return self._tokens.get(item, 0)
 
-    def token(self, digits: int) -> str:
+    def token(self, digits: int, kind: str = "") -> str:
         """Return hexadecimal digits, different in each call; in a worker, of its item."""
-        item = self.current.item if self.current else ""
+        item = (self.current.item if self.current else "") + kind
         number = self._tokens[item] = self._tokens.get(item, 0) + 1
         return hashlib.sha256(f"{item} {number}".encode()).hexdigest()[:digits]
