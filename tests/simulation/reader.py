@@ -184,9 +184,9 @@ class Reader:
             for id in sorted(self.rows.keys() - complete - self.excused):
                 self.wrong(f"the row of {id} went away")
             if self.scene.world.writes % 60 == 0 or (is_new and not self.scene.is_hasty):
-                self._tables(complete)
+                self._tables()
 
-    def _tables(self, complete: set[str]) -> None:
+    def _tables(self) -> None:
         """Read the tables, and compare them with all rows that were seen."""
         store = Store(self.scene.root)
         rows = store.table("trials", RESULTS).to_pylist()
@@ -196,6 +196,7 @@ class Reader:
         for row in rows:
             if row["outcome"] == State.COMPLETE and row != self.rows.get(row["id"], row):
                 self.wrong(f"a reader sees another row of {row['id']}")
+        complete = {row["id"] for row in rows if row["outcome"] == State.COMPLETE}
         for table in ("curves", "classes"):
             there = set(store.table(table, ["id"])["id"].to_pylist())
             for id in sorted(complete - there - self.excused):
@@ -249,12 +250,12 @@ class Reader:
         self.held.clear()
         self.holders.clear()
         self.spoilt |= self.spoilt_once
-        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
-            if not is_half(path):
-                self.look(path)
         with self._outside():
             outcomes = Store(self.scene.root).outcomes()
         self.rows = {id: row for id, row in self.rows.items() if id in outcomes}
+        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
+            if not is_half(path):
+                self.look(path)
         self.look_for_acknowledged()
 
 
