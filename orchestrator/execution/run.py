@@ -335,7 +335,7 @@ class Run:
         if not self.done:
             return
         self.compact()
-        for id in self.trials.keys() & set(self.store.names("progress")):
+        for id in sorted(self.trials.keys() & set(self.store.names("progress"))):
             if self.frontier.state[id] is State.COMPLETE:
                 self.store.drop_progress(id)
         if self.plan.sweep.keep == "none":
@@ -363,12 +363,12 @@ def _failures(store: Store, trials: Collection[str], outcomes: Mapping[str, str]
 def _checkpoints(store: Store, bases: Collection[str]) -> dict[str, str]:
     """SHA-256 of the checkpoints of complete bases, without those that are gone or damaged."""
     checkpoints: dict[str, str] = {}
-    for row in store.rows(sorted(bases)):
+    for id, sha256 in sorted(store.checkpoints(bases).items()):
         try:
-            store.get_checkpoint(row["id"], row["checkpoint"])
+            store.get_checkpoint(id, sha256)
         except CheckpointError:
             continue
-        checkpoints[row["id"]] = row["checkpoint"]
+        checkpoints[id] = sha256
     return checkpoints
 
 

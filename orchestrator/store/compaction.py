@@ -212,8 +212,7 @@ class _Compaction:
             return
         tables = {t: pa.concat_tables([copy.tables[t] for copy in copies]) for t in TABLES}
         if number := tables["trials"].num_rows:
-            sorted_ = {t: table.take(pc.sort_indices(table["id"])) for t, table in tables.items()}
-            parts.write(self.files, sorted_)
+            parts.write(self.files, {t: _sorted(table) for t, table in tables.items()})
             self.done.trials += number
             self.done.written += 1
         self._delete([path for copy in copies for path in copy.sources])
@@ -232,6 +231,12 @@ class _Compaction:
         for path in (path for path in paths if path not in set(trials)):
             self.files.delete(path)
         self.done.deleted += len(paths)
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """Return rows in the order of their ids, as row files are listed."""
+    ids = table["id"].to_pylist()
+    return table if ids == sorted(ids) else table.take(pc.sort_indices(table["id"]))
 
 
 def _copy(tables: Tables, digests: Sequence[str], sources: list[str]) -> _Copy:

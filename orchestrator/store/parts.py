@@ -9,6 +9,7 @@ that of the attempt's row file, which proves row, curve and counts together (`ro
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Part:
     points: int = 0
     """Rows of `curves` and `classes`."""
 
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        """Ids of its rows."""
+        ids: list[str] = self.index["id"].to_pylist()
+        return ids
+
     @property
     def names(self) -> list[str]:
         """Names of the files of `curves` and `classes`."""
@@ -75,7 +82,9 @@ def write(files: Files, tables: Mapping[str, pa.Table]) -> Part:
 
 def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -> CompactFile:
     schema = SCHEMAS[table].append(DIGEST) if table == "trials" else SCHEMAS[table]
-    arrow = arrow.cast(schema).replace_schema_metadata({**schema.metadata, **meta})
+    if not arrow.schema.equals(schema):
+        arrow = arrow.cast(schema)
+    arrow = arrow.replace_schema_metadata({**schema.metadata, **meta})
     sink = pa.BufferOutputStream()
     pq.write_table(arrow, sink, compression="zstd", row_group_size=GROUP[table])
     data = memoryview(sink.getvalue())

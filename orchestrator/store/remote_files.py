@@ -44,10 +44,11 @@ class RemoteFiles(Files):
     def __init__(self, uri: str, fs: pafs.FileSystem, base: str):
         """`base` is the path of the prefix in `fs`."""
         self.root, self.fs, self.base = uri, fs, base
+        self.scheme = urlsplit(uri).scheme
         self.sizes: dict[str, int] = {}  # of row files, from the last list
 
     def shown(self, path: str) -> str:
-        return f"{urlsplit(self.root).scheme}://{path}"
+        return f"{self.scheme}://{path}"
 
     def transient(self, error: OSError) -> bool:
         return "AWS Error" in str(error) and not any(name in str(error) for name in REFUSED)

@@ -87,8 +87,11 @@ def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -
     names = list(schema.names if columns is None else columns)
     old = {now: was for was, now in OF_FIRST.items() if now in names and was not in schema.names}
     there = set(file.schema_arrow.names)
+    wanted = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
     try:
         arrow = file.read(columns=[name for name in (*names, *old.values()) if name in there])
+        if not old and arrow.schema.equals(wanted):  # as this version writes it
+            return arrow.replace_schema_metadata(schema.metadata)
         arrays = []
         for name in names:
             kind = schema.field(name).type
@@ -98,8 +101,7 @@ def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -
             arrays.append(array)
     except UNREADABLE as error:
         raise DamagedError(BROKEN) from error
-    fields = [schema.field(name) for name in names]
-    return pa.table(arrays, schema=pa.schema(fields, metadata=schema.metadata))
+    return pa.table(arrays, schema=wanted)
 
 
 def schema_version(schema: pa.Schema) -> int | None:

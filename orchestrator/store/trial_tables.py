@@ -70,7 +70,7 @@ class TrialTables:
 
     def rows(self, trials: Collection[str], outcomes: Collection[str]) -> list[dict[str, Any]]:
         """Return the rows of these trials that have one of these outcomes, by id."""
-        wanted = set(trials)
+        wanted = frozenset(trials)
         if not wanted:
             return []
 

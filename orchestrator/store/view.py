@@ -8,7 +8,8 @@ rows move, and parts are listed twice: if both lists are equal, no row was betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ Value = TypeVar("Value")
 
 LOOKS = 20  # at parts, until two lists are equal
 AT_ONCE = 16  # files that are read at the same time
+FEW = 1000  # rows of parts up to which Python is faster than Arrow
 EARLY = datetime(1, 1, 1, tzinfo=UTC)  # the end of rows without one
 
 
@@ -115,7 +117,7 @@ class Viewer:
     def __init__(self, files: Files, damage: Damage):
         self.files, self.damage = files, damage
 
-    def look(self, only: Collection[str] | None = None) -> View:
+    def look(self, only: frozenset[str] | None = None) -> View:
         """Return the rows that count now; with `only`, of these trials. Raises `StoreError`."""
         for _ in range(LOOKS):
             known = len(self.damage.reasons)
@@ -127,7 +129,7 @@ class Viewer:
                 return view
         raise StoreError(f"the rows in {self.files.root} keep changing")
 
-    def _look(self, only: Collection[str] | None = None) -> View:
+    def _look(self, only: frozenset[str] | None = None) -> View:
         removed = self._removed()
         rows, foreign = self._row_files(only)
         before, old = None, []
@@ -158,7 +160,7 @@ class Viewer:
                     self.damage.note(removals.FOLDER, {path: str(error)})
         return frozenset(removed)
 
-    def _row_files(self, only: Collection[str] | None) -> tuple[list[RowFile], set[str]]:
+    def _row_files(self, only: frozenset[str] | None) -> tuple[list[RowFile], set[str]]:
         names = _of(self.files.names(f"{self.files.base}/rows"), only)
         parsed = {name: RowFile.parse(name) for name in names}
         rows = [file for file in parsed.values() if file]
@@ -166,7 +168,7 @@ class Viewer:
         return sound, {f"../rows/{name}" for name, file in parsed.items() if not file}
 
     def _old_rows(
-        self, folders: Iterable[str], foreign: set[str], only: Collection[str] | None
+        self, folders: Iterable[str], foreign: set[str], only: frozenset[str] | None
     ) -> list[OldRow]:
         """Return the rows of versions before 2, of each trial the one with the best outcome."""
         best: dict[str, OldRow] = {}
@@ -223,7 +225,7 @@ class Viewer:
         old: Sequence[OldRow],
         listed: Sequence[Part],
         removed: frozenset[AttemptKey],
-        only: Collection[str] | None,
+        only: frozenset[str] | None,
     ) -> View:
         """Return the view of these rows, of each trial the one that counts."""
         hidden = _removed_numbers(listed, removed) if removed else {}
@@ -329,33 +331,39 @@ def _numbers(mask: pa.ChunkedArray) -> list[int]:
     return numbers
 
 
-def _of(names: Sequence[str], only: Collection[str] | None) -> Sequence[str]:
+def _of(names: Sequence[str], only: frozenset[str] | None) -> Sequence[str]:
     """Return the names of rows of these trials: a name begins with the id."""
     if only is None:
         return names
     return [name for name in names if name[:HASH] in only]
 
 
-def _with(listed: Sequence[Part], only: Collection[str] | None) -> Sequence[Part]:
+def _with(listed: Sequence[Part], only: frozenset[str] | None) -> Sequence[Part]:
     """Return the parts that have rows of these trials."""
     if only is None or not listed:
         return listed
+    if sum(map(len, listed)) <= FEW:
+        return [part for part in listed if not only.isdisjoint(part.ids)]
     ids = pa.array(sorted(only), pa.string())
     return [part for part in listed if pc.any(pc.is_in(part.index["id"], ids)).as_py()]
 
 
 def _several(
-    ids: Sequence[str], listed: Sequence[Part], only: Collection[str] | None = None
+    ids: Sequence[str], listed: Sequence[Part], only: frozenset[str] | None = None
 ) -> list[str]:
     """Return the trials, or those of `only`, that have more than one row."""
+    if sum(map(len, listed)) <= FEW:
+        counts = Counter(ids)
+        counts.update(id for part in listed for id in part.ids)
+        return [id for id, count in counts.items() if count > 1 and (only is None or id in only)]
     chunks = [chunk for part in listed for chunk in part.index["id"].chunks]
-    if only is not None and chunks:
+    if only is not None:
         wanted = pa.array(sorted(only), pa.string())
         chunks = [chunk.filter(pc.is_in(chunk, wanted)) for chunk in chunks]
     every = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
     if pc.count_distinct(every).as_py() == len(every):
         return []
-    counts = pc.value_counts(every)
-    some = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    numbers = pc.value_counts(every)
+    some = numbers.field("values").filter(pc.greater(numbers.field("counts"), 1))
     several: list[str] = some.to_pylist()
     return several

@@ -6,6 +6,7 @@ string.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ CHANGED_REFERENCE = f"{source.CHANGED}reference="
 Ref = TypeVar("Ref", DatasetRef, NetworkRef)
 
 
+@functools.lru_cache(maxsize=1024)
 def training_from(text: str) -> Training:
     """Return the training whose `canonical` JSON is `text`. Raises `ValueError`."""
     training = TRAINING.validate_json(text)

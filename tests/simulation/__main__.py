@@ -3,17 +3,25 @@
 python -m tests.simulation --seed 7            # replay one seed, with every operation
 python -m tests.simulation --faults 100000     # random faults, until there were so many
 python -m tests.simulation --crashes           # a crash at every write of a sweep
+python -m tests.simulation --mutants           # the protocol, broken on purpose
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
+import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from tests.simulation import scenarios
 from tests.simulation.scenarios import Outcome
+
+PROGRESS = 1000  # sweeps between two lines of progress
+BATCH = 200  # seeds that are handed out together to several processes
 
 
 def main() -> None:
@@ -25,6 +33,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="replay one seed")
     parser.add_argument("--faults", type=int, help="faults in all, in sweeps of 30")
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--processes", type=int, default=1, help="processes for --faults")
     parser.add_argument("--crashes", action="store_true", help="a crash at every write")
     parser.add_argument("--mutants", action="store_true", help="break the protocol on purpose")
     parser.add_argument("--every", type=int, default=1, help="crash at every so many writes")
@@ -36,7 +45,7 @@ def main() -> None:
         sys.exit(bool(one.problems))
     if asked.mutants:
         sys.exit(bool(survivors()))
-    begun, wrong = time.process_time(), 0
+    begun, wrong = _cpu_seconds(), 0
     if asked.crashes:
         for kind in ("folder", "s3"):
             for drivers in (1, 2):
@@ -47,22 +56,44 @@ def main() -> None:
                         f"{kind}, {drivers} drivers, {what}: {len(points)} crash points", flush=True
                     )
     if asked.faults:
-        wrong += at_random(asked.first, asked.faults)
-    print(f"{wrong} sweeps with problems, {time.process_time() - begun:.0f} s of CPU")
+        wrong += at_random(asked.first, asked.faults, asked.processes)
+    print(f"{wrong} sweeps with problems, {_cpu_seconds() - begun:.0f} s of CPU")
     sys.exit(bool(wrong))
 
 
-def at_random(seed: int, faults: int) -> int:
+def at_random(first: int, faults: int, processes: int) -> int:
     """Carry out sweeps with random faults. Return the number of those with problems."""
     done = wrong = sweeps = 0
-    kinds: Counter[str] = Counter()
-    while done < faults:
-        one = scenarios.at_random(seed)
+    begun, kinds = time.monotonic(), Counter[str]()
+    for one in _sweeps(first, processes):
         wrong += told(one)
         kinds.update(one.kinds)
-        done, sweeps, seed = done + max(one.faults, 1), sweeps + 1, seed + 1
-    print(f"{sweeps} sweeps with {done} faults:", ", ".join(f"{k} {n}" for k, n in kinds.items()))
+        done, sweeps = done + max(one.faults, 1), sweeps + 1
+        if sweeps % PROGRESS == 0 or done >= faults:
+            minutes = (time.monotonic() - begun) / 60
+            print(
+                f"{sweeps} sweeps with {done} faults in {minutes:.1f} minutes, "
+                f"{wrong} with problems, seeds {first} to {first + sweeps - 1}",
+                flush=True,
+            )
+        if done >= faults:
+            break
+    print(", ".join(f"{kind} {number}" for kind, number in kinds.items()))
     return wrong
+
+
+def _sweeps(first: int, processes: int) -> Iterator[Outcome]:
+    """Yield the sweeps of all seeds from `first` on, in their order."""
+    if processes < 2:
+        yield from map(scenarios.at_random, itertools.count(first))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for start in itertools.count(first, BATCH):
+            yield from pool.imap(scenarios.at_random, range(start, start + BATCH), chunksize=5)
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def survivors() -> int:

@@ -76,15 +76,16 @@ class Disk:
 
     # Faults -------------------------------------------------------------------------------------
 
-    def lose_power(self) -> None:
-        """Lose what was not flushed. All processes must be dead."""
+    def lose_power(self, *, wholly: bool = False) -> None:
+        """Lose what was not flushed: at random, or all of it. All processes must be dead."""
         random = self.world.random
         self.folders = {"": self.root}
         self.open.clear()
         below = [("", self.root)]
         while below:
             path, folder = below.pop()
-            for names in folder.pending[: random.randrange(len(folder.pending) + 1)]:
+            survive = 0 if wholly else random.randrange(len(folder.pending) + 1)
+            for names in folder.pending[:survive]:
                 Folder.apply(folder.durable, names)
             folder.entries = dict(folder.durable)
             folder.pending.clear()

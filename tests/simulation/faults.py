@@ -14,7 +14,7 @@ from orchestrator.store.cleanup import Choice, Cleaner
 from orchestrator.store.names import ids, is_half
 from orchestrator.store.store import Store
 from tests.simulation.cluster import Driver, Worker
-from tests.simulation.scene import Scene, plan
+from tests.simulation.scene import Scene
 
 Fault = Callable[[Scene], bool]
 
@@ -205,15 +205,22 @@ def tear(scene: Scene) -> bool:
 
 def spoil(scene: Scene, path: str, how: str = "") -> None:
     """Cut a file short, change a byte, fill it with zeros, or remove it; by default any of it."""
-    random, world = scene.world.random, scene.world
+    random = scene.world.random
     data = scene.reader.content(path)
     assert data
-    scene.reader.spoilt.add(path)
-    scene.reader.excused |= set(plan().trials) if "/part-" in path else ids(path)
     place = random.randrange(len(data))
     flipped = data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
     ways = {"cut": data[:place], "changed": flipped, "zeros": bytes(len(data)), "gone": None}
-    new = ways[how or random.choice(list(ways))]
+    put(scene, path, ways[how or random.choice(list(ways))])
+
+
+def put(scene: Scene, path: str, new: bytes | None) -> None:
+    """Give a file another content, on purpose; None removes it."""
+    world = scene.world
+    scene.reader.spoilt.add(path)
+    scene.reader.spoilt_once.add(path)
+    name = path.removeprefix(scene.reader.base)
+    scene.reader.excused |= scene.reader.in_part(name) if "/part-" in name else ids(path)
     before, world.current = world.current, None
     if scene.is_local:
         if new is None:

@@ -435,7 +435,7 @@ def damaged_base_stays(self: Any, base: str, sha256: str) -> None: ...
 
 @mutant("Weights of bases are not looked at when a run opens.", (run, "_checkpoints"))
 def bases_are_trusted(store: Any, bases: Any) -> dict[str, str]:
-    return {row["id"]: row["checkpoint"] for row in store.rows(sorted(bases))}
+    return dict(store.checkpoints(bases))
 
 
 @mutant("Rows are not read when a run opens.", (store.Store, "check"))

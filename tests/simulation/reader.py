@@ -1,11 +1,19 @@
-"""The reader of a simulated store, who looks after every change of what is to be seen."""
+"""The reader of a simulated store, who looks after every change of what is to be seen.
+
+He keeps account of the files that hold each row, so that he need not read the whole store after
+each change. Now and then, and whenever a part appears, he reads it as every reader does.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from orchestrator.errors import StoreError
 from orchestrator.states import State
@@ -22,6 +30,7 @@ from orchestrator.store.names import (
 )
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
+from tests.simulation.parquet import PARQUET
 from trainers.checkpoint import checksum
 
 if TYPE_CHECKING:
@@ -39,6 +48,8 @@ class Reader:
         self.base = scene.root.removeprefix("s3://") + "/"
         self.spoilt: set[str] = set()
         """Paths that a fault damaged on purpose."""
+        self.spoilt_once: set[str] = set()
+        """Likewise, also those that were written again: a loss of power may bring them back."""
         self.rows: dict[str, dict[str, Any]] = {}
         """Results of the complete trials that were seen, by id."""
         self.named: dict[str, str] = {}
@@ -47,6 +58,12 @@ class Reader:
         """Trials whose rows a fault damaged at some time."""
         self.acknowledged: set[str] = set()
         """Trials of which a driver knows that they are complete."""
+        self.held: dict[str, Held] = {}
+        """What the row files and the parts that are there hold, by their names."""
+        self.holders: Counter[str] = Counter()
+        """Number of files that hold a complete row, by trial."""
+        self.digests: dict[str, set[str]] = {}
+        """Digests of the complete rows that were ever written, by trial."""
         self.problems: list[str] = []
 
     def content(self, path: str) -> bytes | None:
@@ -78,18 +95,45 @@ class Reader:
             self.spoilt.discard(path)  # it was written again
         if flaw := flaw_of(folder, last, data):
             self.wrong(f"{name} {flaw}")
-        elif row := RowFile.parse(last):
-            if row.outcome == State.COMPLETE:
-                self._row(row, data)
+        elif (row := RowFile.parse(last)) and row.outcome == State.COMPLETE:
+            self._hold(name, Held(frozenset({row.trial})))
+            self._row(row, data)
         elif folder == "trials" and CompactFile.parse(last):
-            self._outcomes(is_new=True)
+            self._part(name, data)
 
     def wrong(self, problem: str) -> None:
         self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
 
+    def _hold(self, name: str, held: Held) -> None:
+        """Take note of what a file holds from now on."""
+        before = self.held.pop(name, NOTHING)
+        self.held |= {name: held} if held.trials else {}
+        self.holders.update(held.trials)
+        self.holders.subtract(before.trials)
+        for id in sorted(before.trials - held.trials - self.excused):
+            if not self.holders[id] and id in self.rows:
+                self.wrong(f"the row of {id} went away with {name}")
+
+    def in_part(self, name: str) -> frozenset[str]:
+        """Return the trials of the parts that have this file; of none, all trials may be meant."""
+        parts = [held for part, held in self.held.items() if name in (part, *held.named)]
+        return frozenset().union(*(held.trials for held in parts)) or trials()
+
+    def _part(self, name: str, data: bytes) -> None:
+        """Look at a part that has appeared."""
+        self._hold(name, held := held_by(data))
+        for id, digest in held.digests:
+            if digest not in self.digests.get(id, ()):
+                self.wrong(f"{name} holds a row of {id} that nobody wrote")
+        for other in held.named:
+            if self.content(self.base + other) is None and self.base + other not in self.spoilt:
+                self.wrong(f"{name} names {other}, which is not there")
+        self._outcomes(is_new=True)
+
     def _row(self, file: RowFile, data: bytes) -> None:
         """Look at the row of a complete trial, and at the weights that it names."""
         row, results = contents(file, data)
+        self.digests.setdefault(file.trial, set()).add(file.digest)
         if self.rows.setdefault(file.trial, results) != results:
             self.wrong(f"the row of {file.trial} changed")
         if file.trial not in keepers():
@@ -110,6 +154,11 @@ class Reader:
         path = self.base + name
         if path in self.spoilt or path in self.scene.room.objects.torn:
             return
+        if name in self.held:
+            self._hold(name, NOTHING)
+        for part, held in self.held.items():
+            if name in held.named and held.trials - self.excused:
+                self.wrong(f"{name} went away, and {part} names it")
         if name.startswith(("rows/", "trials/", "curves/", "classes/")):
             self._outcomes()
         if (id := self.named.get(name)) and id not in self.excused:
@@ -127,17 +176,17 @@ class Reader:
 
     def _outcomes(self, *, is_new: bool = False) -> None:
         """Read the store as every reader does, and miss nothing that was there."""
-        if self.scene.is_hasty and self.scene.world.writes % 5:
+        if self.scene.is_hasty and self.scene.world.writes % 20:
             return
         with self._outside():
             outcomes = Store(self.scene.root).outcomes()
             complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
             for id in sorted(self.rows.keys() - complete - self.excused):
                 self.wrong(f"the row of {id} went away")
-            if is_new or self.scene.world.writes % 10 == 0:
-                self._tables(complete)
+            if self.scene.world.writes % 60 == 0 or (is_new and not self.scene.is_hasty):
+                self._tables()
 
-    def _tables(self, complete: set[str]) -> None:
+    def _tables(self) -> None:
         """Read the tables, and compare them with all rows that were seen."""
         store = Store(self.scene.root)
         rows = store.table("trials", RESULTS).to_pylist()
@@ -147,6 +196,7 @@ class Reader:
         for row in rows:
             if row["outcome"] == State.COMPLETE and row != self.rows.get(row["id"], row):
                 self.wrong(f"a reader sees another row of {row['id']}")
+        complete = {row["id"] for row in rows if row["outcome"] == State.COMPLETE}
         for table in ("curves", "classes"):
             there = set(store.table(table, ["id"])["id"].to_pylist())
             for id in sorted(complete - there - self.excused):
@@ -197,13 +247,55 @@ class Reader:
     def after_power_loss(self) -> None:
         """Look at everything: what a driver was told must be there."""
         self.named.clear()
-        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
-            if not is_half(path):
-                self.look(path)
+        self.held.clear()
+        self.holders.clear()
+        self.spoilt |= self.spoilt_once
         with self._outside():
             outcomes = Store(self.scene.root).outcomes()
         self.rows = {id: row for id, row in self.rows.items() if id in outcomes}
+        for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
+            if not is_half(path):
+                self.look(path)
         self.look_for_acknowledged()
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a row file or a part holds."""
+
+    trials: frozenset[str] = frozenset()
+    """Trials whose complete row it holds."""
+    named: tuple[str, ...] = ()
+    """Files of points that a part names."""
+    digests: tuple[tuple[str, str], ...] = ()
+    """Trial and digest of each complete row of a part."""
+
+
+NOTHING = Held()
+
+
+@functools.lru_cache(maxsize=5000)
+def held_by(data: bytes) -> Held:
+    """Return what a part holds."""
+    opened = PARQUET.ParquetFile(pa.BufferReader(data))
+    columns = opened.read(["id", "outcome", "digest"]).to_pydict()
+    rows = zip(columns["id"], columns["outcome"], columns["digest"], strict=True)
+    complete = [(id, digest) for id, outcome, digest in rows if outcome == State.COMPLETE]
+    meta = opened.metadata.metadata
+    named = {table: meta.get(f"layerwise_{table}".encode()) for table in row_files.TABLES[1:]}
+    return Held(
+        frozenset(id for id, _ in complete),
+        tuple(f"{table}/{file.decode()}" for table, file in named.items() if file),
+        tuple(complete),
+    )
+
+
+@functools.cache
+def trials() -> frozenset[str]:
+    """Return all trials of the sweep."""
+    from tests.simulation.scene import plan
+
+    return frozenset(plan().trials)
 
 
 @functools.cache

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.execution import rows, run, worker
 from orchestrator.store import (
@@ -26,6 +25,7 @@ from orchestrator.store import (
     locations,
     node_cache,
     parts,
+    recovery,
     remote_files,
     removals,
     row_files,
@@ -39,9 +39,11 @@ from orchestrator.store.schemas import SCHEMAS, to_table
 from orchestrator.store.store import Store
 from tests.simulation.disk import Disk, Os, SimPath
 from tests.simulation.file_systems import LocalFileSystem, ObjectStore
+from tests.simulation.parquet import PARQUET
 from tests.simulation.world import BEGAN, Process, World
 from trainers import loop, whole_file
 
+GROUP = {"trials": 12, "curves": 12, "classes": 120}  # rows that can be decoded by themselves
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
 
 
@@ -232,26 +234,25 @@ EMPTY_ONCE = {name: Schemas(schema) for name, schema in SCHEMAS.items()}
 def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, pa.Table]:
     """Stand for `row_files.to_tables`, whose records are the same objects again and again."""
     names = tuple((table, some and tuple(some)) for table, some in columns.items())
-    key = (tuple(map(id, records)), names)
+    several = [_tables_of(record, names, columns) for record in records]
+    if len(several) == 1:
+        return several[0]
+    if not several:
+        return TO_TABLES(records, columns)
+    return {table: pa.concat_tables([one[table] for one in several]) for table in columns}
+
+
+def _tables_of(record: Any, names: Any, columns: Mapping[str, Any]) -> dict[str, pa.Table]:
+    key = (id(record), names)
     if key not in TABLES_OF:
         if len(TABLES_OF) > MOST_ANSWERS:
             TABLES_OF.clear()
-        TABLES_OF[key] = records, TO_TABLES(records, columns)
+        TABLES_OF[key] = record, TO_TABLES([record], columns)
     return TABLES_OF[key][1]
 
 
 TO_TABLES = row_files.to_tables
-TABLES_OF: dict[Any, tuple[Sequence[Any], dict[str, pa.Table]]] = {}  # with what keeps ids alive
-
-
-@functools.lru_cache(maxsize=500)
-def _parquet_file(data: bytes) -> Any:
-    return pq.ParquetFile(pa.BufferReader(data))
-
-
-def parquet_file(source: pa.BufferReader) -> Any:
-    """Stand for `pq.ParquetFile`: equal bytes give the same object."""
-    return _parquet_file(source.read())
+TABLES_OF: dict[Any, tuple[Any, dict[str, pa.Table]]] = {}  # with what keeps ids alive
 
 
 CONFORMED = remembering(
@@ -297,7 +298,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
     path = functools.partial(SimPath, disk=room.disk)
     system, time = Os(room.disk), time_of(world)
     tokens = SimpleNamespace(token_hex=lambda size: world.token(2 * size))
-    parquet = SimpleNamespace(**{**vars(pq), "ParquetFile": parquet_file})
+    of_halves = SimpleNamespace(token_hex=lambda size: world.token(2 * size, " half"))
     socket = SimpleNamespace(gethostname=lambda: "host")
     local = SimpleNamespace(LocalFileSystem=lambda: LocalFileSystem(room.disk))
     temporary = SimpleNamespace(
@@ -305,7 +306,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
     )
     return [
         (whole_file, "os", system),
-        (whole_file, "secrets", tokens),
+        (whole_file, "secrets", of_halves),
         (local_files, "os", system),
         (local_files, "Path", path),
         (local_files, "pafs", local),
@@ -317,8 +318,10 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (view, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
-        (parts, "pq", parquet),
-        (table_files, "pq", parquet),
+        (parts, "pq", PARQUET),
+        (parts, "GROUP", GROUP),
+        (recovery, "pq", PARQUET),
+        (table_files, "pq", PARQUET),
         (table_files, "conformed", CONFORMED),
         (table_files, "decode", DECODE_TABLE),
         (table_files, "metadata", METADATA),
@@ -342,6 +345,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (leases, "threading", Threading(world)),
         (rows, "secrets", tokens),
         (rows, "datetime", Datetime(world)),
+        (rows, "os", system),
         (rows, "socket", socket),
         (worker, "secrets", tokens),
         (worker, "time", time),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import random as generators
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -39,7 +40,6 @@ class Process:
         self.greenlet: greenlet.greenlet
         self.below: list[Process] = []
         """Processes that die with it: its threads."""
-        self.error: BaseException | None = None
 
 
 class World:
@@ -64,6 +64,8 @@ class World:
         self._due: list[tuple[float, int, Process]] = []
         self._number = 0
         self._tokens: dict[str, int] = {}
+        self._failed: list[BaseException] = []
+        self._has_ended = False
         self._hub = greenlet.getcurrent()
 
     @property
@@ -85,8 +87,9 @@ class World:
             except KilledError:
                 pass
             except BaseException as error:  # the scenario raises it
-                process.error = error
+                self._failed.append(error)
             process.alive = False
+            self._has_ended = True
 
         process.greenlet = greenlet.greenlet(body, parent=self._hub)
         self.processes.append(process)
@@ -104,6 +107,7 @@ class World:
         doomed = [one for process in processes for one in (process, *process.below) if one.alive]
         for one in doomed:
             one.alive = False
+        self._has_ended |= bool(doomed)
         acting = self.current
         for one in doomed:
             if one is not acting and one.greenlet:  # it has begun
@@ -123,26 +127,42 @@ class World:
             self.make_due(process)
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Let the processes act until a condition holds or nobody has anything to do."""
+        """Let the processes act until a condition holds or nobody has anything to do.
+
+        The condition is looked at whenever a process has ended.
+        """
         while not until():
-            if not self._due:
+            process = self._next()
+            if process is None:
                 if any(one.alive and not one.frozen for one in self.processes):
                     raise EndlessError("the processes wait for each other")
                 return
-            self._act()
+            self.current, self._has_ended = process, False
+            process.greenlet.switch()
+            self.current = None
+            if self._failed:
+                raise self._failed.pop()
 
-    def _act(self) -> None:
-        moment, _, process = heapq.heappop(self._due)
-        process.is_due = False
-        self.now = max(self.now, moment)
-        if not process.alive or process.frozen:
-            return
-        self.current = process
-        process.greenlet.switch()
-        self.current = None
-        if process.error is not None:
-            error, process.error = process.error, None
-            raise error
+    def _next(self) -> Process | None:
+        """Take the process that acts next, and let the time pass until then."""
+        while self._due:
+            moment, _, process = heapq.heappop(self._due)
+            process.is_due = False
+            self.now = max(self.now, moment)
+            if process.alive and not process.frozen:
+                return process
+        return None
+
+    def _give_way(self, process: Process) -> None:
+        """Let others act until the process is due. Raises `KilledError`."""
+        other = None if self._has_ended else self._next()
+        if other is None:
+            self._hub.switch()
+        elif other is not process:
+            self.current = other
+            other.greenlet.switch()
+        if not process.alive:
+            raise KilledError
 
     # For processes ------------------------------------------------------------------------------
 
@@ -154,9 +174,7 @@ class World:
         if not process.alive:
             raise KilledError
         self.make_due(process, seconds)
-        self._hub.switch()
-        if not process.alive:
-            raise KilledError
+        self._give_way(process)
 
     def wait(self) -> None:
         """Wait until somebody makes this process due."""
@@ -164,32 +182,31 @@ class World:
         assert process is not None
         if not process.alive:
             raise KilledError
-        self._hub.switch()
-        if not process.alive:
-            raise KilledError
+        self._give_way(process)
 
     def operate(self, what: str, path: str, *, changes: bool = False) -> None:
         """Begin an operation of the current process on a file system, and give way."""
-        if self.current is None:
+        process = self.current
+        if process is None:
             return
-        far = 40.0 if self.current.node == "far" else 1.0
-        self.pause(far * self.slowness * 0.002 * self.random.expovariate(1.0))
+        far = 40.0 if process.node == "far" else 1.0
+        self.pause(far * self.slowness * -0.002 * math.log(1.0 - self.random.random()))
         self.operations += 1
         self.writes += changes
         if self.operations > MOST_OPERATIONS:
             raise EndlessError(f"{MOST_OPERATIONS} operations, and no end")
         if self.trace is not None:
-            self.trace(f"{self.now:9.3f} {self.current.name:22} {what:8} {path}")
+            self.trace(f"{self.now:9.3f} {process.name:22} {what:8} {path}")
         self.before(what, path, changes)
-        if not self.current.alive:
+        if not process.alive:
             raise KilledError
 
     def tokens_of(self, item: str) -> int:
         """Return how many tokens were drawn for an item."""
         return self._tokens.get(item, 0)
 
-    def token(self, digits: int) -> str:
+    def token(self, digits: int, kind: str = "") -> str:
         """Return hexadecimal digits, different in each call; in a worker, of its item."""
-        item = self.current.item if self.current else ""
+        item = (self.current.item if self.current else "") + kind
         number = self._tokens[item] = self._tokens.get(item, 0) + 1
         return hashlib.sha256(f"{item} {number}".encode()).hexdigest()[:digits]
