@@ -193,6 +193,22 @@ def no_look_after_an_upload(self: Any, path: str, data: bytes) -> None:
     stream.close()
 
 
+@mutant(
+    "An object that was moved since it was listed is waited for. Fault of this project until now.",
+    (remote_files.RemoteFiles, "get"),
+)
+def moved_is_a_failure(self: Any, path: str) -> bytes:
+    if (size := self.sizes.get(path)) is None:
+        return files.Files.get(self, path)
+    fragment = remote_files._lines(size).make_fragment(path, self.fs, file_size=size)
+
+    def read() -> bytes:
+        lines = fragment.to_table(schema=remote_files.LINE)["line"]
+        return b"".join(line.as_py() + b"\n" for line in lines)
+
+    return self.patiently("read", read)
+
+
 # Snapshots and weights ----------------------------------------------------------------------------
 
 
