@@ -17,10 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 
+from benchmarks.versus_tune import hardware
 from orchestrator.execution.frontier import Frontier, Node
+from orchestrator.execution.provenance import git_commit
 from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
@@ -33,6 +36,9 @@ from trainers.lanes.pack import Member, Stopwatch, run
 from trainers.loop import lane, train
 from trainers.results import Result, Runtime
 
+Round = dict[str, dict[str, float]]
+"""Figures of each way."""
+
 WAYS = ("one at a time", "lanes", "lanes, shared layers")
 
 
@@ -43,16 +49,20 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="repetitions of each way")
     parser.add_argument("--lanes", type=int, default=16, help="networks of a pack")
     parser.add_argument("--steps", type=int, default=500, help="steps of every network")
+    parser.add_argument("--record", type=Path, help="write all rounds to this file")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(measure(options.way, options.splits, options.steps, options.lanes)))
         return
-    rounds: list[dict[str, dict[str, float]]] = []
+    rounds: list[Round] = []
     for number in range(options.repeat):
         order = WAYS[::-1] if number % 2 else WAYS
         rounds.append({way: _in_process(way, sys.argv[1:]) for way in order})
         print(f"{number + 1}/{options.repeat}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+        if options.record:
+            settings = {name: getattr(options, name) for name in ("splits", "steps", "lanes")}
+            write_record(options.record, settings, rounds)
     print(table(rounds))
 
 
@@ -63,7 +73,24 @@ def _in_process(way: str, arguments: Sequence[str]) -> dict[str, float]:
     return figures
 
 
-def table(rounds: Sequence[dict[str, dict[str, float]]]) -> str:
+def write_record(path: Path, settings: dict[str, int], rounds: Sequence[Round]) -> None:
+    """Write what was measured, where and of which commit, with the spread of each ratio."""
+    times = {way: [one[WAYS[0]]["cpu"] / one[way]["cpu"] for one in rounds] for way in WAYS}
+    record = {
+        "machine": hardware(len(os.sched_getaffinity(0))),
+        "commit": git_commit(),
+        "settings": settings,
+        "times_cheaper": {
+            way: {"least": min(x), "median": statistics.median(x), "most": max(x)}
+            for way, x in times.items()
+        },
+        "rounds": rounds,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def table(rounds: Sequence[Round]) -> str:
     """Return the medians of all rounds as a Markdown table; ratios are of one round each."""
     lines = [
         "| way | CPU s | times cheaper | networks per CPU minute | share of the floor |",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from benchmarks.lanes import WAYS, digits, measure, packs, table
+from benchmarks.lanes import WAYS, digits, measure, packs, table, write_record
 from orchestrator.plan.packs import packs_of
 
 
@@ -19,11 +22,16 @@ def test_every_network_is_in_one_pack_of_its_kind_after_its_base() -> None:
     assert sorted(done) == sorted(plan.trials)
 
 
-def test_ratios_are_of_one_round_each() -> None:
+def test_ratios_are_of_one_round_each(tmp_path: Path) -> None:
     def figures(cpu: float) -> dict[str, float]:
         return {"cpu": cpu, "per_minute": 60 / cpu, "share": 1 / cpu}
 
     rounds = [dict(zip(WAYS, map(figures, cpus), strict=True)) for cpus in ((8, 4, 2), (9, 3, 3))]
+    write_record(tmp_path / "records" / "one.json", {"splits": 1}, rounds)
+    record = json.loads((tmp_path / "records" / "one.json").read_text())
+    assert record["times_cheaper"]["lanes"] == {"least": 2.0, "median": 2.5, "most": 3.0}
+    assert record["rounds"] == rounds
+    assert len(record["commit"]) >= 40
     assert table(rounds).splitlines()[2:] == [
         "| one at a time | 8.5 | 1.00 | 7 | 12 % |",
         "| lanes | 3.5 | 2.50 | 18 | 29 % |",
