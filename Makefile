@@ -44,7 +44,7 @@ test: $(VENV)/installed-test docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-		--cov --cov-fail-under=96
+		--durations 30 --durations-min 5 --cov --cov-fail-under=96
 
 test-system: $(VENV)/installed-test
 	tests/system/run $(BIN)/python
