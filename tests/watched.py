@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 import torch
 
+from orchestrator.store import parts
 from orchestrator.store.leases import Lease
 from orchestrator.store.names import MARKER
+from orchestrator.store.schemas import to_table
 from orchestrator.store.store import Store
 from tests import stores, synthetic
 from trainers import checkpoint
@@ -166,12 +171,33 @@ def several(store: Store) -> None:
     lease(store, "second", running=2)
 
 
+def one_more(store: Store) -> None:
+    """Complete the last trial of `stopped` that has neither a row nor a snapshot."""
+    ended = store.outcomes().keys() | set(store.names("progress"))
+    store.write_row(next(row for row in sweep(1.0).trials[::-1] if row["id"] not in ended))
+
+
+def large(store: Store) -> None:
+    """Ten thousand trials, of which seven in ten are complete, as a compaction left them."""
+    made = synthetic.digits(splits=[f"s{number}" for number in range(136)])
+    store.make()
+    store.write_sweep(made.name, made.members, "name: demo\n")
+    draw = random.Random(5)
+    kept = [{**row, "seconds_total": 60.0} for row in made.trials if draw.random() < 0.7]
+    kept.sort(key=lambda row: str(row["id"]))
+    trials = to_table("trials", kept)
+    digests = pa.array(["0" * 16] * len(kept), pa.string())
+    empty_ones = {name: to_table(name, []) for name in ("curves", "classes")}
+    parts.write(store.files, {"trials": trials.append_column(parts.DIGEST, digests), **empty_ones})
+    lease(store, "demo", running=64, left=9000.0)
+
+
 def newer(store: Store) -> None:
     complete(store)
     store.put(store.path(MARKER), _json({"layerwise_store": 99}))
 
 
-STATES: Mapping[str, Callable[[Store], None]] = {
+STATES: dict[str, Callable[[Store], None]] = {
     "empty": empty,
     "one trial": one_trial,
     "running": running,
@@ -185,6 +211,22 @@ STATES: Mapping[str, Callable[[Store], None]] = {
     "hostile": hostile,
     "several": several,
 }
+
+
+class Built:
+    """Stores of states, each of which is made once, below one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, state: str) -> Path:
+        """Return the folder of a state's store; that of `missing` does not exist."""
+        path = self.folder / state.replace(" ", "_")
+        if not path.exists() and state != "missing":
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "fsync", lambda _: None)  # of a thousand files
+                (STATES | {"large": large})[state](Store(path))
+        return path
 
 
 def _json(value: Any) -> bytes:

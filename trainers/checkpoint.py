@@ -61,7 +61,9 @@ def read_meta(file: IO[bytes]) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if length > MOST_JSON:
             raise ValueError("its header is too long")
-        meta: dict[str, Any] = json.loads(json.loads(file.read(length))["__metadata__"][ENTRY])
+        meta = json.loads(json.loads(file.read(length))["__metadata__"][ENTRY])
+        if not isinstance(meta, dict):
+            raise ValueError("its JSON is no mapping")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"not a checkpoint: {error}") from error
     return meta

@@ -98,7 +98,7 @@ def draw(place: str, sweep: str) -> Drawing:
 
 def _damaged(store: Any) -> tuple[str, ...]:
     reasons = store.damage.reasons
-    return tuple(f"{store.files.shown(path)}: {flaw}" for path, flaw in sorted(reasons.items()))
+    return tuple(f"{store.relative(path)}: {flaw}" for path, flaw in sorted(reasons.items()))
 
 
 class Drawer:

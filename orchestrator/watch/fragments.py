@@ -9,13 +9,13 @@ from typing import Any
 
 from orchestrator.report.charts import DARK
 from orchestrator.report.templates import style, template
-from orchestrator.report.wording import percent
+from orchestrator.report.wording import count, percent
 from orchestrator.watch.drawing import Drawing
 from orchestrator.watch.observation import Cell, Observation, Running, described
 
 NAMES = ("title", "notes", "state", "map", "figure", "running", "failures", "sweeps")
 WIDE, HIGH = 180, 34  # pixels of a curve
-MOST_NAMED = 5  # files that are left out
+MOST_NAMED = 3  # files that are left out
 Fragments = Mapping[str, str]
 
 
@@ -90,11 +90,14 @@ def _hash(text: str) -> str:
 
 def _notes(seen: Observation, drawing: Drawing | None) -> list[str]:
     notes = [seen.problem] if seen.problem else []
-    notes += [seen.waits] if seen.waits else []
     if drawing and drawing.damaged:
-        more = len(drawing.damaged) - MOST_NAMED
-        some = "; ".join(drawing.damaged[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        notes.append(f"Left out of the figure, because it cannot be read: {some}")
+        number, named = len(drawing.damaged), drawing.damaged[:MOST_NAMED]
+        more = f"; and {number - len(named)} more" if number > len(named) else ""
+        are = "is" if number == 1 else "are"
+        notes.append(
+            f"{count(number, 'file')} cannot be read and {are} left out of the figure: "
+            f"{'; '.join(named)}{more}"
+        )
     return notes
 
 

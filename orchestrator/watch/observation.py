@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.errors import StoreError
@@ -26,7 +26,8 @@ from orchestrator.store.ownership import refuse_newer_store
 from orchestrator.store.store import Store
 
 MOST_RUNNING = 12  # trials under way whose curves are shown
-MOST_FAILURES = 50  # trials whose reasons are shown
+MOST_FAILURES = 500  # trials whose reasons are read
+MOST_REASONS = 30  # different ones that are shown
 
 Place = tuple[str, int]  # arm, and number of layers that are copied or random
 
@@ -55,12 +56,13 @@ class Running:
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that ended without a result."""
+    """A reason for which trials ended without a result."""
 
-    name: str
     outcome: str
     step: int | None
+    """Of the first of these trials."""
     reason: str
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class Observer:
         self.follower: Follower | None = None
         self.names: dict[str, str] = {}
         self.places: dict[str, Place] = {}
-        self.failures: dict[str, Failure] = {}
+        self.reasons: dict[str, tuple[str, int | None, str]] = {}
         self.snapshots: dict[str, tuple[SnapshotFile, Running]] = {}
         self.last = Observation(sweep=sweep, waits="the store is being read")
 
@@ -117,7 +119,7 @@ class Observer:
             self.last = self._look(seconds or {})
         except StoreError as error:
             self.record = None
-            return _with_problem(self.last, str(error))
+            return with_problem(self.last, str(error))
         return self.last
 
     def _look(self, seconds: Mapping[Place, float]) -> Observation:
@@ -160,6 +162,7 @@ class Observer:
         cells = self._cells(follower.ended, follower.under_way)
         complete = frozenset(id for id, x in follower.ended.items() if x == State.COMPLETE)
         rows = {name: _of_arm(cells, name) for name in _arms(cells)}
+        failures = self._failed(store, bad[:MOST_FAILURES], follower.ended)[:MOST_REASONS]
         return Observation(
             sweep=sweep,
             sweeps=sweeps,
@@ -171,8 +174,8 @@ class Observer:
             is_live=bool(follower.runs),
             running=self._running(store, under_way[:MOST_RUNNING]),
             more_running=max(0, len(under_way) - MOST_RUNNING),
-            failures=self._failed(store, bad[:MOST_FAILURES], follower.ended),
-            more_failures=max(0, len(bad) - MOST_FAILURES),
+            failures=failures,
+            more_failures=len(bad) - sum(len(one.names) for one in failures),
             content=(self.record, hash(complete)),
         )
 
@@ -229,19 +232,25 @@ class Observer:
 
     def _failed(self, store: Store, ids: Sequence[str], ended: Mapping[str, str]) -> list[Failure]:
         """Return the reasons of these trials, of which only new ones are read."""
-        known = {id: self.failures.get(id) for id in ids}
-        new = [id for id, x in known.items() if x is None or x.outcome != ended[id]]
+        known = {id: self.reasons.get(id) for id in ids}
+        new = [id for id, x in known.items() if x is None or x[0] != ended[id]]
         for outcome in sorted({ended[id] for id in new}):
-            of_outcome = [id for id in new if ended[id] == outcome]
-            for row in store.rows(of_outcome, outcome):
-                about = row["error_step"], row["error_message"] or row["error_type"] or ""
-                known[row["id"]] = Failure(self.names[row["id"]], outcome, *about)
-        self.failures = {id: failure for id, failure in known.items() if failure is not None}
-        return list(self.failures.values())
+            for row in store.rows([id for id in new if ended[id] == outcome], outcome):
+                reason = row["error_message"] or row["error_type"] or ""
+                known[row["id"]] = outcome, row["error_step"], reason
+        self.reasons = {id: x for id, x in known.items() if x is not None}
+        alike: dict[tuple[str, str], list[str]] = {}
+        for id, (outcome, _, reason) in self.reasons.items():
+            alike.setdefault((outcome, reason), []).append(id)
+        return [
+            Failure(outcome, self.reasons[group[0]][1], reason, [self.names[id] for id in group])
+            for (outcome, reason), group in alike.items()
+        ]
 
 
-def _with_problem(last: Observation, problem: str) -> Observation:
-    return Observation(**{**vars(last), "problem": problem})
+def with_problem(last: Observation, problem: str) -> Observation:
+    """Return an observation with a reason for which there is no newer one."""
+    return replace(last, problem=problem)
 
 
 def _records(store: Store) -> dict[str, Entry]:
@@ -313,10 +322,10 @@ def _curve(points: Any) -> list[tuple[int, float]]:
     """Return steps and heights of the points of a snapshot; what is no number is left out."""
     heights = []
     for point in points if isinstance(points, list) else ():
-        value = point.get("val_top1")
+        step, value = (point.get(name) for name in ("step", "val_top1"))
         value = point.get("val_map50") if value is None else value
-        if isinstance(value, int | float) and math.isfinite(value):
-            heights.append((int(point["step"]), float(value)))
+        if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value):
+            heights.append((step, float(value)))
     return heights
 
 

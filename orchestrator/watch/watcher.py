@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from orchestrator.store.store import Store
 from orchestrator.watch.drawing import Drawer, Drawing
 from orchestrator.watch.fragments import Fragments, fragments
-from orchestrator.watch.observation import Observation, Observer
+from orchestrator.watch.observation import Observation, Observer, with_problem
 
 NEAR, FAR = 1.0, 5.0  # seconds between looks at a folder, and at an object store, which bills them
 CALM = 10.0  # a look that took a second is followed by so many without one
@@ -74,21 +74,29 @@ class Watcher:
         self._tell()
 
     def _wake(self) -> None:
-        if self.thread is None:
+        if self.thread is None or not self.thread.is_alive():
             self.thread = threading.Thread(target=self._run, daemon=True)
             self.thread.start()
         self.awake.set()
 
     def _run(self) -> None:
-        while not self.is_closed:
-            self.awake.clear()
-            if not self.listeners and time.monotonic() > self.asked + LINGER:
-                self.drawer.close()
-                self.awake.wait()
-            began = time.monotonic()
-            self.step()
-            self._pause(max(self.every, CALM * (time.monotonic() - began)))
-        self.drawer.close()
+        try:
+            while not self.is_closed:
+                self.awake.clear()
+                if not self.listeners and time.monotonic() > self.asked + LINGER:
+                    self.drawer.close()
+                    self.awake.wait()
+                began = time.monotonic()
+                self.step()
+                self._pause(max(self.every, CALM * (time.monotonic() - began)))
+        except Exception as error:  # a page must not look as if it were up to date
+            text = f"layerwise no longer looks at the store: {error!r}. Load the page to try again."
+            self.seen = with_problem(self.seen, text)
+            self.parts = fragments(self.seen, self.drawing, self.token)
+            self._tell()
+            raise
+        finally:
+            self.drawer.close()
 
     def step(self) -> None:
         """Look at the store, and make the parts of the page anew."""

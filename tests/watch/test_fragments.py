@@ -76,7 +76,7 @@ def test_the_words_of_a_running_sweep(make: Make) -> None:
     assert "5<span" in parts["map"]
     assert "complete, 1 failed" in parts["map"]
     assert '<td class="cell" colspan="7">' in parts["map"]
-    assert 'aria-label="in words"><svg/></div>' in parts["figure"]
+    assert 'aria-label="in words"><div aria-hidden="true"><svg/></div>' in parts["figure"]
     assert "Bands are." in parts["figure"]
     assert "2 more populations" in parts["figure"]
     assert "validation from" in parts["running"]
@@ -87,7 +87,7 @@ def test_the_words_of_a_running_sweep(make: Make) -> None:
 def test_what_is_not_there_yet(make: Make) -> None:
     parts = fragments.fragments(Observer(make("empty").root, "").look(), None, "t")
     assert parts["title"] == "Waiting for a sweep"
-    assert "No run has recorded any sweep in " in parts["notes"]
+    assert "No run has recorded any sweep in " in parts["state"]
     assert "Cells appear here" in parts["map"]
     assert "Lines appear here" in parts["figure"]
     seen = Observer(make("one trial").root, "").look()
@@ -99,8 +99,9 @@ def test_what_is_not_there_yet(make: Make) -> None:
 def test_files_that_cannot_be_read_are_named() -> None:
     files = tuple(f"file {number}: half of it" for number in range(7))
     notes = fragments.fragments(Observation(sweep="x"), Drawing(damaged=files), "t")["notes"]
-    assert "file 4: half of it; and 2 more" in notes
-    assert "file 5" not in notes
+    assert "7 files cannot be read and are left out of the figure: file 0: half of it; " in notes
+    assert "file 2: half of it; and 4 more" in notes
+    assert "file 3" not in notes
 
 
 def test_links_to_other_sweeps(make: Make) -> None:

@@ -18,12 +18,12 @@ STATES = {  # state: complete, ended badly, under way, reasons that are shown
     "running": (273, 3, 4, 3),
     "stopped": (273, 3, 4, 3),
     "complete": (444, 0, 0, 0),
-    "all failed": (0, 148, 0, 50),
+    "all failed": (0, 148, 0, 1),
     "nan": (127, 20, 1, 20),
     "half copied": (273, 3, 4, 3),
     "foreign": (273, 3, 4, 3),
     "older": (157, 2, 0, 2),
-    "hostile": (76, 2, 0, 2),
+    "hostile": (76, 2, 0, 1),
     "several": (64, 0, 0, 0),
 }
 
@@ -36,7 +36,8 @@ def test_the_counts_of_every_state(state: str, make: Make) -> None:
     assert (seen.whole.complete, seen.whole.bad, seen.whole.running) == (complete, bad, running)
     assert sum(cell.total for cell in cells) == seen.whole.total
     assert len(seen.failures) == reasons
-    assert seen.more_failures == bad - reasons
+    assert sum(len(one.names) for one in seen.failures) == bad
+    assert seen.more_failures == 0
     assert (seen.problem, seen.waits) == ("", "")
     assert list(seen.rows) == ["base", "base_long", "BnB", "BnB+", "AnB", "AnB+", "random"]
     assert seen.layers == [1, 2, 3, 4, 5, 6, 7]
@@ -187,7 +188,8 @@ def test_only_new_snapshots_and_failures_are_opened(
 
 def test_the_rest_is_counted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "MOST_RUNNING", 3)
-    monkeypatch.setattr(observation, "MOST_FAILURES", 1)
+    monkeypatch.setattr(observation, "MOST_FAILURES", 2)
+    monkeypatch.setattr(observation, "MOST_REASONS", 1)
     seen = Observer(make("running").root, "").look()
     assert (len(seen.running), seen.more_running) == (3, 1)
     assert (len(seen.failures), seen.more_failures) == (1, 2)

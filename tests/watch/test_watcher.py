@@ -164,6 +164,20 @@ def test_nobody_watches_nobody_looks(make: Make, monkeypatch: pytest.MonkeyPatch
     end(made)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_is_shown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Watcher(make("empty").root, "", "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(made.observer, "look", lambda _: 1 / 0)
+        asyncio.run(made.latest(60.0))
+    assert made.thread
+    made.thread.join(60.0)
+    assert "layerwise no longer looks at the store: ZeroDivisionError" in made.parts["notes"]
+    asyncio.run(made.latest(60.0))
+    assert made.parts["notes"] == ""
+    end(made)
+
+
 def test_an_object_store_is_looked_at_less_often(s3: S3Server, tmp_path: Path) -> None:
     assert Watcher(s3.new_bucket(), "", "t").every == watcher.FAR
     assert Watcher(str(tmp_path), "", "t").every == watcher.NEAR
