@@ -52,11 +52,11 @@ class Stream:
         connection.close()
 
     def first(self, since: float, text: str) -> float:
-        """Return the seconds until an event that contains a text."""
+        """Return the moment of the first event since another that contains a text."""
         while True:
             for moment, line in list(self.moments):
                 if moment > since and text in line:
-                    return moment - since
+                    return moment
             time.sleep(0.005)
 
 
@@ -102,7 +102,8 @@ def measure(store: Store, points: int, name: str) -> None:
         stream = Stream(address)
         began = time.perf_counter()
         threading.Thread(target=stream.read, daemon=True).start()
-        print(f"its figure: {stream.first(began, '<svg xmlns'):.1f} s later")
+        figure = stream.first(began, "<svg xmlns") - began
+        print(f"its figure: {figure:.1f} s later")
         pages = [get(address) for _ in range(20)]
         seconds = median(page[0] for page in pages)
         print(f"page with all parts: {1e3 * seconds:.0f} ms, {pages[-1][1] / 1e3:.0f} kB")
@@ -111,9 +112,11 @@ def measure(store: Store, points: int, name: str) -> None:
         complete = len(known)
         for number, trial in enumerate(open_ones, 1):
             time.sleep(APART)
+            began = time.perf_counter()
             store.write_row(*attempt_of(trial, points))
             written = time.perf_counter()
-            delays.append(stream.first(written, f"{complete + number:,} of"))
+            shown = stream.first(began, f"{complete + number:,} of")
+            delays.append(max(0.0, shown - written))
         delays.sort()
         print(
             f"row written until the client has it, over {len(delays)} rows: median "

@@ -38,8 +38,11 @@ def trained(statistics: Statistics, store: Store, trial: str) -> Trained:
     training = training_from(row["training"])
     recipe, kind = training.recipe, training.treatment.kind
     if kind == "pixels" or recipe.classifier or recipe.detector:
+        members = statistics.members.select(["id", "name"]).to_pylist()
+        parent = next((one["name"] for one in members if one["id"] == row["parent"]), None)
         what = "a detector" if recipe.detector else "a classifier on features or pixels"
-        raise LayerwiseError(f"{name} is {what}: load the base that its layers are of")
+        instead = f"load its base, {parent!r}" if parent else "it has no base that could be loaded"
+        raise LayerwiseError(f"{name} is {what}, and no network with layers: {instead}")
     try:
         return Trained(name, training, store.get_checkpoint(id, row["checkpoint"]))
     except CheckpointError as error:
