@@ -89,7 +89,9 @@ def resident(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return the processes that the threads of a process started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(one) for path in lists for one in path.read_text().split()]
 
 
 def measure(store: Store, points: int, name: str) -> None:

@@ -29,7 +29,7 @@ def watch(
         bool, typer.Option("--open", help="Open the page in the browser.")
     ] = False,
 ) -> None:
-    """Show a sweep on a page of this machine while it runs, from the store alone."""
+    """Show a sweep in the browser while it runs. Only its store is read."""
     from orchestrator.store.ownership import refuse_newer_store
     from orchestrator.sweep.load import is_file_or_bundled
     from orchestrator.watch.server import serve

@@ -42,6 +42,8 @@ class Drawing:
     svg: str = ""
     text: str = ""
     """The figure in words, or why there is none."""
+    networks: int = 0
+    """Complete networks that it rests on."""
     note: str = ""
     """Meaning of the bands, if the figure is of one population."""
     left_out: int = 0
@@ -89,6 +91,7 @@ def draw(place: str, sweep: str) -> Drawing:
     return Drawing(
         svg=rendering.picture(drawn, "svg", columns=1, width=WIDTH).decode(),
         text=text_of(drawn),
+        networks=len(statistics.networks),
         note=bands_note(effects.to_pylist()) if len(panels) == 1 else "",
         left_out=len(panels) - len(drawn),
         seconds=seconds,

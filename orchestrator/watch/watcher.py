@@ -17,8 +17,8 @@ from orchestrator.watch.drawing import Drawer, Drawing
 from orchestrator.watch.fragments import Fragments, fragments
 from orchestrator.watch.observation import Observation, Observer, with_problem
 
-NEAR, FAR = 1.0, 5.0  # seconds between looks at a folder, and at an object store, which bills them
-CALM = 10.0  # a look that took a second is followed by so many without one
+NEAR, FAR = 0.5, 5.0  # seconds between looks at a folder, and at an object store, which bills them
+CALM = 4.0  # a look that took a second is followed by so many without one
 LINGER = 15.0  # seconds of looking on after the last request
 REDRAWN = 3.0  # least seconds between two figures, of which drawing takes a quarter at most
 TRIED_AGAIN = 30.0  # seconds after which files are read again that could not be read

@@ -340,7 +340,7 @@ def test_a_real_run(browser: Any, tmp_path: Path) -> None:
         assert running.returncode == 0
         page.wait_for_selector("#state:has-text('Everything that the sweep asks for has ended.')")
         page.wait_for_selector(".figure svg")
-        until(page, "document.querySelector('.figure').textContent.includes('AnB+')")
+        page.wait_for_selector("#figure:has-text('From 24 complete networks.')")
         progress.note(page)
         assert progress.seen == sorted(progress.seen)
         assert len(set(progress.seen)) > 5

@@ -34,6 +34,7 @@ def test_the_figure_of_a_running_sweep(make: Make) -> None:
     assert "<script" not in drawn.svg
     assert drawn.text.startswith("Mean difference to the own base, points. ")
     assert drawn.note == "Bands and bars are pointwise 95 %: t interval over 4 to 6 splits."
+    assert drawn.networks == 273
     assert drawn.times["base", 0] == 60.0
     assert (drawn.left_out, drawn.damaged) == (0, ())
 

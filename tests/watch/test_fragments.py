@@ -69,7 +69,7 @@ def test_names_and_reasons_are_text(make: Make) -> None:
 
 def test_the_words_of_a_running_sweep(make: Make) -> None:
     seen = Observer(make("running").root, "").look()
-    parts = fragments.fragments(seen, Drawing("<svg/>", "in words", "Bands are.", 2), "t")
+    parts = fragments.fragments(seen, Drawing("<svg/>", "in words", 1234, "Bands are.", 2), "t")
     assert parts["title"] == "Sweep demo"
     assert 'data-title="61 % · demo"' in parts["state"]
     assert "<dt>time left</dt><dd>12:34</dd>" in parts["state"]
@@ -77,6 +77,7 @@ def test_the_words_of_a_running_sweep(make: Make) -> None:
     assert "complete, 1 failed" in parts["map"]
     assert '<td class="cell" colspan="7">' in parts["map"]
     assert 'aria-label="in words"><div aria-hidden="true"><svg/></div>' in parts["figure"]
+    assert "From 1,234 complete networks." in parts["figure"]
     assert "Bands are." in parts["figure"]
     assert "2 more populations" in parts["figure"]
     assert "validation from" in parts["running"]
