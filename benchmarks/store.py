@@ -97,12 +97,13 @@ def attempt_of(trial: Trial, points: int) -> tuple[dict[str, Any], list[Any], li
     return row | {"started": START, "ended": ended}, curve, classes
 
 
-def fill(store: Store, plan: Plan, points: int, *, loose: bool = False) -> None:
-    """Write all trials of a plan as complete, and compact them on the way."""
+def fill(store: Store, plan: Plan, points: int, *, loose: bool = False, open_ones: int = 0) -> None:
+    """Write the trials of a plan as complete, but the last `open_ones`; compact on the way."""
     store.make()
     labels = [trial.labels() for trial in plan.members]
     store.write_sweep(plan.sweep.name, labels, plan.source.record(), reference="")
-    for number, trial in enumerate(plan.trials.values(), 1):
+    ended = list(plan.trials.values())[: len(plan.trials) - open_ones]
+    for number, trial in enumerate(ended, 1):
         store.write_row(*attempt_of(trial, points))
         if number % LOOSE == 0 and not loose:
             compact(store.trials, everything=False)

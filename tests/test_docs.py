@@ -42,6 +42,7 @@ HERE = ("digits", "digits_search", "mine.yaml", "sweep.yaml")  # sweeps whose da
 TAKE_CHANGES = ("run", "plan", "status", "check", "debug", "search", "features", "pictures")
 
 ALONE = "which_layers"  # the sweep whose commands tests/test_sweeps.py runs, one after the other
+SERVER = "layerwise watch"  # it would not end; tests/watch/test_server.py runs it
 
 # Commands that this file does not run, by their first words, and what runs or replaces them.
 ELSEWHERE = {
@@ -53,6 +54,7 @@ ELSEWHERE = {
     ".venv/bin/python -m tests.simulation": "tests/simulation/test_simulation.py",
     "python3.11 -m venv": "Makefile",
     ".venv/bin/pip install": "Makefile",
+    "ssh -L": "docs/watch.md",
     "python -m trainers.devices": "tests/trainers/test_devices.py",
 }
 
@@ -99,7 +101,8 @@ def runnable() -> list[str]:
     """Return the commands of layerwise that can be run here. `layerwise run` is only a name."""
     whole = [span for span in spans() if len(span.split()) > 2 and span not in PLACEHOLDERS]
     lines = dict.fromkeys([*commands(), *whole])
-    return [line for line in lines if line.startswith("layerwise ") and ALONE not in line]
+    lines = [line for line in lines if line.startswith("layerwise ") and ALONE not in line]
+    return [line for line in lines if not line.startswith(SERVER)]
 
 
 def in_order(lines: list[str]) -> list[str]:

@@ -7,14 +7,16 @@ caller decides where the bytes are kept.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 ENTRY = "layerwise"
+MOST_JSON = 10**8  # bytes of a header, as safetensors allows
 
 
 class CheckpointError(Exception):
@@ -45,11 +47,26 @@ def unpack(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
     try:
         tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        meta = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"not a checkpoint: {error}") from error
-    return tensors, meta
+    return tensors, read_meta(io.BytesIO(data))
+
+
+def read_meta(file: IO[bytes]) -> dict[str, Any]:
+    """Return the JSON values of `pack` from the start of an open file, without the tensors.
+
+    The content is not compared with its hash. Raises `CheckpointError` for other bytes.
+    """
+    try:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MOST_JSON:
+            raise ValueError("its header is too long")
+        meta = json.loads(json.loads(file.read(length))["__metadata__"][ENTRY])
+        if not isinstance(meta, dict):
+            raise ValueError("its JSON is no mapping")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"not a checkpoint: {error}") from error
+    return meta
 
 
 def checksum(data: bytes) -> str:

@@ -38,9 +38,11 @@ def trained(statistics: Statistics, store: Store, trial: str) -> Trained:
     training = training_from(row["training"])
     classifier = training.recipe.classifier
     if classifier and classifier.kind == "knn":
+        members = statistics.members.select(["id", "name"]).to_pylist()
+        parent = next((one["name"] for one in members if one["id"] == row["parent"]), None)
+        instead = f"load its base, {parent!r}" if parent else "it has no base that could be loaded"
         raise LayerwiseError(
-            f"{name} looks for the nearest training images, and has no weights: load the base that "
-            "its layers are of"
+            f"{name} looks for the nearest training images, and has no weights: {instead}"
         )
     try:
         return Trained(name, training, store.get_checkpoint(id, row["checkpoint"]))

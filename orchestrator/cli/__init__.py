@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli import comparison, data, results, run, store, sweeps
+from orchestrator.cli import comparison, data, results, run, store, sweeps, watch
 from orchestrator.cli.surroundings import echo, settle
 from orchestrator.errors import LayerwiseError, SweepError
 from orchestrator.signals import DRAINED, INTERRUPTED, Drained
@@ -50,6 +50,11 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "layerwise search digits_search --export study.db; optuna-dashboard sqlite:///study.db",
     ),
     (results.status, "Examples: layerwise status digits; layerwise status digits --follow"),
+    (
+        watch.watch,
+        "Examples: layerwise watch digits --open; "
+        "layerwise watch --store s3://bucket/prefix --port 8901",
+    ),
     (results.ls, "Examples: layerwise ls --json; layerwise ls"),
     (
         results.query,

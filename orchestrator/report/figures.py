@@ -319,6 +319,20 @@ def has_band(row: Mapping[str, Any]) -> bool:
     return row["low"] is not None and (row["df"] is None or row["df"] >= LEAST_DF)
 
 
+def bands_note(rows: Rows, elsewhere: str = "") -> str:
+    """Say what the bands of a figure of `lines` are, or why it has none.
+
+    `elsewhere` is a sentence on where the intervals stand that are not drawn.
+    """
+    drawn = [row for row in rows if has_band(row)]
+    if drawn:
+        return f"Bands and bars are pointwise 95 %: {wording.interval_note(drawn)}."
+    if bounded := [row for row in rows if row["low"] is not None]:
+        interval = wording.interval_note(bounded)
+        return f"No bands are drawn: the {interval} would hide the lines.{elsewhere}"
+    return f"{wording.capital(wording.no_interval(rows[0]))}." if rows else ""
+
+
 def _bounds(row: Mapping[str, Any]) -> Row:
     """Return `low` and `high` in percent; None where no band is drawn."""
     return {key: 100 * row[key] if has_band(row) else None for key in ("low", "high")}

@@ -43,8 +43,8 @@ class Follower:
         """Read the store again. This lists names and opens no file."""
         outcomes = self.store.outcomes()
         ended = {id: outcomes[id] for id in self.ids & outcomes.keys()}
-        self.counts = Counter(ended.values())
-        self.under_way = len(self.ids.intersection(self.store.names("progress")) - ended.keys())
+        self.ended, self.counts = ended, Counter(ended.values())
+        self.under_way = self.ids.intersection(self.store.names("progress")) - ended.keys()
         self.searched = self._searched() if self.studies else 0
         self.derived = {table: self._ended(table) for table in self.asked}
         complete = self.counts[State.COMPLETE]
@@ -84,17 +84,22 @@ class Follower:
         if self.runs:
             parts.append(f"{sum(run.running for run in self.runs)} running")
         elif self.under_way:
-            parts.append(f"{self.under_way} with snapshots")
+            parts.append(f"{len(self.under_way)} with snapshots")
+        if (left := self.seconds_left) is not None:
+            parts.append(f"{duration(left)} left")
+        return " · ".join([*parts, *self.rate()])
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left by the estimate of the run that takes longest; None without one."""
         left = [
             run.seconds_left - max(0.0, time.time() - run.written)
             for run in self.runs
             if run.seconds_left is not None
         ]
-        if left:
-            parts.append(f"{duration(max(0.0, *left))} left")
-        return " · ".join([*parts, *self._rate()])
+        return max(0.0, *left) if left else None
 
-    def _rate(self) -> list[str]:
+    def rate(self) -> list[str]:
         """Return the rate between the first and the last change that were seen, if there are two.
 
         The count may have stood for long when following began: the first one seen is left out.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from orchestrator.report import advised, charts, rendering
+from orchestrator.report import advised, charts, rendering, templates
 from orchestrator.report.alternatives import panel_text
 from orchestrator.report.charts import Panel
 from orchestrator.report.class_table import class_names, class_table
-from orchestrator.report.figures import has_band
+from orchestrator.report.figures import bands_note
 from orchestrator.report.lead import lead
 from orchestrator.report.links import linked
 from orchestrator.report.measured import predictor_table
@@ -26,13 +25,11 @@ from orchestrator.report.searches import search_notes, search_sections
 from orchestrator.report.sections import Section, sections_of
 from orchestrator.report.sentences import sentences_of
 from orchestrator.report.wording import (
-    capital,
     half_width,
     interval_note,
     lacking_note,
     mark,
     mark_note,
-    no_interval,
     percent,
     points,
     steps,
@@ -227,25 +224,12 @@ def _of_group(group: Section, margin: float, *, several: bool) -> dict[str, Any]
         "left": len(group.excluded),
         "all_effects": group.included + group.excluded,
         "interval": interval_note(bounded) if bounded else "",
-        "bands": _bands(group.included),
+        "bands": bands_note(group.included, " The tables have it."),
         "half": mark_note([*group.included, *group.levels]),
         "overlaid": group.overlaid,
         "table1": group.table1,
         "predictors": predictor_table(group.predictions),
     }
-
-
-def _bands(rows: Rows) -> str:
-    """Say what the bands of a figure are, or why it has none."""
-    drawn = [row for row in rows if has_band(row)]
-    if drawn:
-        return f"Bands and bars are pointwise 95 %: {interval_note(drawn)}."
-    if bounded := [row for row in rows if row["low"] is not None]:
-        return (
-            f"No bands are drawn: the {interval_note(bounded)} would hide the lines. The tables "
-            "have it."
-        )
-    return f"{capital(no_interval(rows[0]))}." if rows else ""
 
 
 def _matrix(
@@ -284,19 +268,6 @@ def _steps(row: Row) -> tuple[str, str]:
 
 def render(template: str, page: Mapping[str, Any]) -> str:
     """Return a page from its template. Everything but the JavaScript is escaped."""
-    import jinja2
-
-    def source(name: str) -> str:
-        return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
     script = re.sub(r"<(?=/script|!--)", r"\\x3c", rendering.javascript(), flags=re.IGNORECASE)
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(source),
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
     looks = {"dark": charts.DARK, "formats": FORMATS}
-    return environment.get_template(template).render(page, javascript=script, **looks)
+    return templates.template(template).render(page, javascript=script, **looks)

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import pyarrow.fs as pafs
 
@@ -97,6 +97,12 @@ class Files(ABC):
             return data
 
         return self.patiently(f"read {self.shown(path)}", read)
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file to read parts of it. Raises `FileNotFoundError`, `StoreError`."""
+        with self.patiently(f"read {self.shown(path)}", lambda: self.fs.open_input_file(path)) as f:
+            yield f
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names in a folder; an empty list without the folder.

@@ -42,6 +42,11 @@ def require_own(files: Files) -> None:
         )
 
 
+def refuse_newer_store(files: Files) -> None:
+    """Raise `StoreError` if the mark is of a newer version."""
+    refuse_newer(_version(files, f"{files.base}/{MARKER}"), files.root)
+
+
 def claim(files: Files) -> None:
     """Make the folder, and mark it as a store of this version.
 

@@ -54,7 +54,7 @@ from orchestrator.store.node_cache import NodeCache
 from orchestrator.store.ownership import claim
 from orchestrator.store.schemas import SCHEMAS, to_table
 from orchestrator.store.trial_tables import TrialTables
-from trainers.checkpoint import CheckpointError, checksum, verify
+from trainers.checkpoint import CheckpointError, checksum, read_meta, verify
 from trainers.spelling import hint
 
 FILES: dict[str, type[SweepFile | StudyFile | DerivedFile]] = {  # the files of each table
@@ -409,6 +409,21 @@ class Store:
                 yield verify(self.get(self.path("progress", trial, file.name)), file.sha256)
             except (CheckpointError, FileNotFoundError):
                 continue  # damaged or deleted meanwhile: the one before it serves
+
+    def latest_snapshot(self, trial: str) -> SnapshotFile | None:
+        """Return the snapshot of a trial with the most steps. No file is opened."""
+        return max(self._snapshots(trial), default=None)
+
+    def snapshot_meta(self, trial: str, file: SnapshotFile) -> dict[str, Any] | None:
+        """Return the JSON values of a snapshot, of which no tensor is read.
+
+        None if it is gone meanwhile, or no snapshot.
+        """
+        try:
+            with self.files.open(self.path("progress", trial, file.name)) as opened:
+                return read_meta(opened)
+        except (CheckpointError, FileNotFoundError):
+            return None
 
     def _snapshots(self, trial: str) -> list[SnapshotFile]:
         return [f for name in self.names("progress", trial) if (f := SnapshotFile.parse(name))]

@@ -10,8 +10,11 @@ import torch
 
 import layerwise as lw
 from orchestrator.api.results import Results
+from orchestrator.api.run import run
+from orchestrator.api.sweeps import Sweep
 from orchestrator.errors import LayerwiseError
 from orchestrator.sweep.records import training_from
+from tests.small import SMALL
 from trainers.datasets import load
 from trainers.tasks import members
 
@@ -103,6 +106,21 @@ def test_mistakes_are_one_line(
         trained[0].features(name, layer, images)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_the_base_is_loaded_instead_of_its_nearest_neighbours(tmp_path: Path) -> None:
+    sweep = SMALL.replace("name: small", "name: fitted")
+    sweep = sweep.replace("[base, selffer, transfer]", "[base, transfer, pixels]")
+    sweep = sweep.replace("batch: 8}", "batch: 8, classifier: {kind: knn, choices: [1]}}")
+    results = run(Sweep.from_yaml(sweep), tmp_path, inline=True, progress=False)
+    what = "looks for the nearest training images, and has no weights"
+    with pytest.raises(LayerwiseError) as error:
+        results.load_network("B1A s0")
+    assert str(error.value) == f"B1A s0 {what}: load its base, 'B s0'"
+    assert len(results.load_network("B s0")) == 4
+    with pytest.raises(LayerwiseError) as error:
+        results.load_network("A pixels s0")
+    assert str(error.value) == f"A pixels s0 {what}: it has no base that could be loaded"
 
 
 def test_weights_that_do_not_fit_or_are_gone_are_named(trained: Trained) -> None:

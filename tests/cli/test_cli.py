@@ -20,6 +20,7 @@ COMMANDS = (
     "run",
     "search",
     "status",
+    "watch",
     "ls",
     "query",
     "reference",
@@ -75,6 +76,7 @@ def test_help_loads_no_heavy_library() -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     heavy = {"torch", "torchvision", "ray", "duckdb", "pydantic", "pyarrow", "numpy", "altair"}
+    heavy |= {"starlette", "uvicorn"}
     assert "typer" in ended.stderr.split()
     assert not heavy & set(ended.stderr.split())
 
