@@ -41,7 +41,7 @@ class Cell:
     bad: int = 0
     """Failed, lost or skipped."""
     running: int = 0
-    """Under way, with a snapshot."""
+    """Begun, with a snapshot that a run may go on from."""
 
 
 @dataclass(frozen=True)
