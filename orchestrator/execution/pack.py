@@ -76,6 +76,9 @@ def _train(
         with clock:
             training = Training(assignment, clock=clock, lanes=len(pack.assignments))
             trainings[training.id] = training
+            if (ended := training.ended_before()) is not None:
+                reports[training.id] = ended
+                continue
             try:
                 arguments = training.arguments(training.parents(), stop)
             except BaseMissingError as error:
