@@ -56,6 +56,9 @@ class Assignment:
     """Folder of the source's dataset, expanded likewise."""
     schedule: tuple[dict[str, Any], int] | None = None
     """Recipe that a study chose in place of the training's own, and the number of its trial."""
+    replaces: str | None = None
+    """Attempt whose complete row is to be replaced, "" for none. Another complete row ends the work
+    before it begins. None to train in any case."""
 
     @property
     def id(self) -> str:
@@ -76,6 +79,7 @@ class Assignment:
         checkpoints: Mapping[str, str],
         attempt: Attempt | None = None,
         schedule: tuple[Recipe, int] | None = None,
+        replaces: str | None = None,
     ) -> Assignment:
         """Return the assignment of an attempt at a trial; by default of its first attempt."""
         attempt = attempt or Attempt(trial.id, trial.request)
@@ -94,6 +98,7 @@ class Assignment:
             data_root=portable(trial.data_root),
             source_root=portable(trial.source_root),
             schedule=(to_json(schedule[0]), schedule[1]) if schedule else None,
+            replaces=replaces,
         )
 
     def trained(self) -> Training:

@@ -71,6 +71,8 @@ class Bench:
     store: Store
     checkpoints: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the checkpoint of each base that is complete, by trial id."""
+    replaced: dict[str, str] = field(default_factory=dict)
+    """Attempt of the row of each trial that is trained again although it has one, by its id."""
 
     def assign(
         self, trial: Trial, attempt: Attempt, schedule: tuple[Recipe, int] | None = None
@@ -83,6 +85,7 @@ class Bench:
             checkpoints={parent: self.checkpoints[parent] for parent in trial.parents},
             attempt=attempt,
             schedule=schedule,
+            replaces=self.replaced.get(trial.id, ""),
         )
 
 

@@ -69,7 +69,7 @@ class _Prepared(NamedTuple):
     clock: Stopwatch
     arguments: dict[str, Any] | None = None
     report: Report | None = None
-    """Says that its base is gone or damaged."""
+    """Says that its base is gone or damaged, or that another attempt has completed it."""
 
 
 def _prepare(assignment: Assignment, *, lanes: int, stop: Stop) -> _Prepared:
@@ -78,6 +78,8 @@ def _prepare(assignment: Assignment, *, lanes: int, stop: Stop) -> _Prepared:
     clock = Stopwatch()
     with clock:
         training = Training(assignment, clock=clock, lanes=lanes)
+        if ended := training.ended_before():
+            return _Prepared(training, clock, report=ended)
         try:
             arguments = training.arguments(training.parents(), stop)
         except BaseMissingError as error:
@@ -113,10 +115,10 @@ def _train(
     try:
         # A store may be far away, so its files are read and written at the same time.
         with ThreadPoolExecutor(len(pack.assignments)) as pool:
-            for training, clock, arguments, missing in _prepared(pack, pool, stop):
+            for training, clock, arguments, ended in _prepared(pack, pool, stop):
                 trainings[training.id] = training
-                if missing:
-                    reports[training.id] = missing
+                if ended:
+                    reports[training.id] = ended
                     continue
                 assert arguments is not None
                 members.append(Member(lane(training.trained, **arguments), clock))

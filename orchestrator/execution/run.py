@@ -125,7 +125,8 @@ class Run:
         lacking = store.check(plan.trials, curves=True)
         if recover(store.trials):
             lacking = store.check(plan.trials, curves=True)
-        outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
+        recorded = store.outcomes()
+        outcomes = {id: x for id, x in recorded.items() if id not in lacking}
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
         search_bases = {base.id for one in searches for base in one.bases}
@@ -153,6 +154,8 @@ class Run:
         for search_run in searches:
             complete |= search_run.complete()
             failed |= search_run.failed()
+        again = {id for id in trials if recorded.get(id) == State.COMPLETE} - complete
+        bench.replaced = _attempts(store, again)
         items = _items(plan, trials, searches, bench, bases)
         for one in derived:
             complete |= one.complete()
@@ -164,8 +167,8 @@ class Run:
         unusable = Unusable(left, missing)
         run = cls(plan, trials, items, frontier, bench, progress, unusable)
         run._record_sweep()
-        recorded = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
-        run._give_up([g for g in frontier.take_given_up() if g.item not in recorded])
+        skipped = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
+        run._give_up([g for g in frontier.take_given_up() if g.item not in skipped])
         run._tidy()
         return run
 
@@ -224,7 +227,8 @@ class Run:
         self.jobs -= 1
         for report in reports.values():
             if report.damaged_base:
-                self._train_again(*report.damaged_base)
+                with self._noting_failures():
+                    self._train_again(*report.damaged_base)
         for attempt in job.attempts:
             self._end(attempt, job.reports_of(attempt, reports), can_be_met, len(job.attempts))
 
@@ -314,11 +318,19 @@ class Run:
         self.store.write_sweep(self.plan.sweep.name, members, self.plan.source.record(), **facts)
 
     def _train_again(self, base: str, checkpoint: str) -> None:
-        """Train a base whose checkpoint is gone or damaged, unless that has already begun."""
+        """Train a base whose checkpoint is gone or damaged, unless that has already begun.
+
+        The report of a pack comes late: the base may have been trained again meanwhile.
+        """
         is_newest = self.bench.checkpoints[base] == checkpoint
-        if is_newest and self.frontier.state[base] is State.COMPLETE:
-            self.frontier.redo(base)
-            self.progress.again(self.items[base])
+        if not is_newest or self.frontier.state[base] is not State.COMPLETE:
+            return
+        with contextlib.suppress(CheckpointError):
+            self.store.get_checkpoint(base, checkpoint)
+            return
+        self.bench.replaced |= _attempts(self.store, {base})
+        self.frontier.redo(base)
+        self.progress.again(self.items[base])
 
     def _give_up(self, given_up: list[GivenUp]) -> None:
         for given in given_up:
@@ -358,6 +370,14 @@ def _failures(store: Store, trials: Collection[str], outcomes: Mapping[str, str]
     """Reasons of the trials that failed in an earlier run, by id."""
     ids = [id for id in trials if outcomes.get(id) == State.FAILED]
     return {row["id"]: row["error_message"] for row in store.rows(ids, State.FAILED)}
+
+
+def _attempts(store: Store, trials: Collection[str]) -> dict[str, str]:
+    """Return the attempt of the row of each of these trials, by its id."""
+    if not trials:
+        return {}
+    rows = store.table("trials", ["id", "attempt"]).to_pylist()
+    return {row["id"]: row["attempt"] for row in rows if row["id"] in trials}
 
 
 def _checkpoints(store: Store, bases: Collection[str]) -> dict[str, str]:

@@ -74,6 +74,8 @@ def _run(work: Training, raises: bool, watch: Watcher, stop: Stop) -> Report:
     from trainers.devices import free_memory
     from trainers.loop import train
 
+    if (ended := work.ended_before()) is not None:
+        return ended
     try:
         parents = work.parents()
     except BaseMissingError as error:
@@ -142,6 +144,18 @@ class Training:
         self.before: dict[str, Any] | None = None
         """Row of an attempt that completed this trial before: its checkpoint was lost."""
 
+    def ended_before(self) -> Report | None:
+        """Return the report of the attempt that has completed this trial, if the run knows of none.
+
+        It is one of a second run, or of a worker that died before it could report.
+        """
+        self.before = self._completed_row()
+        known = self.assignment.replaces
+        if self.before is None or known is None or self.before["attempt"] == known:
+            return None
+        self._drop_snapshots()
+        return Report.of_row(self.before)
+
     def parents(self) -> dict[str, bytes]:
         """Return the checkpoints of the bases by id. Raises `BaseMissingError`, `StoreError`."""
         parents = {}
@@ -157,7 +171,6 @@ class Training:
 
     def arguments(self, parents: Mapping[str, bytes], stop: Stop) -> dict[str, Any]:
         """Return the arguments of `trainers.loop.train`, from the newest snapshot on."""
-        self.before = self._completed_row()
         return {
             "parent": parents.get(self.training.parent or ""),
             "upper": parents.get(self.training.upper or ""),

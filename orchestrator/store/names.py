@@ -55,7 +55,7 @@ class RowFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(_ROW, name)
+        match = _ROW_NAME.fullmatch(name)
         return cls(*match.groups()) if match else None
 
 
@@ -71,7 +71,7 @@ class CompactFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(_COMPACT, name)
+        match = _COMPACT_NAME.fullmatch(name)
         return cls(*match.groups()) if match else None
 
 
@@ -150,7 +150,7 @@ class SnapshotFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        match = re.fullmatch(rf"(\d{{10,}})-({ATTEMPT})-({ID})\.safetensors", name)
+        match = _SNAPSHOT_NAME.fullmatch(name)
         return cls(int(match[1]), match[2], match[3]) if match else None
 
 
@@ -270,6 +270,8 @@ class FigureFile(NamedTuple):
 _PART = r"(train|validation|test)-(\d{9,})\.parquet"
 _ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
 _COMPACT = rf"part-({ID})-({ID})\.parquet"
+_ROW_NAME, _COMPACT_NAME = re.compile(_ROW), re.compile(_COMPACT)
+_SNAPSHOT_NAME = re.compile(rf"(\d{{10,}})-({ATTEMPT})-({ID})\.safetensors")
 _REMOVAL = rf"({ID})-({ID})\.json"
 _FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.({'|'.join(FORMATS)})"
 _TABLES = (

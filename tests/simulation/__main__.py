@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from tests.simulation import scenarios
 from tests.simulation.scenarios import Outcome
+from tests.simulation.training import LANES
 
 PROGRESS = 1000  # sweeps between two lines of progress
 BATCH = 200  # seeds that are handed out together to several processes
@@ -49,11 +50,13 @@ def main() -> None:
     if asked.crashes:
         for kind in ("folder", "s3"):
             for drivers in (1, 2):
-                for what in scenarios.CRASHES:
-                    points = list(scenarios.crashes(kind, drivers, what, asked.every))
+                for what, lanes in itertools.product(scenarios.CRASHES, (1, LANES)):
+                    points = list(scenarios.crashes(kind, drivers, what, asked.every, lanes))
                     wrong += sum(told(one) for one in points)
                     print(
-                        f"{kind}, {drivers} drivers, {what}: {len(points)} crash points", flush=True
+                        f"{kind}, {drivers} drivers, {lanes} lanes, {what}: "
+                        f"{len(points)} crash points",
+                        flush=True,
                     )
     if asked.faults:
         wrong += at_random(asked.first, asked.faults, asked.processes)

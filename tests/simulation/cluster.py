@@ -13,7 +13,6 @@ from typing import Any
 from orchestrator.errors import StoreError
 from orchestrator.execution import work as works
 from orchestrator.execution.assignment import Report
-from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.run import Job, Run
 from orchestrator.plan.plan import Plan
 from orchestrator.states import Ending, State
@@ -41,15 +40,18 @@ class Silence:
 
 @dataclass(eq=False)
 class Worker:
-    """A process that carries out one attempt."""
+    """A process that carries out the attempts of a job."""
 
     job: Job
-    attempt: Attempt
     process: Process
     node: str
     reports: dict[str, Report] = field(default_factory=dict)
     leaves: bool = False
     """Its node is about to be taken away."""
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        return tuple(attempt.item for attempt in self.job.attempts)
 
 
 class Driver:
@@ -83,6 +85,7 @@ class Driver:
             store = Store(self.root)
             with in_use(store, self.plan.sweep.name):
                 self.run = Run.open(self.plan, store, Silence(), retry_failed=self.retry_failed)
+                self.run.slots = NODES * SLOTS
                 self.carry_out(self.run)
                 self.run.compact()
             self.is_done = self.run.done
@@ -115,11 +118,12 @@ class Driver:
 
     def start(self, run: Run, job: Job) -> None:
         """Start a worker on the node with most room."""
-        attempt = job.attempts[0]
+        first = job.attempts[0]
         texts = [works.to_text(one) for one in job.works]
         busy = [worker.node for worker in self.workers]
         node = min(self.nodes, key=busy.count)
-        name = f"{self.name} {attempt.item[:6]}.{attempt.retries}"
+        lanes = f"+{len(job.attempts) - 1}" if len(job.attempts) > 1 else ""
+        name = f"{self.name} {first.item[:6]}{lanes}.{first.retries}"
 
         def body() -> None:
             try:
@@ -129,14 +133,19 @@ class Driver:
                         reports = [Report(id, Ending.STOPPED) for id in one.ids]
                     else:
                         reports = works.carry_out(one, stop=lambda: self.stops(worker))
+                    stopped = any(report.ending is Ending.STOPPED for report in reports)
+                    if stopped and worker.leaves and not self.draining:
+                        self.send(worker, Ending.NODE_LOST, "it leaves")
+                        return
                     for report in reports:
                         self.send(worker, report)
                 self.send(worker, Ending.COMPLETE, "")
             except Exception as error:
                 self.send(worker, Ending.WORKER_DIED, f"{type(error).__name__}: {error}")
 
-        process = self.world.spawn(name, body, node=node, item=attempt.item)
-        worker = Worker(job, attempt, process, node)
+        items = tuple(attempt.item for attempt in job.attempts)
+        process = self.world.spawn(name, body, node=node, items=items)
+        worker = Worker(job, process, node)
         self.workers.append(worker)
         run.started(job)
 
@@ -144,7 +153,7 @@ class Driver:
         return self.draining or worker.leaves
 
     def told(self, run: Run, worker: Worker, what: Report | Ending, message: str) -> None:
-        """Take note of a report, or of the end of an attempt."""
+        """Take note of a report, or of the end of a job."""
         if worker not in self.workers:
             return  # it was taken for dead
         if isinstance(what, Report):
@@ -152,19 +161,22 @@ class Driver:
             if not run.tell(worker.job, what):
                 return
         elif what is not Ending.COMPLETE:
-            item = worker.attempt.item
-            worker.reports.setdefault(item, Report(item, what, message))
+            for item in worker.items:
+                worker.reports.setdefault(item, Report(item, what, message))
         self.workers.remove(worker)
-        report = worker.reports[worker.attempt.item]
-        if report.ending in (Ending.WORKER_DIED, Ending.BASE_DAMAGED):
-            self.deaths[report.trial] = self.deaths.get(report.trial, 0) + 1
-        if report.ending is Ending.OUT_OF_MEMORY:
-            self.raises[report.trial] = self.raises.get(report.trial, 0) + 1
-        if report.ending is Ending.STOPPED and worker.leaves and not self.draining:
-            worker.reports[report.trial] = Report(report.trial, Ending.NODE_LOST, "it leaves")
+        for item in worker.items:
+            self.count(worker, item)
         run.end(worker.job, worker.reports)
-        if report.ending is Ending.COMPLETE:
-            self.complete.add(worker.attempt.item)
+        reports = [worker.reports[item] for item in worker.items]
+        self.complete |= {one.trial for one in reports if one.ending is Ending.COMPLETE}
+
+    def count(self, worker: Worker, item: str) -> None:
+        """Count what an attempt has cost an item."""
+        ending = worker.reports[item].ending
+        if ending in (Ending.WORKER_DIED, Ending.BASE_DAMAGED):
+            self.deaths[item] = self.deaths.get(item, 0) + 1
+        if ending is Ending.OUT_OF_MEMORY and len(worker.items) == 1:  # else the pack is halved
+            self.raises[item] = self.raises.get(item, 0) + 1
 
     def send(self, worker: Worker, what: Report | Ending, message: str = "") -> None:
         """Send something to the driver."""

@@ -321,7 +321,8 @@ class SimPath:
     """The part of `pathlib.Path` that the store uses, on a simulated disk."""
 
     def __init__(self, *parts: Any, disk: Disk):
-        self.text, self.disk = "/".join(str(part) for part in parts), disk
+        text = str(parts[0]) if len(parts) == 1 else "/".join(map(str, parts))
+        self.text, self.disk = text, disk
 
     def __str__(self) -> str:
         return self.text

@@ -60,7 +60,7 @@ def take_memory(scene: Scene) -> bool:
 def kill_stray(scene: Scene) -> bool:
     """Kill a worker that no driver hears."""
     heard = {worker.process for driver in scene.running for worker in driver.workers}
-    strays = [one for one in scene.world.processes if one.item and one.alive and one not in heard]
+    strays = [one for one in scene.world.processes if one.items and one.alive and one not in heard]
     if strays:
         scene.world.kill(scene.world.random.choice(strays))
     return bool(strays)

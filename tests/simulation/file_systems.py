@@ -149,13 +149,19 @@ class ObjectStore(Reading):
 
     def listed(self, folder: str, recursive: bool) -> list[Info]:
         self.operate("list", folder)
-        objects, start = self.objects, len(folder) + 1
+        objects, top = self.objects, f"{folder}/"
         if self._recent and self.world.current is not None:
             objects = self._before(self.world.now - self.lag)
-        keys = [key for key in objects if key.startswith(f"{folder}/")]
-        if not recursive:
-            keys = list(dict.fromkeys(folder + "/" + k[start:].partition("/")[0] for k in keys))
-        return [self._look(key, objects) for key in keys]
+        infos: dict[str, Info] = {}
+        for key, (data, written) in objects.items():
+            if not key.startswith(top):
+                continue
+            end = -1 if recursive else key.find("/", len(top))
+            if end < 0:
+                infos[key] = Info(key, pafs.FileType.File, len(data), int(written * 1e9))
+            else:
+                infos.setdefault(key[:end], Info(key[:end], pafs.FileType.Directory))
+        return list(infos.values())
 
     def _before(self, moment: float) -> dict[str, tuple[bytes, float]]:
         """Return the objects at an earlier moment."""

@@ -5,8 +5,10 @@ Some of them were faults of this project once; `mutants.py` brings these back.
 
 from __future__ import annotations
 
-from tests.simulation.dangers import damage, others, stores, workers
+from tests.simulation.dangers import damage, others, packs, stores, workers
+from tests.simulation.scene import outcome_of
 from tests.simulation.staging import Scenario
+from tests.simulation.training import LANES
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
@@ -24,6 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
         workers.woken_and_trained_on,
         damage.damaged_snapshot,
         damage.damaged_weights,
+        damage.gone_weights,
         damage.damaged_later,
         damage.gone_later,
         stores.short_of_disk,
@@ -51,5 +54,33 @@ SCENARIOS: dict[str, Scenario] = {
         stores.folder_goes,
         stores.store_goes,
         stores.broken_disk,
+        packs.pack_dies,
+        packs.pack_without_memory,
+        packs.pack_fails,
     )
 }
+VARIANTS = {
+    "folder": ("folder", 1),
+    "s3": ("s3", 1),
+    "packs": ("folder", LANES),
+    "packs_s3": ("s3", LANES),
+}
+"""Kind of store, and lanes of the sweep."""
+
+ALONE = {"no_memory", "damaged_between_runs"}  # of trials that are trained alone
+
+
+def variants(name: str) -> list[str]:
+    """Return the variants in which a scenario is tried."""
+    of_packs = {pack for pack, (_, lanes) in VARIANTS.items() if lanes > 1}
+    if name in ALONE:
+        return [variant for variant in VARIANTS if variant not in of_packs]
+    if name.startswith("pack_"):
+        return [variant for variant in VARIANTS if variant in of_packs]
+    return list(VARIANTS)
+
+
+def problems_of(name: str, variant: str) -> list[str]:
+    """Carry out a scenario, and return its problems."""
+    kind, lanes = VARIANTS[variant]
+    return outcome_of(f"known {name}", kind, SCENARIOS[name], lanes)[0]

@@ -35,7 +35,7 @@ from orchestrator.store import (
 )
 from orchestrator.store.names import SnapshotFile
 from tests.simulation import known, scenarios
-from tests.simulation.scene import outcome_of, undisturbed
+from tests.simulation.scene import undisturbed
 from trainers import checkpoint, whole_file
 
 Patch = tuple[Any, str, Any]
@@ -488,6 +488,51 @@ def hash_of_the_base_is_forgotten(self: Any, reports: Any) -> tuple[Ending, str]
     return report.ending, report.message
 
 
+# Packs --------------------------------------------------------------------------------------------
+
+
+@mutant("A complete row that nobody reported is trained again.", (worker.Training, "ended_before"))
+def unheard_rows_are_replaced(self: Any) -> None:
+    self.before = self._completed_row()
+
+
+@mutant(
+    "A late report of a damaged base trains it once more. Fault of this project until now.",
+    (run.Run, "_train_again"),
+)
+def late_reports_count(self: Any, base: str, checkpoint: str) -> None:
+    is_newest = self.bench.checkpoints[base] == checkpoint
+    if is_newest and self.frontier.state[base] is State.COMPLETE:
+        self.frontier.redo(base)
+
+
+@mutant("A pack that fails is not halved.", (frontier.Frontier, "finish"))
+def packs_are_not_halved(self: Any, attempt: Any, ending: Ending, *more: Any) -> Any:
+    size = self.most[attempt.item]
+    given_up = FINISH_ATTEMPT(self, attempt, ending, *more)
+    if ending is Ending.PACK_FAILED:
+        self.most[attempt.item] = size
+    return given_up
+
+
+@mutant("A pack without memory raises the requests of its trials.", (run.Run, "_end"))
+def packs_ask_for_more(self: Any, attempt: Any, reports: Any, can: Any, lanes: int) -> None:  # noqa: ARG001
+    END_ATTEMPT(self, attempt, reports, can, 1)
+
+
+END_ATTEMPT = run.Run._end
+
+
+@mutant("A trial whose worker died shares a pack again.", (frontier.Frontier, "_count_death"))
+def deaths_are_shared(self: Any, id: str, ending: Ending, reason: str) -> None:
+    size = self.most[id]
+    COUNT_DEATH(self, id, ending, reason)
+    self.most[id] = size
+
+
+COUNT_DEATH = frontier.Frontier._count_death
+
+
 # Leases and cleaning ------------------------------------------------------------------------------
 
 replaced(
@@ -653,10 +698,9 @@ def caught(one: Mutant, seeds: int = 40, stride: int = 61, first: str = "") -> s
     with broken(one):
         order = sorted(known.SCENARIOS, key=lambda name: name != first)
         for name in order:
-            for kind in ("folder", "s3"):
-                problems, _ = outcome_of(f"known {name}", kind, known.SCENARIOS[name])
-                if problems:
-                    return f"{name} ({kind}): {problems[0]}"
+            for variant in known.variants(name):
+                if problems := known.problems_of(name, variant):
+                    return f"{name} ({variant}): {problems[0]}"
         for kind in ("folder", "s3"):
             for whom in scenarios.CRASHES:
                 for point in scenarios.crashes(kind, 1, whom, stride):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.scene import TRIALS, Scene, outcome_of
-from tests.simulation.training import STEPS
+from tests.simulation.training import LANES, STEPS
 
 Trace = Callable[[str], None]
 GAP = 22.0  # operations between two random faults, on average
@@ -28,8 +28,12 @@ class Outcome:
 def at_random(
     seed: int, kind: str | None = None, faults: int = 30, trace: Trace | None = None
 ) -> Outcome:
-    """Carry out a sweep under random faults. The seed alone decides what happens."""
+    """Carry out a sweep under random faults. The seed alone decides what happens.
+
+    Every other pair of seeds trains packs.
+    """
     kind = kind or ("folder", "s3")[seed % 2]
+    lanes = LANES if seed % 4 > 1 else 1
 
     def act(scene: Scene) -> None:
         random, world = scene.world.random, scene.world
@@ -61,9 +65,9 @@ def at_random(
         world.before = before
         scene.carry_out()
 
-    problems, scene = outcome_of(seed, kind, act)
+    problems, scene = outcome_of(seed, kind, act, lanes)
     return Outcome(
-        label=f"seed {seed} ({kind})",
+        label=f"seed {seed} ({kind}{', packs' if lanes > 1 else ''})",
         problems=problems,
         faults=scene.faults.total(),
         operations=scene.world.operations,
@@ -75,7 +79,7 @@ def at_random(
 CRASHES = ("process", "everything")
 
 
-def crash(point: int, kind: str, drivers: int, whom: str) -> Outcome:
+def crash(point: int, kind: str, drivers: int, whom: str, lanes: int = 1) -> Outcome:
     """Carry out a sweep with a crash before its write number `point`, counted from 1."""
 
     def act(scene: Scene) -> None:
@@ -98,20 +102,22 @@ def crash(point: int, kind: str, drivers: int, whom: str) -> Outcome:
 
         world.before = before
         scene.carry_out(drivers)
-        most = TRIALS * STEPS + 4 * len(scene.faults)
+        most = TRIALS * STEPS + 4 * lanes * len(scene.faults)
         if drivers == 1 and scene.steps.total() > most:
             scene.problems.append(f"{scene.steps.total()} steps were taken, not {most} at most")
 
-    problems, scene = outcome_of(f"crash {drivers}", kind, act)
-    label = f"{whom} before write {point} ({kind}, {drivers} drivers)"
+    problems, scene = outcome_of(f"crash {drivers}", kind, act, lanes)
+    label = f"{whom} before write {point} ({kind}, {drivers} drivers, {lanes} lanes)"
     return Outcome(label, problems, scene.faults.total(), scene.world.operations, scene.world.now)
 
 
-def crashes(kind: str, drivers: int, whom: str, every: int = 1) -> Iterator[Outcome]:
+def crashes(
+    kind: str, drivers: int, whom: str, every: int = 1, lanes: int = 1
+) -> Iterator[Outcome]:
     """Yield the outcomes of a crash before each write of a sweep, until there are no more."""
     point = 1
     while True:
-        one = crash(point, kind, drivers, whom)
+        one = crash(point, kind, drivers, whom, lanes)
         if not one.faults:
             return
         yield one

@@ -26,7 +26,7 @@ from orchestrator.sweep.load import load_sweep
 from tests.simulation.cluster import Driver
 from tests.simulation.reader import Reader
 from tests.simulation.stand_ins import Room, simulated
-from tests.simulation.training import STEPS, trainer
+from tests.simulation.training import STEPS, trainers
 from tests.simulation.world import EndlessError, World
 
 SWEEP = """\
@@ -38,7 +38,7 @@ layers: [1, 2]
 recipe: {rate: 0.03, steps: 3, batch: 8}
 checkpoint_seconds: 0.000001
 resources: {default: {memory_gb: 1}}
-lanes: 1
+lanes: LANES
 """
 TRIALS = 24
 ROOTS = {"folder": "/disk/store", "s3": "s3://bucket/store"}
@@ -47,11 +47,11 @@ KEYS = {"trials": ["id"], "curves": ["id", "step"], "classes": ["id", "subset", 
 
 
 @functools.cache
-def plan() -> Plan:
-    """Return the plan of the sweep."""
+def plan(lanes: int = 1) -> Plan:
+    """Return the plan of the sweep, whose trials are trained alone or in packs of `lanes`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small.yaml")
-        path.write_text(SWEEP)
+        path.write_text(SWEEP.replace("LANES", str(lanes)))
         sweep, source = load_sweep(str(path), ())
         made = make_plan(resolve(sweep, source))
     assert len(made.trials) == TRIALS
@@ -76,6 +76,7 @@ class Scene:
     world: World
     room: Room
     kind: str
+    lanes: int = 1
     drivers: list[Driver] = field(default_factory=list)
     ended: list[Driver] = field(default_factory=list)
     started: int = 0
@@ -98,7 +99,7 @@ class Scene:
         """Give the command."""
         self.started += 1
         name = f"run{self.started}"
-        driver = Driver(self.world, plan(), self.root, name, retry_failed=retry_failed)
+        driver = Driver(self.world, plan(self.lanes), self.root, name, retry_failed=retry_failed)
         self.drivers.append(driver)
         return driver
 
@@ -202,17 +203,17 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def scene(seed: int | str, kind: str) -> Iterator[Scene]:
+def scene(seed: int | str, kind: str, lanes: int = 1) -> Iterator[Scene]:
     """Make a room with an empty store."""
     world = World(seed)
     room = Room(world)
     room.disk.make("/disk")
     room.disk.folders[""].flush()
-    made = Scene(world, room, kind)
-    plan()  # on the real disk
-    made_trainer = trainer(world, made.steps, made.failing)
+    made = Scene(world, room, kind, lanes)
+    plan(lanes)  # on the real disk
+    made_trainers = trainers(world, made.steps, made.failing)
     world.after = made.reader.look
-    with quiet(), simulated(room, made_trainer):
+    with quiet(), simulated(room, made_trainers):
         try:
             yield made
         finally:
@@ -235,10 +236,10 @@ def undisturbed(kind: str) -> Tables:
 Outcome = tuple[list[str], Scene]
 
 
-def outcome_of(seed: int | str, kind: str, act: Callable[[Scene], Any]) -> Outcome:
+def outcome_of(seed: int | str, kind: str, act: Callable[[Scene], Any], lanes: int = 1) -> Outcome:
     """Carry out a sweep, and return its problems."""
     expected = undisturbed(kind)
-    with scene(seed, kind) as one:
+    with scene(seed, kind, lanes) as one:
         try:
             act(one)
             problems = one.finish(expected)

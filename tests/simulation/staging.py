@@ -20,7 +20,7 @@ def base() -> str:
 
 def worker_of(scene: Scene, item: str) -> tuple[Driver, Worker] | None:
     """Return the worker that now trains an item, if one does."""
-    pairs = [(d, w) for d in scene.running for w in d.workers if w.attempt.item == item]
+    pairs = [(d, w) for d in scene.running for w in d.workers if item in w.items]
     return pairs[0] if pairs else None
 
 

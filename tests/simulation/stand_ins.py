@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pyarrow as pa
 
-from orchestrator.execution import rows, run, worker
+from orchestrator.execution import pack, rows, run, worker
 from orchestrator.store import (
     compaction,
     files,
@@ -40,8 +41,10 @@ from orchestrator.store.store import Store
 from tests.simulation.disk import Disk, Os, SimPath
 from tests.simulation.file_systems import LocalFileSystem, ObjectStore
 from tests.simulation.parquet import PARQUET
+from tests.simulation.training import Trainers
 from tests.simulation.world import BEGAN, Process, World
 from trainers import loop, whole_file
+from trainers.lanes import pack as lanes
 
 GROUP = {"trials": 12, "curves": 12, "classes": 120}  # rows that can be decoded by themselves
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
@@ -74,8 +77,7 @@ class Datetime:
         self.world = world
 
     def now(self, zone: Any) -> datetime:  # noqa: ARG002
-        process = self.world.current
-        return BEGAN + timedelta(minutes=self.world.tokens_of(process.item if process else ""))
+        return BEGAN + timedelta(minutes=self.world.tokens())
 
 
 class Inline:
@@ -89,8 +91,12 @@ class Inline:
     def __exit__(self, *_: object) -> None: ...
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        result = work(*arguments)
-        return SimpleNamespace(result=lambda: result)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def map(self, work: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         return [work(one) for one in arguments]
@@ -299,7 +305,7 @@ class Lines:
 # The names to replace ---------------------------------------------------------------------------
 
 
-def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, Any]]:
+def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
     """Return the names to replace: module, name, stand-in."""
     world = room.world
     path = functools.partial(SimPath, disk=room.disk)
@@ -323,6 +329,7 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (locations, "_connect", lambda uri: (room.objects, uri.removeprefix("s3://"))),
         (remote_files, "_lines", Lines),
         (view, "ThreadPoolExecutor", Inline),
+        (pack, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
         (parts, "pq", PARQUET),
@@ -358,17 +365,21 @@ def replacements(room: Room, train: Callable[..., Any]) -> list[tuple[Any, str, 
         (worker, "time", time),
         (worker.Training.__init__, "__defaults__", (True, time.perf_counter, None)),
         (worker, "datetime", Datetime(world)),
-        (loop, "train", train),
+        (loop, "train", trainers.train),
+        (loop, "lane", trainers.lane),
+        (lanes, "time", time),
+        (lanes, "_kind", lambda _: "step"),
+        (lanes._Pack, "_step", trainers.step),
     ]
 
 
 @contextlib.contextmanager
-def simulated(room: Room, train: Callable[..., Any]) -> Iterator[None]:
+def simulated(room: Room, trainers: Trainers) -> Iterator[None]:
     """Context in which the production modules run in a simulated room."""
     LOCKS.clear()
-    old = [(where, name, getattr(where, name)) for where, name, _ in replacements(room, train)]
+    old = [(where, name, getattr(where, name)) for where, name, _ in replacements(room, trainers)]
     try:
-        for where, name, new in replacements(room, train):
+        for where, name, new in replacements(room, trainers):
             setattr(where, name, new)
         yield
     finally:

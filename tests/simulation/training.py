@@ -6,32 +6,46 @@ that goes on from another snapshot than its own, or from another base, ends with
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from tests.simulation.world import World
 from trainers.checkpoint import CheckpointError, checksum
 from trainers.config import Training
 from trainers.evaluation import Score
+from trainers.loop import Step
 from trainers.results import Evaluation, Failure, Result, Runtime, Seconds, Snapshot
 
+LANES = 4  # of a pack
 STEPS = 3
 SECONDS = 1.0  # simulated, of one step, on average
 
 
-def trainer(
+class Trainers(NamedTuple):
+    """What takes the place of the functions that train."""
+
+    train: Callable[..., Iterator[Any]]
+    """For `trainers.loop.train`."""
+    lane: Callable[..., Generator[Any, Any, None]]
+    """For `trainers.loop.lane`."""
+    step: Callable[..., Sequence[None]]
+    """For the joint step of the lanes of a pack, `trainers.lanes.pack._Pack._step`."""
+
+
+def trainers(
     world: World, steps: Counter[tuple[str, int]], failing: Collection[str] = ()
-) -> Callable[..., Iterator[Any]]:
-    """Return the function that takes the place of `trainers.loop.train`.
+) -> Trainers:
+    """Return the functions that take the place of those that train.
 
     `steps` counts how often each step of each training was taken.
     """
 
-    def train(
+    def lane(
         training: Training,
         *,
         parent: bytes | None,
@@ -39,7 +53,7 @@ def trainer(
         resume: bytes | None,
         runtime: Runtime,  # noqa: ARG001
         stop: Callable[[], bool],
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, Any, None]:
         id = training.id
         step, resumes, state = 0, 0, begun(id, parent, upper)
         if resume is not None:
@@ -49,7 +63,7 @@ def trainer(
             step, resumes, state = meta["step"], meta["resumes"] + 1, meta["state"]
         note(world, "begin", id, step)
         for number in range(step, STEPS):
-            world.pause(SECONDS * world.random.expovariate(1.0))
+            yield Step(None, number, 0.0)  # type: ignore[arg-type]
             state = after(state, id, number)
             steps[id, number] += 1
             note(world, "step", id, number + 1)
@@ -65,7 +79,22 @@ def trainer(
                 return
         yield result(id, len(training.target.labels), state, resumes)
 
-    return train
+    def step(*_: object) -> Sequence[None]:
+        world.pause(SECONDS * world.random.expovariate(1.0))
+        return [None] * LANES
+
+    def joint(pack: object, kind: object, requests: Sequence[Any]) -> Sequence[None]:  # noqa: ARG001
+        return step()[: len(requests)]
+
+    def train(training: Training, **options: Any) -> Iterator[Any]:
+        with contextlib.closing(lane(training, **options)) as events:
+            for event in events:
+                if isinstance(event, Step):
+                    step()
+                else:
+                    yield event
+
+    return Trainers(train, lane, joint)
 
 
 def note(world: World, what: str, id: str, step: int) -> None:

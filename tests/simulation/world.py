@@ -34,10 +34,11 @@ class EndlessError(Exception):
 class Process:
     """A process with its own thread of control; `node` is the machine that it runs on."""
 
-    def __init__(self, name: str, node: str, item: str):
-        self.name, self.node, self.item = name, node, item
+    def __init__(self, name: str, node: str, items: tuple[str, ...]):
+        self.name, self.node, self.items = name, node, items
         self.alive, self.frozen, self.is_due = True, False, False
         self.greenlet: greenlet.greenlet
+        self.drawn = 0  # tokens
         self.below: list[Process] = []
         """Processes that die with it: its threads."""
 
@@ -76,10 +77,15 @@ class World:
     # Processes ----------------------------------------------------------------------------------
 
     def spawn(
-        self, name: str, function: Callable[[], Any], *, node: str = "head", item: str = ""
+        self,
+        name: str,
+        function: Callable[[], Any],
+        *,
+        node: str = "head",
+        items: tuple[str, ...] = (),
     ) -> Process:
-        """Start a process."""
-        process = Process(name, node, item)
+        """Start a process. `items` are those that a worker trains."""
+        process = Process(name, node, items)
 
         def body() -> None:
             try:
@@ -201,12 +207,16 @@ class World:
         if not process.alive:
             raise KilledError
 
-    def tokens_of(self, item: str) -> int:
-        """Return how many tokens were drawn for an item."""
-        return self._tokens.get(item, 0)
+    def tokens(self) -> int:
+        """Return how many tokens were drawn for an item of this process, at most."""
+        items = (self.current.items if self.current else ()) or ("",)
+        return max(self._tokens.get(item, 0) for item in items)
 
     def token(self, digits: int, kind: str = "") -> str:
-        """Return hexadecimal digits, different in each call; in a worker, of its item."""
-        item = (self.current.item if self.current else "") + kind
+        """Return hexadecimal digits, different in each call; in a worker, of its items."""
+        item = kind
+        if (process := self.current) and process.items:  # those of a pack draw one after the other
+            item = process.items[process.drawn % len(process.items)] + kind
+            process.drawn += not kind
         number = self._tokens[item] = self._tokens.get(item, 0) + 1
         return hashlib.sha256(f"{item} {number}".encode()).hexdigest()[:digits]

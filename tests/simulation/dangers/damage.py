@@ -43,6 +43,15 @@ def damaged_snapshot(scene: Scene) -> None:
 
 def damaged_weights(scene: Scene) -> None:
     """The weights of a base are damaged before its children begin. One run puts that right."""
+    _spoil_weights(scene, "changed")
+
+
+def gone_weights(scene: Scene) -> None:
+    """The weights of a base are gone before its children begin. One run puts that right."""
+    _spoil_weights(scene, "gone")
+
+
+def _spoil_weights(scene: Scene, how: str) -> None:
     victim = base()
     children = [id for id, trial in plan().trials.items() if victim in trial.parents]
     harmed: list[str] = []
@@ -51,7 +60,7 @@ def damaged_weights(scene: Scene) -> None:
         weights = faults.paths_in(scene, f"checkpoints/{victim}/")
         if not harmed and weights and any(worker_of(scene, child) for child in children):
             harmed.append(weights[0])
-            faults.spoil(scene, weights[0])
+            faults.spoil(scene, weights[0], how)
 
     scene.world.before = harm
     scene.carry_out()

@@ -174,6 +174,8 @@ def broken_disk(scene: Scene) -> None:
     scene.world.before = hook
     at(scene, [60, 250, 500, 750], begin)
     scene.carry_out()
+    dead = [driver.deaths for driver in scene.ended if driver.deaths]
+    require(scene, not dead, f"a failing disk counts as the death of a worker: {dead}")
     at_most(scene, ALL)
     in_one_run(scene)
 
