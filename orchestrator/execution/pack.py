@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from orchestrator.states import Ending
 
 if TYPE_CHECKING:
     from trainers.lanes.pack import Stopwatch
+    from trainers.results import Row
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,43 @@ def _prepared(pack: PackAssignment, pool: ThreadPoolExecutor, stop: Stop) -> lis
     return [prepared[id] for id in pack.ids]
 
 
+class _Writer:
+    """Writes the files of each lane in order, while the others are written and lanes train on."""
+
+    def __init__(self, pool: ThreadPoolExecutor):
+        self.pool = pool
+        self.last: dict[str, Future[Report | None]] = {}
+
+    def write(self, id: str, action: Callable[[], Report | None]) -> None:
+        self.last[id] = self.pool.submit(action)
+
+    def settled(self, id: str) -> Report | None:
+        """Wait for the last write of a lane. Return its report if it ended with that."""
+        return self.last[id].result() if id in self.last else None
+
+    def reports(self) -> dict[str, Report]:
+        """Return the reports of the lanes that have ended with a write."""
+        done = {id: x for id, x in self.last.items() if x.done() and not x.exception()}
+        return {id: report for id, future in done.items() if (report := future.result())}
+
+    def check(self) -> None:
+        """Raise what a write raised, if one did."""
+        for future in self.last.values():
+            if future.done():
+                future.result()
+
+
+def _take(training: Training, row: Row | Exception, writer: _Writer, watch: Watcher) -> None:
+    """Take note of a row of a lane, or of the exception that ended it."""
+    from trainers.results import Evaluation
+
+    if not isinstance(row, Exception):
+        watch(row)
+    if not isinstance(row, Evaluation) and not writer.settled(training.id):
+        take = training.failed if isinstance(row, Exception) else training.take
+        writer.write(training.id, functools.partial(take, row))  # type: ignore[arg-type]
+
+
 def _train(
     pack: PackAssignment,
     trainings: dict[str, Training],
@@ -107,14 +145,14 @@ def _train(
     from trainers.lanes.pack import Member
     from trainers.lanes.pack import run as train
     from trainers.loop import lane
-    from trainers.results import Failure, Result
 
+    # A store may be far away: the files of all lanes are read and written at the same time.
+    pool = ThreadPoolExecutor(len(pack.assignments))
+    writer = _Writer(pool)
     members: list[Member] = []
     ids: list[str] = []
-    writing: dict[str, Future[Report | None]] = {}
     try:
-        # A store may be far away, so its files are read and written at the same time.
-        with ThreadPoolExecutor(len(pack.assignments)) as pool:
+        with pool:
             for training, clock, arguments, ended in _prepared(pack, pool, stop):
                 trainings[training.id] = training
                 if ended:
@@ -125,25 +163,14 @@ def _train(
                 ids.append(training.id)
             with contextlib.closing(train(members)) as events:
                 for number, row in events:
-                    id, member = ids[number], members[number]
-                    training = trainings[id]
-                    with member.watch:
-                        if isinstance(row, Exception):
-                            if len(members) > 1 and is_out_of_memory(row):
-                                raise row
-                            report: Report | None = training.failed(row)
-                        else:
-                            watch(row)
-                            if isinstance(row, Result | Failure):  # the last one of its lane
-                                writing[id] = pool.submit(training.take, row)
-                                continue
-                            report = training.take(row)
-                    if report is not None:
-                        reports[id] = report
-                        member.lane.close()
+                    if isinstance(row, Exception) and len(members) > 1 and is_out_of_memory(row):
+                        raise row
+                    with members[number].watch:
+                        _take(trainings[ids[number]], row, writer, watch)
+                    writer.check()
+                    for id in writer.reports():
+                        members[ids.index(id)].lane.close()
     finally:
-        written = {id: future for id, future in writing.items() if not future.exception()}
-        reports |= {id: report for id, future in written.items() if (report := future.result())}
-    for future in writing.values():
-        future.result()
+        reports |= writer.reports()
+    writer.check()
     assert stop() or reports.keys() == trainings.keys(), "a lane ended without a report"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 
 from orchestrator.errors import StoreError
 from orchestrator.execution import pack
+from orchestrator.execution.assignment import Report
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
+from orchestrator.execution.worker import Training
 from orchestrator.states import Ending, State
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.execution.runs import SMALL, Events, PlanOf, carry_out
 from trainers.lanes.forward import Joined
+from trainers.results import Result
 
 PACKED = SMALL.replace("lanes: 1\n", "").replace("layers: [1]", "layers: [1, 2]")
 HASHES = ("lanes", "checkpoint", "parent_checkpoint", "frozen_hash_start", "frozen_hash_end")
@@ -94,6 +98,51 @@ def test_a_row_that_cannot_be_written_takes_no_other_with_it(
     run_inline(again)
     assert again.tally()["complete"] == 10
     assert again.already == 1
+
+
+SNAPSHOTS = ("checkpoint_seconds=1e-6", "recipe.steps=6", "recipe.evaluate_every=1")
+
+
+def bases_of(plan_of: PlanOf, store: Store) -> pack.PackAssignment:
+    """The pack of the two bases, which write a snapshot at every step."""
+    run = Run.open(plan_of(PACKED, *SNAPSHOTS), store, Events())
+    job = run.take()
+    assert job is not None
+    [work] = job.works
+    assert isinstance(work, pack.PackAssignment)
+    return work
+
+
+def test_lanes_train_on_while_a_snapshot_is_written(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, rows = Store.put_progress, list[Any]()
+
+    def slow(self: Store, *arguments: Any) -> bool:
+        before, deadline = len(rows), time.monotonic() + 60
+        while len(rows) < before + 2:
+            assert time.monotonic() < deadline, "no lane trains while a snapshot is written"
+            time.sleep(0.001)
+        return put(self, *arguments)
+
+    monkeypatch.setattr(Store, "put_progress", slow)
+    reports = pack.run(bases_of(plan_of, store), watch=rows.append, stop=lambda: False)
+    assert [report.ending for report in reports] == [Ending.COMPLETE] * 2
+    assert store.names("progress") == []
+
+
+def test_a_lane_that_another_attempt_completed_ends_and_the_others_go_on(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases, rows = bases_of(plan_of, store), list[Any]()
+    elsewhere = Report(bases.ids[0], Ending.COMPLETE)
+    ended = {elsewhere.trial: elsewhere}
+    monkeypatch.setattr(Training, "_ended_elsewhere", lambda self: ended.get(self.id))
+    reports = pack.run(bases, watch=rows.append, stop=lambda: False)
+    assert reports[0] is elsewhere
+    assert reports[1].ending is Ending.COMPLETE
+    assert set(store.outcomes()) == {bases.ids[1]}
+    assert sum(isinstance(row, Result) for row in rows) == 1
 
 
 def test_each_base_is_read_before_the_other_trials_that_copy_it(

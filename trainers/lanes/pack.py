@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -61,7 +62,8 @@ def run(members: Sequence[Member]) -> Generator[Event, None, None]:
     """Train the lanes of a pack side by side, and yield their rows.
 
     An exception of one lane ends this lane. One of joint work is raised: which lane is to blame
-    does not show. Close the iterator, or exhaust it, to end the threads that read images.
+    does not show. The caller may close a lane at any row. Close the iterator, or exhaust it, to end
+    the threads that read images.
     """
     pack = _Pack(members)
     try:
@@ -82,15 +84,18 @@ class _Pack:
     def events(self) -> Iterator[Event]:
         for number in range(len(self.members)):
             yield from self._advance(number, None)
-        while self.pending:
+        while self._drop_closed():
             scorings = {k: r for k, r in self.pending.items() if isinstance(r, Scoring)}
             requests = scorings or self.pending
             kinds: dict[object, list[int]] = {}
             for number, request in requests.items():
                 kinds.setdefault(_kind(request), []).append(number)
-            for kind, numbers in kinds.items():
+            for kind, several in kinds.items():
+                numbers = [number for number in several if number in self._drop_closed()]
                 answers: Sequence[Any]
                 began = time.perf_counter()
+                if not numbers:
+                    continue
                 if kind is None:
                     yield from self._one_by_one(numbers)
                     continue
@@ -102,6 +107,13 @@ class _Pack:
                 for number, answer in zip(numbers, answers, strict=True):
                     self.members[number].watch.seconds += share
                     yield from self._advance(number, answer)
+
+    def _drop_closed(self) -> Collection[int]:
+        """Forget the lanes that the caller has closed, and return the numbers of the others."""
+        for number in list(self.pending):
+            if inspect.getgeneratorstate(self.members[number].lane) == inspect.GEN_CLOSED:
+                del self.pending[number]
+        return self.pending.keys()
 
     def _advance(self, number: int, answer: Any) -> Iterator[Event]:
         """Go on with a lane until its next request, or its end."""
