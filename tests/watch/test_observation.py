@@ -22,7 +22,7 @@ STATES = {  # state: complete, ended badly, under way, reasons that are shown
     "nan": (127, 20, 1, 20),
     "half copied": (273, 3, 4, 3),
     "foreign": (273, 3, 4, 3),
-    "older": (157, 2, 0, 2),
+    "older": (51, 2, 0, 2),
     "hostile": (76, 2, 0, 1),
     "several": (64, 0, 0, 0),
 }
