@@ -147,7 +147,7 @@ def foreign(store: Store) -> None:
 
 
 def older(store: Store) -> None:
-    sweep(0.7, failed=2, splits=("s0", "s1", "s2")).write(store)
+    sweep(0.7, failed=2, splits=("s0",)).write(store)
     store.make()
     stores.to_version_1(store)
 

@@ -87,7 +87,7 @@ class Follower:
             parts.append(f"{len(self.under_way)} with snapshots")
         if (left := self.seconds_left) is not None:
             parts.append(f"{duration(left)} left")
-        return " · ".join([*parts, *self.rate()])
+        return " · ".join([*parts, *self._rate()])
 
     @property
     def seconds_left(self) -> float | None:
@@ -99,7 +99,7 @@ class Follower:
         ]
         return max(0.0, *left) if left else None
 
-    def rate(self) -> list[str]:
+    def _rate(self) -> list[str]:
         """Return the rate between the first and the last change that were seen, if there are two.
 
         The count may have stood for long when following began: the first one seen is left out.

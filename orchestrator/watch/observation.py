@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,9 +99,9 @@ class Observation:
 class Observer:
     """Looks at one sweep of a store. What cannot change is read once."""
 
-    def __init__(self, place: str, sweep: str, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, place: str, sweep: str):
         """`place` is the store; `sweep` may not be recorded yet. An empty name takes any."""
-        self.place, self.sweep, self.clock = place, sweep, clock
+        self.place, self.sweep = place, sweep
         self.record: Entry | None = None
         self.follower: Follower | None = None
         self.names: dict[str, str] = {}
@@ -150,7 +150,7 @@ class Observer:
         rows = store.members(sweep).select(columns).to_pylist()
         self.names = {row["id"]: row["name"] or row["id"][:8] for row in rows}
         self.places = {row["id"]: _place(row) for row in rows}
-        self.follower = Follower(store, sweep, self.clock)
+        self.follower = Follower(store, sweep)
 
     def _observed(
         self, store: Store, sweep: str, sweeps: Sequence[str], seconds: Mapping[Place, float]
@@ -214,7 +214,7 @@ class Observer:
                 facts.append(("time left", duration(follower.seconds_left)))
         if (work := _work_left(cells, seconds)) and not follower.done:
             facts.append(("slot time left", duration(work)))
-        return facts + [("rate", rate) for rate in follower.rate() if follower.runs]
+        return facts
 
     def _running(self, store: Store, ids: Sequence[str]) -> list[Running]:
         """Return these trials at their newest snapshots, of which only new ones are opened."""

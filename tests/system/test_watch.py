@@ -28,6 +28,7 @@ from orchestrator.watch.drawing import Drawing, draw
 from orchestrator.watch.server import Server, _bound
 from tests import watched
 from tests.processes import ROOT, environment
+from tests.small import SMALL
 
 playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -37,6 +38,9 @@ TOKEN = "a-token"
 PATIENCE = 30_000  # milliseconds
 WITH_FIGURE = {"running", "stopped", "complete", "nan", "half copied", "foreign", "older"}
 WITH_FIGURE |= {"hostile", "several", "large"}
+SWEEP = SMALL.replace("[base, selffer, transfer]", "[base, selffer, transfer, transfer+]")
+SWEEP = SWEEP.replace("steps: 3,", "steps: 600, evaluate_every: 20,") + "checkpoint_seconds: 0.3\n"
+RUN = ("--inline", "--no-report", "--set", "lanes=1")
 MOVING = ("#link", "#state")  # a clock, and seconds that a run has taken
 
 
@@ -186,7 +190,7 @@ def test_every_state(state: str, pages: Pages, built: Callable[[str], Path]) -> 
     ready(page, state)
     assert violations(page) == ""
     first = pages.picture(page, state)
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(300)
     again = pages.picture(page, state)
     assert ImageChops.difference(first, again).getbbox() is None
     assert page.locator("h1").count() == 1
@@ -310,9 +314,7 @@ class Progress:
 def test_a_real_run(browser: Any, tmp_path: Path) -> None:
     """The page is opened before there is a store, and left alone until the run is over."""
     pages, store = Pages(browser, tmp_path), tmp_path / "results"
-    words = ["--set", "splits.random=[0]", "--set", "layers=[1,7]", "--set", "recipe.steps=60"]
-    words += ["--set", "checkpoint_seconds=0.05", "--set", "recipe.evaluate_every=10"]
-    words += ["--set", "name=digits", "--set", "lanes=1"]
+    (tmp_path / "small.yaml").write_text(SWEEP)
     begin = [sys.executable, "-m", "orchestrator"]
     watching = subprocess.Popen(
         [*begin, "watch", "--store", str(store)],
@@ -326,12 +328,12 @@ def test_a_real_run(browser: Any, tmp_path: Path) -> None:
         page = pages.open(watching.stdout.readline().strip())
         page.wait_for_selector(f"#state:has-text('There is no store at {store} yet.')")
         running = subprocess.Popen(
-            [*begin, "run", "digits", *words, "--inline", "--no-report", "--store", str(store)],
+            [*begin, "run", str(tmp_path / "small.yaml"), *RUN, "--store", str(store)],
             cwd=ROOT,
             env=environment(),
             stdout=subprocess.DEVNULL,
         )
-        page.wait_for_selector("h1:has-text('Sweep digits')")
+        page.wait_for_selector("h1:has-text('Sweep small')")
         progress, curves = Progress(), 0
         while running.poll() is None:
             progress.note(page)
@@ -340,13 +342,13 @@ def test_a_real_run(browser: Any, tmp_path: Path) -> None:
         assert running.returncode == 0
         page.wait_for_selector("#state:has-text('Everything that the sweep asks for has ended.')")
         page.wait_for_selector(".figure svg")
-        page.wait_for_selector("#figure:has-text('From 24 complete networks.')")
+        page.wait_for_selector("#figure:has-text('From 8 complete networks.')")
         progress.note(page)
         assert progress.seen == sorted(progress.seen)
-        assert len(set(progress.seen)) > 5
-        assert progress.seen[-1] == 24
+        assert len(set(progress.seen)) > 3
+        assert progress.seen[-1] == 8
         assert curves > 0
-        assert page.title().startswith("100 % · digits")
+        assert page.title().startswith("100 % · small")
         assert violations(page) == ""
         pages.picture(page, "real run")
         assert pages.wrong == []
