@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import random
 import re
 import time
@@ -49,8 +51,12 @@ class Files(ABC):
         """Return a path as messages show it."""
 
     @abstractmethod
-    def put(self, path: str, data: bytes | memoryview) -> None:
-        """Write a whole file, or nothing. Raises `StoreError`."""
+    def put(self, path: str, data: bytes | memoryview, beside: Sequence[str] = ()) -> None:
+        """Write a whole file, or nothing. Raises `StoreError`.
+
+        With `beside`, nothing is written, or written again, once one of these files has gone: then
+        `FileNotFoundError` is raised.
+        """
 
     @abstractmethod
     def delete(self, path: str) -> None:
@@ -122,6 +128,12 @@ class Files(ABC):
             f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
         )
         return [entry_of(info) for info in infos if info.type == pafs.FileType.File and info.size]
+
+    def _require(self, paths: Sequence[str]) -> None:
+        """Raise `FileNotFoundError` unless these are files; `OSError` if that cannot be told."""
+        infos = self.fs.get_file_info(list(paths)) if paths else []
+        if gone := [info.path for info in infos if info.type != pafs.FileType.File]:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), gone[0])
 
     def present(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that are files."""

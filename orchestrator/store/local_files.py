@@ -72,15 +72,18 @@ class LocalFiles(Files):
         if self.is_made and not Path(self.root).is_dir():
             raise OSError(errno.ENODEV, f"the folder {self.root} is gone")
 
-    def put(self, path: str, data: bytes | memoryview) -> None:
+    def put(self, path: str, data: bytes | memoryview, beside: Sequence[str] = ()) -> None:
         def write() -> None:
             self._look_for_root()
+            self._require(beside)
             whole_file.write(Path(path), data)
             self.is_made = True
 
         try:
             self.patiently(f"write {path}", write)
         except FileNotFoundError as error:
+            if beside:
+                raise
             raise StoreError(f"cannot write {path}: {reason_of(error)}") from error
 
     def delete(self, path: str) -> None:

@@ -76,11 +76,23 @@ def write(files: Files, tables: Mapping[str, pa.Table]) -> Part:
     named = {f"layerwise_{table}": file.name for table, file in others.items()}
     points = sum(tables[table].num_rows for table in others)
     named["layerwise_points"] = str(points)
-    file = _write(files, "trials", tables["trials"], named)
+    beside = [path_of(files, table, other) for table, other in others.items()]
+    file = _write(files, "trials", tables["trials"], named, beside)
     return Part(file, others, tables["trials"].select(INDEX), points)
 
 
-def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -> CompactFile:
+def _write(
+    files: Files,
+    table: str,
+    arrow: pa.Table,
+    meta: Mapping[str, str],
+    beside: Sequence[str] = (),
+) -> CompactFile:
+    """Write a file of a part. Raises `FileNotFoundError` if one of `beside` has gone.
+
+    An upload whose answer was lost is repeated. Another compaction may have moved the part, and
+    must not find it again without the files that it names.
+    """
     schema = SCHEMAS[table].append(DIGEST) if table == "trials" else SCHEMAS[table]
     if not arrow.schema.equals(schema):
         arrow = arrow.cast(schema)
@@ -90,7 +102,7 @@ def _write(files: Files, table: str, arrow: pa.Table, meta: Mapping[str, str]) -
     data = memoryview(sink.getvalue())
     file = CompactFile(secrets.token_hex(8), digest(data))
     path = path_of(files, table, file)
-    files.put(path, data)
+    files.put(path, data, beside)
     if digest(files.get(path)) != file.digest:
         raise StoreError(f"{files.shown(path)} was not stored as it was written")
     return file

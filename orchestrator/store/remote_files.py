@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -59,8 +59,9 @@ class RemoteFiles(Files):
     def require(self) -> None:
         """Do nothing: an object store has no folders."""
 
-    def put(self, path: str, data: bytes | memoryview) -> None:
+    def put(self, path: str, data: bytes | memoryview, beside: Sequence[str] = ()) -> None:
         def upload() -> None:
+            self._require(beside)
             # In a thread, which Ctrl-C does not reach: a stream that is dropped publishes the bytes
             # written so far, and between opening and writing that would be an empty object.
             with ThreadPoolExecutor(max_workers=1) as thread:

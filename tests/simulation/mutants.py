@@ -604,7 +604,7 @@ def part_is_named_too_early(files: Any, tables: Any) -> Any:
     order: list[tuple[str, bytes]] = []
     real = files.put
 
-    def later(path: str, data: bytes) -> None:
+    def later(path: str, data: bytes, beside: Any = ()) -> None:  # noqa: ARG001
         order.append((path, data))
 
     reading, files.get = files.get, lambda path: dict(order)[path]
