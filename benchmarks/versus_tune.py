@@ -27,8 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ALL_SPLITS = 4
 HEARTBEAT = 15.0  # seconds between messages
-LAYERWISE = "layerwise"
-PROGRAMS = (LAYERWISE, "plain Tune", "plain Tune, reuse_actors=True")
+LAYERWISE, ALONE = "layerwise", "layerwise, lanes: 1"
+PROGRAMS = (LAYERWISE, ALONE, "plain Tune", "plain Tune, reuse_actors=True")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,9 @@ def accuracies(rows: Rows) -> dict[str, float]:
 def command(program: str, splits: int, slots: int, folder: Path) -> list[str]:
     """Return the command line of a program that writes its rows below `folder`."""
     cpus = ["--cpus", str(slots)]
-    if program == LAYERWISE:
+    if program in (LAYERWISE, ALONE):
         grid = ["--set", f"splits.random={list(range(splits))}"]
+        grid += ["--set", "lanes=1"] if program == ALONE else []
         store = ["--store", str(folder / "store"), "--no-report"]
         return [sys.executable, "-m", "orchestrator", "run", "digits", *grid, *store, *cpus]
     reuse = ["--reuse-actors"] if "reuse" in program else []
@@ -114,7 +115,7 @@ def command(program: str, splits: int, slots: int, folder: Path) -> list[str]:
 
 def read_rows(program: str, folder: Path) -> list[Row]:
     """Read the rows that a program wrote below `folder`."""
-    if program != LAYERWISE:
+    if program not in (LAYERWISE, ALONE):
         return [Row(**row) for row in json.loads((folder / "rows.json").read_text())]
     from orchestrator.store.store import Store
 

@@ -180,6 +180,8 @@ def test_each_program_gets_the_same_size_and_slots(tmp_path: Path) -> None:
     assert lines == [
         "-m orchestrator run digits --set splits.random=[0, 1] "
         f"--store {tmp_path}/store --no-report --cpus 3",
+        "-m orchestrator run digits --set splits.random=[0, 1] --set lanes=1 "
+        f"--store {tmp_path}/store --no-report --cpus 3",
         f"-m benchmarks.plain_tune {out}",
         f"-m benchmarks.plain_tune {out} --reuse-actors",
     ]
