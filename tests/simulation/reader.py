@@ -88,6 +88,7 @@ class Reader:
         if not stored(name):
             self.wrong(f"{name} is no file of a store")
         if path in self.scene.room.objects.torn:
+            self._torn(name, RowFile.parse(last))
             return
         if path in self.spoilt:
             if flaw_of(folder, last, data):
@@ -100,6 +101,15 @@ class Reader:
             self._row(row, data)
         elif folder == "trials" and CompactFile.parse(last):
             self._part(name, data)
+
+    def _torn(self, name: str, row: RowFile | None) -> None:
+        """Forget a row that an upload cut short has replaced.
+
+        The upload was repeated because its answer was lost, and its worker died before a report.
+        """
+        if row and self.holders[row.trial] <= (name in self.held):
+            self.rows.pop(row.trial, None)
+        self._hold(name, NOTHING)
 
     def wrong(self, problem: str) -> None:
         self.problems.append(f"{self.scene.world.now:.3f} s: {problem}")
