@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.versus_tune import hardware
 from orchestrator.execution.frontier import Frontier, Node
-from orchestrator.execution.provenance import git_commit
+from orchestrator.execution.provenance import layerwise_commit
 from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import resolve
@@ -78,7 +78,7 @@ def write_record(path: Path, settings: dict[str, int], rounds: Sequence[Round]) 
     times = {way: [one[WAYS[0]]["cpu"] / one[way]["cpu"] for one in rounds] for way in WAYS}
     record = {
         "machine": hardware(len(os.sched_getaffinity(0))),
-        "commit": git_commit(),
+        "commit": layerwise_commit(),
         "settings": settings,
         "times_cheaper": {
             way: {"least": min(x), "median": statistics.median(x), "most": max(x)}
