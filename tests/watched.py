@@ -6,7 +6,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrator.store.leases import Lease
 from orchestrator.store.names import MARKER
 from orchestrator.store.schemas import to_table
 from orchestrator.store.store import Store
+from orchestrator.store.under_way import UnderWay
 from tests import stores, synthetic
 from trainers import checkpoint
 
@@ -40,6 +41,17 @@ def lease(store: Store, sweep: str, running: int = 4, left: float | None = 754.0
         seconds_left=left,
     )
     store.put(store.path("leases", f"{sweep}-0123456789abcdef.json"), _json(asdict(run)))
+
+
+def unlease(store: Store) -> None:
+    """Remove the lease of the run of `demo`, as its end does."""
+    store.delete(store.path("leases", "demo-0123456789abcdef.json"))
+
+
+def announce(store: Store, trials: Sequence[UnderWay]) -> None:
+    """Write what a worker trains, with an hour to write it again."""
+    content = {"written": time.time() + 3600.0, "trials": [asdict(one) for one in trials]}
+    store.put(store.path("running", "0123456789abcdef.json"), _json(content))
 
 
 def snapshot(store: Store, id: str, heights: Mapping[int, float]) -> None:
@@ -96,7 +108,7 @@ def running(store: Store) -> None:
 
 def stopped(store: Store) -> None:
     running(store)
-    store.delete(store.path("leases", "demo-0123456789abcdef.json"))
+    unlease(store)
 
 
 def complete(store: Store) -> None:

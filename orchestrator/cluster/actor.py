@@ -26,7 +26,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         worker.prepare()
 
     def carry_out(self, one: Work, stop: Stop) -> list[Report]:
-        return work.carry_out(one, stop=stop)
+        return work.carry_out_watched(one, stop=stop)
 
     def setup(self, config: dict[str, Any]) -> None:
         self.prepare()

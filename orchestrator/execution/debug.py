@@ -96,7 +96,7 @@ def _train_base(plan: Plan, base: Trial, store: Store, echo: Echo) -> str:
 def _train(assignment: Assignment, trial: Trial, *, record: bool, echo: Echo) -> Report:
     echo(f"trial {trial.id} ({trial.name}): {trial.training.recipe.steps} steps")
 
-    def watch(row: Any) -> None:
+    def watch(_: str, row: Any) -> None:
         if isinstance(row, Evaluation):
             score = "top-1" if row.val_map50 is None else "mAP"
             echo(

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from orchestrator.errors import LayerwiseError
 from orchestrator.execution.assignment import Report
 from orchestrator.execution.run import Run
-from orchestrator.execution.work import carry_out
+from orchestrator.execution.work import carry_out_watched
 from orchestrator.execution.worker import Stop, Watcher
 from orchestrator.signals import SIGNALS
 from orchestrator.states import Ending
 from orchestrator.sweep.schema import Resources
 
 
-def run_inline(run: Run, watch: Watcher = lambda _: None) -> None:
+def run_inline(run: Run, watch: Watcher = lambda *_: None) -> None:
     """Train everything that `run` hands out. An exception counts as the death of a worker.
 
     A request for snapshots ends the training under way with one, and the run.
@@ -34,7 +34,7 @@ def _run_inline(run: Run, watch: Watcher, stop: Stop) -> None:
         reports: dict[str, Report] = {}
         for work in job.works:
             try:
-                ended = carry_out(work, watch=watch, stop=stop)
+                ended = carry_out_watched(work, watch=watch, stop=stop)
             except Exception:
                 reason = traceback.format_exc(limit=-1)
                 ended = [Report(id, Ending.WORKER_DIED, reason) for id in work.ids]

@@ -30,6 +30,10 @@ class PackAssignment:
     def ids(self) -> Sequence[str]:
         return [assignment.id for assignment in self.assignments]
 
+    @property
+    def store(self) -> str:
+        return self.assignments[0].store
+
     def to_json(self) -> str:
         return json.dumps([assignment.to_json() for assignment in self.assignments])
 
@@ -128,7 +132,7 @@ def _take(training: Training, row: Row | Exception, writer: _Writer, watch: Watc
     from trainers.results import Evaluation
 
     if not isinstance(row, Exception):
-        watch(row)
+        watch(training.id, row)
     if not isinstance(row, Evaluation) and not writer.settled(training.id):
         take = training.failed if isinstance(row, Exception) else training.take
         writer.write(training.id, functools.partial(take, row))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.execution import extraction, measurement, pack, worker
 from orchestrator.execution.assignment import Assignment, Report, Work
@@ -12,6 +12,11 @@ from orchestrator.execution.extraction import ExtractionAssignment
 from orchestrator.execution.measurement import MeasurementAssignment
 from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.worker import Stop, Watcher
+from orchestrator.store.store import Store
+from orchestrator.store.under_way import announced
+
+if TYPE_CHECKING:
+    from trainers.results import Row
 
 
 class Kind(NamedTuple):
@@ -48,14 +53,34 @@ def from_text(text: str) -> Work:
 
 
 def carry_out(
-    work: Work, *, watch: Watcher = lambda _: None, stop: Stop = lambda: False
+    work: Work, *, watch: Watcher = lambda *_: None, stop: Stop = lambda: False
 ) -> list[Report]:
     """Carry out one piece of work and return how that ended: one report, of a pack one per trial.
 
-    `watch` receives every row of a training. `stop` ends the work; a training leaves a snapshot.
-    Whatever is no outcome of the work itself is raised.
+    `watch` receives every row of a training, with the id of the trial. `stop` ends the work; a
+    training leaves a snapshot. Whatever is no outcome of the work itself is raised.
     """
     return KINDS[_kind(work)].run(work, watch, stop)
+
+
+def carry_out_watched(
+    work: Work, *, watch: Watcher = lambda *_: None, stop: Stop = lambda: False
+) -> list[Report]:
+    """Carry out one piece of work. Those who watch the store see which trials it trains."""
+    from trainers.results import Evaluation, Failure, Result
+
+    if not isinstance(work, Assignment | PackAssignment):
+        return carry_out(work, watch=watch, stop=stop)
+    with announced(Store(work.store), work.ids) as announcement:
+
+        def take(id: str, row: Row) -> None:
+            if isinstance(row, Evaluation):
+                announcement.evaluated(id, row.step, row.goal)
+            elif isinstance(row, Result | Failure):
+                announcement.ended(id)
+            watch(id, row)
+
+        return carry_out(work, watch=take, stop=stop)
 
 
 def _kind(work: Work) -> str:

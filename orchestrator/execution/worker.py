@@ -38,7 +38,7 @@ from trainers.frames import is_ours
 if TYPE_CHECKING:
     from trainers.results import Failure, Result, Row, Runtime
 
-Watcher = Callable[[Any], None]
+Watcher = Callable[[str, Any], None]
 Stop = Callable[[], bool]
 
 
@@ -53,15 +53,15 @@ def run(
     *,
     record: bool = True,
     raises: bool = False,
-    watch: Watcher = lambda _: None,
+    watch: Watcher = lambda *_: None,
     stop: Stop = lambda: False,
 ) -> Report:
     """Train one network and return how that ended. Nothing is written unless `record`.
 
-    `watch` receives every row of the training. Once `stop` returns True, the training ends with a
-    snapshot. An exception in the training, also in a user's code, is a failure; with `raises` it
-    is raised, for a debugger. A failure of the store becomes a report; an error of this machine,
-    which a repetition might not meet, is raised in any case.
+    `watch` receives the trial's id and every row of the training. Once `stop` returns True, the
+    training ends with a snapshot. An exception in the training, also in a user's code, is a
+    failure; with `raises` it is raised, for a debugger. A failure of the store becomes a report; an
+    error of this machine, which a repetition might not meet, is raised in any case.
     """
     try:
         return _run(Training(assignment, record), raises, watch, stop)
@@ -83,7 +83,7 @@ def _run(work: Training, raises: bool, watch: Watcher, stop: Stop) -> Report:
     try:
         with contextlib.closing(train(work.trained, **work.arguments(parents, stop))) as rows:
             for row in rows:
-                watch(row)
+                watch(work.id, row)
                 if (report := work.take(row)) is not None:
                     return report
         return work.stopped(stop)

@@ -184,7 +184,7 @@ def orphans(survey: Survey) -> list[Waste]:
     ]
     set_aside = [survey.path("damaged", *parts) for parts in survey.below("damaged")]
     waste += [Waste(path, "damaged, set aside") for path in set_aside]
-    waste += [Waste(path, "lease of a run that was killed") for path in survey.expired]
+    waste += [Waste(path, "of a run that was killed") for path in survey.expired]
     return [*_clear(survey, waste), *reports(survey)]
 
 

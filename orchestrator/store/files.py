@@ -62,6 +62,13 @@ class Files(ABC):
     def delete(self, path: str) -> None:
         """Remove a file. A file that is gone already is no error."""
 
+    def glance(self, folders: Sequence[str]) -> object:  # noqa: ARG002
+        """Return a value that differs from the last one if files came or went in these folders.
+
+        It is always the same where only a listing could tell, as in an object store.
+        """
+        return None
+
     def settle(self, folder: str) -> None:  # noqa: ARG002
         """Let what was deleted in a folder stay deleted, also after a loss of power."""
         return

@@ -233,6 +233,21 @@ class LeaseFile(NamedTuple):
         return cls(*match.groups()) if match else None
 
 
+class RunningFile(NamedTuple):
+    """`<token>.json`: what one worker trains now."""
+
+    token: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.token}.json"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(rf"({ID})\.json", name)
+        return cls(match[1]) if match else None
+
+
 class StudyFile(NamedTuple):
     """`<series>-<number>.parquet`: one trial of a search."""
 
@@ -292,6 +307,7 @@ _GRAMMAR = re.compile(
             rf"features/{ID}-{ID}/{_PART}",
             rf"progress/{ID}/\d{{10,}}-{ATTEMPT}-{ID}\.safetensors",
             rf"leases/{SWEEP}-{ID}\.json",
+            rf"running/{ID}\.json",
             rf"reports/{SWEEP}(/[a-z0-9_]+)?/({re.escape(PAGE)}|{_FIGURE})",
             re.escape(MARKER),
         )

@@ -23,7 +23,7 @@ from orchestrator.store.view import NOTICE, old_path
 TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements", "extractions")
 FOLDERS = (
     *(*TABLES, "rows", "removed", "features", "checkpoints"),
-    *("progress", "leases", "damaged", "reports"),
+    *("progress", "leases", "running", "damaged", "reports"),
 )
 TRIED = 3  # files of each table that are opened to recognise an older store
 

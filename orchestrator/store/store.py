@@ -12,6 +12,7 @@ measurements/<id>-<measurement>.parquet     the values of one measurement of a n
 extractions/<id>-<extraction>.parquet       one row on the features of a network in `features/`
 features/<extraction>-<sha256>/<subset>-<first>.parquet   outputs of layers, part by part
 leases/<sweep>-<token>.json                 a run that uses the store now (`leases.py`)
+running/<token>.json                        what a worker trains now (`under_way.py`)
 damaged/…                                   files that could not be read, set aside (`damage.py`)
 layerwise-store.json                        written when the store is made (`ownership.py`)
 

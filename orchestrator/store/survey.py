@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.states import State
+from orchestrator.store import under_way
 from orchestrator.store.files import Entry
 from orchestrator.store.leases import Lease, expired, leases
 from orchestrator.store.names import OldRowFile, RowFile, is_half, stored
@@ -41,7 +42,7 @@ class Survey:
     """Links in the folders of the store. What lies behind them is not listed."""
     used: list[Lease]
     expired: list[str]
-    """Paths of leases of runs that were killed."""
+    """Paths of files about runs and workers that were killed."""
     rows: list[Row]
     """The row that counts of each trial."""
     attempts: Mapping[str, Collection[AttemptKey]]
@@ -55,7 +56,7 @@ class Survey:
         entries = [entry for folder in folders for entry in store.files.walk(folder)]
         named = {store.relative(entry.path): entry for entry in entries}
         files = {name: entry for name, entry in sorted(named.items()) if stored(name)}
-        used, dead = leases(store), expired(store)
+        used, dead = leases(store), [*expired(store), *under_way.expired(store)]
         rows = store.table("trials", COLUMNS).to_pylist()
         view = store.trials.look()
         links = store.files.links(folders)

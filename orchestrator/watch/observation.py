@@ -1,8 +1,8 @@
 """`Observer`: the state of a sweep in its store, read again and again while others write it.
 
-A look lists names, as `status --follow` does. Files are opened for three things: the record of the
-sweep when it changed, the rows of failures that are new, and the newest snapshots of trials under
-way, which hold their curves.
+A look lists names, as `status --follow` does. Files are opened for four things: the record of the
+sweep when it changed, the rows of failures that are new, what workers say of trials under way, and
+the newest snapshots of these, which hold their curves.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from orchestrator.store.leases import leases
 from orchestrator.store.names import SnapshotFile, SweepFile
 from orchestrator.store.ownership import refuse_newer_store
 from orchestrator.store.store import Store
+from orchestrator.store.under_way import UnderWay, under_way
 
 MOST_RUNNING = 12  # trials under way whose curves are shown
 MOST_FAILURES = 500  # trials whose reasons are read
@@ -41,12 +42,12 @@ class Cell:
     bad: int = 0
     """Failed, lost or skipped."""
     running: int = 0
-    """Begun, with a snapshot that a run may go on from."""
+    """Begun: a worker trains it, or it has a snapshot that a run may go on from."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A trial under way, at its newest snapshot."""
+    """A trial under way, as its worker or its newest snapshot says."""
 
     name: str
     step: int
@@ -107,7 +108,7 @@ class Observer:
         self.names: dict[str, str] = {}
         self.places: dict[str, Place] = {}
         self.reasons: dict[str, tuple[str, int | None, str]] = {}
-        self.snapshots: dict[str, tuple[SnapshotFile, Running]] = {}
+        self.snapshots: dict[str, tuple[SnapshotFile, Sequence[tuple[int, float]]]] = {}
         self.last = Observation(sweep=sweep, waits="the store is being read")
 
     def look(self, seconds: Mapping[Place, float] | None = None) -> Observation:
@@ -157,9 +158,12 @@ class Observer:
     ) -> Observation:
         follower = self.follower
         assert follower is not None
-        under_way = [id for id in self.names if id in follower.under_way]
+        open_ones = self.names.keys() - follower.ended.keys()
+        trained = under_way(store, open_ones) if follower.runs else {}
+        begun = [id for id in self.names if id in trained]  # before those that wait
+        begun += [id for id in self.names if id in follower.under_way - trained.keys()]
         bad = [id for id in self.names if follower.ended.get(id) in BAD_OUTCOMES]
-        cells = self._cells(follower.ended, follower.under_way)
+        cells = self._cells(follower.ended, set(begun))
         complete = frozenset(id for id, x in follower.ended.items() if x == State.COMPLETE)
         rows = {name: _of_arm(cells, name) for name in _arms(cells)}
         failures = self._failed(store, bad[:MOST_FAILURES], follower.ended)[:MOST_REASONS]
@@ -172,8 +176,8 @@ class Observer:
             facts=self._facts(follower, cells, seconds),
             sentence=_sentence(follower),
             is_live=bool(follower.runs),
-            running=self._running(store, under_way[:MOST_RUNNING]),
-            more_running=max(0, len(under_way) - MOST_RUNNING),
+            running=self._running(store, begun[:MOST_RUNNING], trained),
+            more_running=max(0, len(begun) - MOST_RUNNING),
             failures=failures,
             more_failures=len(bad) - sum(len(one.names) for one in failures),
             content=(self.record, hash(complete)),
@@ -216,19 +220,36 @@ class Observer:
             facts.append(("slot time left", duration(work)))
         return facts
 
-    def _running(self, store: Store, ids: Sequence[str]) -> list[Running]:
-        """Return these trials at their newest snapshots, of which only new ones are opened."""
-        before, self.snapshots = self.snapshots, {}
+    def _running(
+        self, store: Store, ids: Sequence[str], trained: Mapping[str, UnderWay]
+    ) -> list[Running]:
+        """Return these trials with their curves: up to the snapshot, and as the worker goes on."""
+        self._read_snapshots(store, ids)
+        shown = []
         for id in ids:
-            file = store.latest_snapshot(id)
-            if file is None:
+            now, snapshot = trained.get(id), self.snapshots.get(id)
+            if now is None and snapshot is None:
+                continue
+            step, before = (snapshot[0].step, snapshot[1]) if snapshot else (0, ())
+            later = now.curve if now else []
+            start = later[0][0] if later else math.inf
+            curve = [*(point for point in before if point[0] < start), *later]
+            shown.append(Running(self.names[id], max(step, now.step if now else 0), curve))
+        return shown
+
+    def _read_snapshots(self, store: Store, ids: Sequence[str]) -> None:
+        """Read the newest snapshots of these trials, of which only new ones are opened."""
+        before, self.snapshots = self.snapshots, {}
+        assert self.follower is not None
+        for id in ids:
+            has_any = id in self.follower.under_way
+            if not has_any or (file := store.latest_snapshot(id)) is None:
                 continue
             known = before.get(id)
             if known is None or known[0] != file:
                 meta = store.snapshot_meta(id, file) or {}
-                known = file, Running(self.names[id], file.step, _curve(meta.get("curve")))
+                known = file, _curve(meta.get("curve"))
             self.snapshots[id] = known
-        return [running for _, running in self.snapshots.values()]
 
     def _failed(self, store: Store, ids: Sequence[str], ended: Mapping[str, str]) -> list[Failure]:
         """Return the reasons of these trials, of which only new ones are read."""

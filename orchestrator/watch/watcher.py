@@ -18,6 +18,8 @@ from orchestrator.watch.fragments import Fragments, fragments
 from orchestrator.watch.observation import Observation, Observer, with_problem
 
 NEAR, FAR = 0.5, 5.0  # seconds between looks at a folder, and at an object store, which bills them
+GLANCED = 0.05  # seconds between glances at whether a folder has changed, between two looks
+GLANCED_AT = ("rows", "trials", "sweeps", "studies", "measurements", "extractions")
 CALM = 4.0  # a look that took a second is followed by so many without one
 LINGER = 15.0  # seconds of looking on after the last request
 REDRAWN = 3.0  # least seconds between two figures, of which drawing takes a quarter at most
@@ -30,7 +32,8 @@ class Watcher:
     def __init__(self, place: str, sweep: str, token: str):
         """`place` is the store. The thread begins with the first request."""
         self.observer, self.token = Observer(place, sweep), token
-        self.every = FAR if Store(place).is_remote else NEAR
+        self.store = Store(place)
+        self.every = FAR if self.store.is_remote else NEAR
         self.drawer = Drawer()
         self.drawing: Drawing | None = None
         self.drawn: tuple[object, ...] = ()
@@ -86,9 +89,9 @@ class Watcher:
                 if not self.listeners and time.monotonic() > self.asked + LINGER:
                     self.drawer.close()
                     self.awake.wait()
-                began = time.monotonic()
+                began, folders = time.monotonic(), self._glance()
                 self.step()
-                self._pause(max(self.every, CALM * (time.monotonic() - began)))
+                self._pause(CALM * (time.monotonic() - began), folders)
         except Exception as error:  # a page must not look as if it were up to date
             text = f"layerwise no longer looks at the store: {error!r}. Load the page to try again."
             self.seen = with_problem(self.seen, text)
@@ -117,23 +120,32 @@ class Watcher:
         has_gaps = self.drawing is not None and bool(self.drawing.damaged)
         return has_gaps and time.monotonic() >= self.draw_due + TRIED_AGAIN
 
-    def _pause(self, seconds: float) -> None:
-        """Wait for the figure, if one is being drawn, or for the next look."""
-        until = time.monotonic() + seconds
-        while self.drawer.is_busy and (left := until - time.monotonic()) > 0:
-            if self.is_closed:
+    def _glance(self) -> object:
+        """Return what differs as soon as a trial or another item has ended, in a folder."""
+        return self.store.files.glance([self.store.path(name) for name in GLANCED_AT])
+
+    def _pause(self, least: float, folders: object) -> None:
+        """Wait until the next look is due, and take the figure if it is drawn meanwhile.
+
+        A look is due after so many seconds at least, when the folders are no longer as they were
+        or somebody has come, and at the latest after the usual time.
+        """
+        began = time.monotonic()
+        while not self.is_closed and (waited := time.monotonic() - began) < max(least, self.every):
+            if not self.drawer.is_busy:
+                time.sleep(GLANCED)
+            elif (drawing := self.drawer.answer(GLANCED)) is not None:
+                self._take(drawing)
+            if waited >= least and (self.awake.is_set() or self._glance() != folders):
                 return
-            drawing = self.drawer.answer(min(left, self.every))
-            if drawing is not None:
-                self.drawing = drawing
-                took = time.monotonic() - self.draw_began
-                self.draw_due = time.monotonic() + max(REDRAWN, 3 * took)
-                self.parts = fragments(self.seen, drawing, self.token)
-                self._tell()
-        if not self.is_closed:
-            self.awake.clear()
-        if (left := until - time.monotonic()) > 0:
-            self.awake.wait(left)
+
+    def _take(self, drawing: Drawing) -> None:
+        """Show a figure that has been drawn."""
+        self.drawing = drawing
+        took = time.monotonic() - self.draw_began
+        self.draw_due = time.monotonic() + max(REDRAWN, 3 * took)
+        self.parts = fragments(self.seen, drawing, self.token)
+        self._tell()
 
     def _tell(self) -> None:
         for loop, event in list(self.listeners):

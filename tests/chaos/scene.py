@@ -62,7 +62,8 @@ class Reader(threading.Thread):
         for info in files:
             state = (info.size, info.mtime_ns)
             is_whole = info.extension in ("json", "parquet", "safetensors")
-            if is_whole and "/leases/" not in info.path and self.seen.get(info.path) != state:
+            changes = any(f"/{name}/" in info.path for name in ("leases", "running"))
+            if is_whole and not changes and self.seen.get(info.path) != state:
                 self.seen[info.path] = state
                 self.read(info.path)
         with contextlib.suppress(StoreError):  # the store fails

@@ -131,7 +131,7 @@ def test_a_snapshot_lists_no_rows(plan_of: PlanOf, s3: S3Server) -> None:
     assignment = Assignment.of(trial, planned.sweep, Store(s3.new_bucket()), checkpoints={})
     asked: list[list[str]] = []
 
-    def watch(row: Any) -> None:
+    def watch(_: str, row: Any) -> None:
         if isinstance(row, Snapshot):
             asked.append([])
 

@@ -17,11 +17,12 @@ from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
 from orchestrator.execution.worker import Training
 from orchestrator.states import Ending, State
+from orchestrator.store import under_way
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.execution.runs import SMALL, Events, PlanOf, carry_out
 from trainers.lanes.forward import Joined
-from trainers.results import Result
+from trainers.results import Evaluation, Result
 
 PACKED = SMALL.replace("lanes: 1\n", "").replace("layers: [1]", "layers: [1, 2]")
 HASHES = ("lanes", "checkpoint", "parent_checkpoint", "frozen_hash_start", "frozen_hash_end")
@@ -100,6 +101,26 @@ def test_a_row_that_cannot_be_written_takes_no_other_with_it(
     assert again.already == 1
 
 
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_others_see_what_is_trained(
+    lanes: int, plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "NEAR", 0.001)
+    seen: dict[str, list[int]] = {}
+
+    def watch(id: str, row: Any) -> None:
+        deadline = time.monotonic() + 60
+        while isinstance(row, Evaluation) and id not in seen:
+            if (now := under_way.under_way(store, {id})) and now[id].step == row.step:
+                seen[id] = [step for step, _ in now[id].curve]
+            assert time.monotonic() < deadline
+
+    plan = plan_of(PACKED, f"lanes={lanes}", "recipe.steps=4", "recipe.evaluate_every=2")
+    run_inline(Run.open(plan, store, Events()), watch)
+    assert seen == {id: [2] for id in plan.trials}
+    assert store.names("running") == []
+
+
 SNAPSHOTS = ("checkpoint_seconds=1e-6", "recipe.steps=6", "recipe.evaluate_every=1")
 
 
@@ -126,7 +147,8 @@ def test_lanes_train_on_while_a_snapshot_is_written(
         return put(self, *arguments)
 
     monkeypatch.setattr(Store, "put_progress", slow)
-    reports = pack.run(bases_of(plan_of, store), watch=rows.append, stop=lambda: False)
+    bases = bases_of(plan_of, store)
+    reports = pack.run(bases, watch=lambda _, row: rows.append(row), stop=lambda: False)
     assert [report.ending for report in reports] == [Ending.COMPLETE] * 2
     assert store.names("progress") == []
 
@@ -138,7 +160,7 @@ def test_a_lane_that_another_attempt_completed_ends_and_the_others_go_on(
     elsewhere = Report(bases.ids[0], Ending.COMPLETE)
     ended = {elsewhere.trial: elsewhere}
     monkeypatch.setattr(Training, "_ended_elsewhere", lambda self: ended.get(self.id))
-    reports = pack.run(bases, watch=rows.append, stop=lambda: False)
+    reports = pack.run(bases, watch=lambda _, row: rows.append(row), stop=lambda: False)
     assert reports[0] is elsewhere
     assert reports[1].ending is Ending.COMPLETE
     assert set(store.outcomes()) == {bases.ids[1]}
@@ -216,7 +238,7 @@ def test_a_drained_pack_resumes_with_the_same_bits(plan_of: PlanOf, store: Store
         calls += 1
         return calls > 2
 
-    reports = pack.run(work, watch=lambda _: None, stop=stop)  # type: ignore[arg-type]
+    reports = pack.run(work, watch=lambda *_: None, stop=stop)  # type: ignore[arg-type]
     assert [report.ending for report in reports] == [Ending.STOPPED] * 2
     assert other.names("progress") == sorted(report.trial for report in reports)
     run.end(job, {report.trial: report for report in reports})

@@ -78,9 +78,7 @@ def test_the_lease_of_a_killed_run_expires(store: Store, monkeypatch: pytest.Mon
     with in_use(store, "mine"):
         assert len(leases.leases(store)) == 1
     [path] = leases.expired(store)
-    assert cleanup.orphans(Survey.of(store)) == [
-        cleanup.Waste(path, "lease of a run that was killed")
-    ]
+    assert cleanup.orphans(Survey.of(store)) == [cleanup.Waste(path, "of a run that was killed")]
 
 
 def test_what_is_new_or_of_a_running_sweep_stays(store: Store) -> None:

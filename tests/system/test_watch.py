@@ -39,8 +39,8 @@ PATIENCE = 30_000  # milliseconds
 WITH_FIGURE = {"running", "stopped", "complete", "nan", "half copied", "foreign", "older"}
 WITH_FIGURE |= {"hostile", "several", "large"}
 SWEEP = SMALL.replace("[base, selffer, transfer]", "[base, selffer, transfer, transfer+]")
-SWEEP = SWEEP.replace("steps: 3,", "steps: 600, evaluate_every: 20,") + "checkpoint_seconds: 0.3\n"
-RUN = ("--inline", "--no-report", "--set", "lanes=1")
+SWEEP = SWEEP.replace("steps: 3,", "steps: 1500, evaluate_every: 50,")
+RUN = ("--inline", "--no-report", "--set", "lanes=2")  # too short for snapshots
 MOVING = ("#link", "#state")  # a clock, and seconds that a run has taken
 
 

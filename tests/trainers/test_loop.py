@@ -704,7 +704,7 @@ def test_reading_ends_when_the_one_who_watches_fails(
     monkeypatch.setattr("trainers.task_data.CPU_BYTES", 0)
     given = assignment(photo_training(**PHOTOS), Store(tmp_path), None)
 
-    def watch(_: Any) -> None:
+    def watch(*_: Any) -> None:
         assert reading()
         raise raised
 
@@ -800,7 +800,7 @@ def run_and_die(given: Assignment, step: int, seconds: float) -> None:
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
     seen = itertools.count(1)
 
-    def watch(row: Any) -> None:
+    def watch(_: str, row: Any) -> None:
         late = isinstance(row, Snapshot) and next(seen) > 1 and row.step >= step
         if late and not timer.is_alive():
             timer.start()
@@ -865,7 +865,7 @@ def test_a_failed_trial_keeps_the_curve_from_before_it_was_resumed(
     class Killed(BaseException):
         pass
 
-    def watch(row: Any) -> None:
+    def watch(_: str, row: Any) -> None:
         if isinstance(row, Snapshot) and row.step == 7:
             raise Killed
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.store import Store
+from orchestrator.store.under_way import UnderWay
 from orchestrator.watch import observation
 from orchestrator.watch.observation import Cell, Observer, Running, described
 from tests import watched
@@ -167,6 +168,32 @@ def test_an_object_store(s3: S3Server) -> None:
     seen = Observer(store.root, "").look()
     assert seen.whole == Cell(total=74, complete=4, running=1)
     assert seen.running == [Running("A1B s0", 50, [(25, 0.2), (50, 0.4)])]
+
+
+def test_what_workers_say_goes_on_where_snapshots_end(make: Make) -> None:
+    store = make("running")
+    ids = {row["name"]: row["id"] for row in store.members("demo").to_pylist()}
+    known = store.outcomes().keys() | set(store.names("progress"))
+    waiting = next(id for id in ids.values() if id not in known)  # has no snapshot
+    now = [
+        UnderWay(ids["A4A s0"], 350, [(275, 0.5), (300, 0.6), (350, 0.7)]),
+        UnderWay(waiting, 25, [(25, 0.1)]),
+        UnderWay(ids["A s0"], 10),  # complete meanwhile
+    ]
+    watched.announce(store, now)
+    seen = Observer(store.root, "").look()
+    assert [(one.name, one.step) for one in seen.running] == [
+        ("A4A s0", 350),
+        (next(name for name, id in ids.items() if id == waiting), 25),
+        ("A6A s0", 325),
+        ("A7A s0", 375),
+        ("A1A+ s0", 400),
+    ]
+    assert [step for step, _ in seen.running[0].curve] == [*range(25, 275, 25), 275, 300, 350]
+    assert seen.running[1].curve == [(25, 0.1)]
+    assert seen.whole.running == 5
+    watched.unlease(store)
+    assert len(Observer(store.root, "").look().running) == 4
 
 
 def test_a_snapshot_that_is_none_has_no_curve(make: Make) -> None:

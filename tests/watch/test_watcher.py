@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,10 @@ def test_a_figure_is_drawn_when_there_are_new_results(make: Make, clock: list[fl
     made.step()
     assert drawer.asked == ["demo"]
     assert "The figure is being drawn." in made.parts["figure"]
-    made._pause(0.0)
     made.step()  # one is still under way
     clock[0] += 2.0
     made.awake.set()
-    made._pause(1.0)
+    made._pause(0.0, made._glance())
     assert "Drawn." in made.parts["figure"]
     made.step()
     assert drawer.asked == ["demo"]
@@ -92,7 +92,7 @@ def test_a_figure_with_gaps_is_drawn_again(make: Make, clock: list[float]) -> No
     drawer.drawing = Drawing(text="gaps", damaged=("a file",))
     made.step()
     made.awake.set()
-    made._pause(1.0)
+    made._pause(0.0, made._glance())
     made.step()
     assert len(drawer.asked) == 1
     clock[0] += watcher.REDRAWN + watcher.TRIED_AGAIN
@@ -109,7 +109,7 @@ def test_times_of_complete_trials_give_the_work_that_is_left(
     made.step()
     assert "slot time left" not in made.parts["state"]
     made.awake.set()
-    made._pause(1.0)
+    made._pause(0.0, made._glance())
     made.step()
     assert "<dt>slot time left</dt><dd>2:48:00</dd>" in made.parts["state"]
 
@@ -138,6 +138,28 @@ def test_a_page_waits_for_the_first_look_and_hears_of_the_next(
     end(made)
 
 
+def test_a_row_is_looked_at_before_the_next_usual_look(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "NEAR", 3600.0)
+    store = make("stopped")
+    made = Watcher(store.root, "", "t")
+
+    async def watch() -> int:
+        before = (await made.latest(60.0)).whole.complete
+        with made.changes() as changed:
+            await asyncio.wait_for(changed.wait(), 60.0)
+            await asyncio.sleep(0.2)
+            watched.one_more(store)
+            while made.seen.whole.complete == before:
+                await asyncio.wait_for(changed.wait(), 60.0)
+                changed.clear()
+        return made.seen.whole.complete - before
+
+    assert asyncio.run(watch()) == 1
+    end(made)
+
+
 def test_a_page_does_not_wait_for_a_slow_store(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Watcher(make("running").root, "", "t")
     monkeypatch.setattr(made, "_wake", lambda: None)
@@ -147,18 +169,21 @@ def test_a_page_does_not_wait_for_a_slow_store(make: Make, monkeypatch: pytest.M
 
 def test_nobody_watches_nobody_looks(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "NEAR", 0.01)
+    monkeypatch.setattr(watcher, "GLANCED", 0.005)
     monkeypatch.setattr(watcher, "LINGER", 0.05)
     made = Watcher(make("empty").root, "", "t")
     asyncio.run(made.latest(60.0))
 
-    async def rests() -> None:
-        while made.awake.is_set() or made.looked > made.asked + 0.05:
+    async def rest() -> None:
+        while made.awake.is_set() or time.monotonic() < made.asked + 0.1:
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(rests(), 60.0))
+    asyncio.run(asyncio.wait_for(rest(), 60.0))
+    asyncio.run(asyncio.sleep(0.1))  # the last look ends
+    made.looked -= 60.0
     looked = made.looked
-    asyncio.run(asyncio.sleep(0.2))
-    assert made.looked <= looked + 0.2
+    asyncio.run(asyncio.sleep(0.1))
+    assert made.looked == looked
     asyncio.run(made.latest(60.0))
     assert made.looked > looked
     end(made)
