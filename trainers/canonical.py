@@ -74,6 +74,8 @@ def _canonical_part(part: Any) -> str:
     The string is kept with the object. A cache by equality would be wrong, since equal objects may
     differ in their JSON: 1 == 1.0.
     """
+    if type(part) in SCALARS:
+        return ENCODER.encode(part)
     if not dataclasses.is_dataclass(part):
         return canonical(part)
     attributes: dict[str, str] = vars(part)

@@ -96,7 +96,7 @@ class _Direction:
     def _others(self, own: Trial | None, source: Trial | None) -> Iterator[Trial]:
         """Yield the trials beside the bases: `own` of the target, `source` of the source."""
         depth = self.resolved.depth(self.grid, self.source, self.target)
-        layers = self.grid.layers or range(1, depth)
+        layers = tuple(self.grid.layers or range(1, depth))
         parents = {"selffer": own, "stitched_self": own, "transfer": source, "stitched": source}
         for name in self.grid.treatments:
             for treatment in treatments_of(name, layers, depth):

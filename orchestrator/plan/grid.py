@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.plan.resolve import ResolvedSweep
@@ -69,7 +69,7 @@ class _Pair:
 
     def trials(self) -> list[Trial]:
         trials = self._bases()
-        layers = self.grid.layers or range(1, self.resolved.layers.depth)
+        layers = tuple(self.grid.layers or range(1, self.resolved.layers.depth))
         for target in self.targets:
             for name in self.grid.treatments:
                 for treatment in treatments_of(name, layers, self.resolved.layers.depth):
@@ -180,17 +180,18 @@ class _Pair:
         )
 
 
-def treatments_of(name: str, layers: Iterable[int], depth: int) -> list[Treatment]:
+@functools.lru_cache(maxsize=1024)
+def treatments_of(name: str, layers: Sequence[int], depth: int) -> Sequence[Treatment]:
     """Return the treatments of a name in a sweep file beside the bases: one per n, or one in all.
 
     Above the last layer there is nothing to stitch.
     """
     one = Treatment.of(name)
     if one.kind == "base":
-        return []
+        return ()
     if one.kind in ("base_long", "pixels"):
-        return [one]
-    return [Treatment.of(name, n) for n in layers if n < depth or not one.is_stitched]
+        return (one,)
+    return tuple(Treatment.of(name, n) for n in layers if n < depth or not one.is_stitched)
 
 
 def source_network(resolved: ResolvedSweep, treatment: Treatment) -> NetworkRef | None:

@@ -158,6 +158,9 @@ class Resources(StrictModel):
         return {**self.custom, f"accelerator_type:{self.accelerator}": ACCELERATOR_AMOUNT}
 
 
+USUAL = Resources()
+
+
 class FineTune(StrictModel):
     """Training of fine-tuned trials (`selffer+`, `transfer+`), where it differs from the others."""
 
@@ -343,5 +346,5 @@ class Sweep(Grid):
 
     def request(self, treatment: Treatment) -> Resources:
         """Resources for a trial of this treatment."""
-        default = self.resources.get("default", Resources())
+        default = self.resources.get("default", USUAL)
         return self.resources.get(treatment.name, default)  # type: ignore[call-overload,no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -115,25 +116,32 @@ def test_measurements_and_features_through_ray_are_those_of_one_process(tmp_path
     }
 
 
+RAY, INLINE = ("--cpus", "2"), ("--inline",)
+
+
 @pytest.mark.parametrize(
-    ("sweep", "only"),
+    ("how", "sweep", "only"),
     [
-        ("paper:tiny", "split = 's0' AND n IN (0, 7)"),
-        ("balanced:tiny", "split = 's0' AND target = 'A' AND n IN (0, 7)"),
-        ("natural_manmade:tiny", "target = 'A' AND n IN (0, 7)"),
-        ("reduced:tiny", "images_per_class <= 4"),
-        ("cifar100:tiny", "split = 's0' AND target = 'A' AND n IN (0, 7)"),
-        ("unequal:tiny", "split = 's0-19' AND n IN (0, 7) AND images_per_class = 4"),
-        ("across:tiny", "split = 'd0' AND target = 'cifar10'"),
-        ("across_stacked:tiny", "split = 'd0' AND target = 'cifar10'"),
-        ("which_layers:tiny", "split = 'd0'"),
-        ("extraction_vs_finetuning:tiny", "target = 'A' AND n IN (0, 3) AND images_per_class = 10"),
-        ("stitching:tiny", "split = 's0' AND target = 'A' AND n IN (0, 3)"),
-        ("detection:tiny", "split IN ('all', 'd0')"),
+        (RAY, "paper:tiny", "split = 's0' AND n IN (0, 7)"),
+        (INLINE, "balanced:tiny", "split = 's0' AND target = 'A' AND n IN (0, 7)"),
+        (INLINE, "natural_manmade:tiny", "target = 'A' AND n IN (0, 7)"),
+        (INLINE, "reduced:tiny", "images_per_class <= 4"),
+        (INLINE, "cifar100:tiny", "split = 's0' AND target = 'A' AND n IN (0, 7)"),
+        (INLINE, "unequal:tiny", "split = 's0-19' AND n IN (0, 7) AND images_per_class = 4"),
+        (INLINE, "across:tiny", "split = 'd0' AND target = 'cifar10'"),
+        (INLINE, "across_stacked:tiny", "split = 'd0' AND target = 'cifar10'"),
+        (RAY, "which_layers:tiny", "split = 'd0'"),
+        (
+            RAY,
+            "extraction_vs_finetuning:tiny",
+            "target = 'A' AND n IN (0, 3) AND images_per_class = 10",
+        ),
+        (INLINE, "stitching:tiny", "split = 's0' AND target = 'A' AND n IN (0, 3)"),
+        (RAY, "detection:tiny", "split IN ('all', 'd0')"),
     ],
 )
-def test_tiny_forms_through_ray(sweep: str, only: str, tmp_path: Path) -> None:
-    """Images are files on the disk, as the datasets have them. The weights are those of a base."""
+def test_tiny_forms(how: Sequence[str], sweep: str, only: str, tmp_path: Path) -> None:
+    """Each kind of work goes through Ray once. Images are files, as the datasets have them."""
 
     def layerwise(*arguments: str) -> None:
         done = subprocess.run(
@@ -159,7 +167,7 @@ def test_tiny_forms_through_ray(sweep: str, only: str, tmp_path: Path) -> None:
         layerwise(
             "export", "weights", "A whole", "drawn.safetensors", "--sweep", "which_layers-base"
         )
-    layerwise("run", sweep, "--no-report", "--cpus", "2", "--only", only)
+    layerwise("run", sweep, "--no-report", *how, "--only", only)
     store = Store(tmp_path / "results")
     members = store.members(sweep.replace(":", "-")).to_pylist()
     ids = {member["id"] for member in members}

@@ -156,7 +156,8 @@ def test_resuming_a_detector_is_bit_identical(plan: Plan, store: Store, kind: st
 @pytest.mark.slow
 def test_copied_layers_that_learn_find_shapes_far_better(tmp_path: Path) -> None:
     """A detector from scratch has the same steps, images and head."""
-    changes = ("tasks.scenes.draws=[0]", "treatments=[base, transfer+]", "layers=[3]")
+    changes = ["tasks.scenes.draws=[0]", "treatments=[base, transfer+]", "layers=[3]"]
+    changes += ["recipe.epochs=9", "recipe.evaluate_every=300", "tasks.scenes.dataset.test=25"]
     plan = make_plan(resolve(*load_sweep("detection", changes)))
     store = Store(tmp_path)
     run_inline(Run.open(plan, store, RunProgress(Console(quiet=True))))
