@@ -35,10 +35,10 @@ def compare(
     metric: MetricOption = "top1",
     as_json: JsonOption = False,
 ) -> None:
-    """Show which treatments and layers differ between two sweeps, and in which settings.
+    """Show which treatments and layers differ between two sweeps.
 
     Networks of the same split, target and seed are compared in pairs. Cells are marked at a
-    false-discovery rate of 5 %.
+    false-discovery rate of 5 %. The settings in which the sweeps differ stand below.
     """
     from orchestrator.report.compare import Side, comparison, print_comparison
 
@@ -66,10 +66,10 @@ def explain(
     changes: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Explain one trial: why it was trained or reused, what it waits for, what it cost.
+    """Explain why a trial was trained or reused, and what it cost.
 
-    Its id hashes all that defines it. The nearest trial of the store shows in which fields they
-    differ.
+    A trial's id hashes all that defines it. The nearest trial of the store is shown with the fields
+    in which the two differ, and so are the trials that this one waits for.
     """
     from orchestrator.plan.filter import find
     from orchestrator.report.explain import explanation, print_explanation

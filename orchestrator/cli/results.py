@@ -50,7 +50,10 @@ def status(
         typer.Option("--follow", help="Show the progress until the end; reads only the store."),
     ] = False,
 ) -> None:
-    """Show which trials are complete, failed, lost, skipped or missing, and why."""
+    """Show the state of every trial, and why some have no result.
+
+    A trial is complete, failed, lost, skipped or missing.
+    """
     if sweep is None:
         if follow or changes:
             raise LayerwiseError("--follow and --set need the name of a sweep")
@@ -70,7 +73,10 @@ def status(
 
 
 def ls(store: StoreOption = RESULTS, as_json: JsonOption = False) -> None:
-    """List the sweeps and studies of the store, and trials that belong to no sweep."""
+    """List the sweeps, studies and unowned trials of the store.
+
+    A trial is unowned if it belongs to no sweep.
+    """
     from orchestrator.report.overview import print_store, store_summary
 
     summary = store_summary(open_store(store, must_exist=True))
@@ -116,7 +122,10 @@ def reference(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the paper's published results, or its Table 1 (in points), Figure 2 or 3 from them."""
+    """Show the published results, or Table 1 or a figure from them.
+
+    Table 1 is in percentage points.
+    """
     from orchestrator.reference import recomputed
     from orchestrator.reference.published import paper
     from orchestrator.report import terminal as tables
@@ -154,7 +163,10 @@ def report(
         float, typer.Option(min=0.0, help="Loss in points that the answer of the report is about.")
     ] = 3.0,
 ) -> None:
-    """Write the report of a sweep: one HTML file, and the figures as PNG, SVG and PDF."""
+    """Write the report of a sweep: one HTML file, and its figures.
+
+    The figures are PNG, SVG and PDF files.
+    """
     opened = open_store(store, must_exist=True)
     name = sweep_name(sweep, changes, opened)
     echo(report_of(opened, name, statistics_of(opened, name, metric), margin))
@@ -169,7 +181,10 @@ def advise(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which layers to freeze and which to fine-tune, what each costs, and how sure that is."""
+    """Say which layers to freeze and which to fine-tune.
+
+    The answer has the cost of each option, and bounds that say how sure it is.
+    """
     from orchestrator.report import advised
 
     opened = open_store(store, must_exist=True)
@@ -208,7 +223,7 @@ def export(
     ] = None,
     store: StoreOption = RESULTS,
 ) -> None:
-    """Write results for other programs: the weights of a trial, all tables, or runs.
+    """Write results for other programs: weights, tables or runs.
 
     An export can be repeated: what it wrote before is replaced, and nothing is there twice.
     """
@@ -272,7 +287,10 @@ def clean(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> None:
-    """List files that no row names and reports of sweeps that are gone, ask, and remove them."""
+    """List files that nothing needs, ask, and remove them.
+
+    These are files that no row names, and reports of sweeps that are gone.
+    """
     from orchestrator.report.overview import unowned_line, unowned_summary
     from orchestrator.report.wording import count
     from orchestrator.store.cleanup import Choice, Cleaner, Waste

@@ -28,7 +28,10 @@ def compact(store: StoreOption = RESULTS) -> None:
 
 
 def verify(store: StoreOption = RESULTS) -> None:
-    """Compare every file of the store with its checksum, and say how to mend what is wrong."""
+    """Compare every file of the store with its checksum.
+
+    For each problem, the command says how to mend it.
+    """
     from orchestrator.report.wording import count
     from orchestrator.store.verification import Verification
 

@@ -219,6 +219,14 @@ def test_splits(layerwise: Layerwise) -> None:
     assert outside(out) == []
 
 
+@pytest.mark.parametrize("command", ["check", "splits"])
+def test_a_sweep_of_the_store(command: str, full: Path, layerwise: Layerwise) -> None:
+    of_file = layerwise(command, "small.yaml")
+    (full / "small.yaml").unlink()
+    assert of_file[0] == 0
+    assert layerwise(command, "small") == of_file
+
+
 MANY = """\
 import numpy as np
 
