@@ -103,7 +103,7 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "Example: layerwise pictures digits 'A s2' 'R3A s2' --layer 3 --to pictures",
     ),
     (
-        results.clean,
+        store.clean,
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),
     (store.compact, "Example: layerwise compact --store results"),
