@@ -1,4 +1,4 @@
-"""SQL over a store. The only module with DuckDB, which sees Arrow tables and no file."""
+"""SQL over a store, by DuckDB, which sees Arrow tables and no file."""
 
 from __future__ import annotations
 
