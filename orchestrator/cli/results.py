@@ -100,7 +100,8 @@ def query(
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
 ) -> None:
     """Query the tables in SQL (DuckDB)."""
-    from orchestrator.report.query import needs_store, run_query, to_parquet
+    from orchestrator.report.answers import to_parquet
+    from orchestrator.report.query import needs_store, run_query
 
     def note(gaps: str) -> None:
         echo(gaps, err=True)
