@@ -67,7 +67,17 @@ def planned(folder: Path, text: str = PAPER, macs: tuple[int, ...] = MACS) -> Pl
     dataset, network = DatasetRef(name="imagenet"), NetworkRef(name="caffenet")
     known = {network: layers}
     return make_plan(
-        ResolvedSweep(sweep, source, dataset, data, network, network, Adaptation(), known, parts)
+        ResolvedSweep(
+            sweep=sweep,
+            source=source,
+            dataset=dataset,
+            data=data,
+            network=network,
+            target=network,
+            adapt=Adaptation(),
+            networks=known,
+            parts=parts,
+        )
     )
 
 
