@@ -65,8 +65,8 @@ def run(
     opened, out = open_store(store), terminal()
     planned = plan_of(sweep, changes, opened)
     from orchestrator.execution.run import Run
+    from orchestrator.report.plan_status import design_notes
     from orchestrator.report.progress import RunProgress
-    from orchestrator.report.status import design_notes
     from orchestrator.report.wording import count
     from orchestrator.store.leases import in_use
 

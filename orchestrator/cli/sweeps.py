@@ -61,7 +61,7 @@ def check(
     )
     from orchestrator.plan.plan import make_plan
     from orchestrator.plan.resolve import find_data
-    from orchestrator.report.status import design_notes
+    from orchestrator.report.plan_status import design_notes
     from orchestrator.report.terminal import dataset_line, layers_table
 
     opened, out = open_store(store), terminal()
@@ -103,7 +103,7 @@ def plan(
     Complete trials are counted too. The cost is that of the others.
     """
     from orchestrator.plan.cost import device_of
-    from orchestrator.report.status import plan_summary, print_plan
+    from orchestrator.report.plan_status import plan_summary, print_plan
 
     measured = device_of(device) if device else None
     opened = open_store(store)

@@ -14,7 +14,7 @@ from orchestrator.plan.cost import DEVICES, NETWORKS, budget, device_of, evaluat
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import splits_of
-from orchestrator.report.status import plan_summary
+from orchestrator.report.plan_status import plan_summary
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
 from trainers.config import (
