@@ -138,7 +138,7 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
     if summary["executed_flops"] < summary["flops"]:
         part = summary["executed_flops"] / summary["flops"]
         console.print(
-            f"of {si(summary['flops'])} FLOP, {si(summary['executed_flops'])} are executed "
+            f"of {si(summary['flops'])}FLOP, {si(summary['executed_flops'])}FLOP are executed "
             f"({100 * part:.0f} %): equal frozen layers are computed once",
             soft_wrap=True,
         )

@@ -115,7 +115,7 @@ def test_plan_of_what_was_never_run(folder: Path, layerwise: Layerwise) -> None:
         ["all", "", "6", "0", "19.5 G", ""],
     ]
     assert outside(out) == [
-        "of 19.5 G FLOP, 14.5 G are executed (74 %): equal frozen layers are computed once",
+        "of 19.5 GFLOP, 14.5 GFLOP are executed (74 %): equal frozen layers are computed once",
         "no rates in the store yet: times appear once some trials are complete",
         KEPT,
         ONE_SPLIT,
