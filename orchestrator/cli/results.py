@@ -128,7 +128,7 @@ def reference(
     """
     from orchestrator.reference import recomputed
     from orchestrator.reference.published import paper
-    from orchestrator.report import terminal as tables
+    from orchestrator.report import reference_tables as tables
 
     if what is None:
         networks = paper()
@@ -147,11 +147,11 @@ def reference(
         rows = values if what == "table1" else next(iter(values.values()))
         print_table(pa.Table.from_pylist(rows), csv, as_json)
     elif what == "table1":
-        terminal().print(tables.reference_table1(values, recomputed.mixes()))
+        terminal().print(tables.table1(values, recomputed.mixes()))
     elif what == "figure2":
-        terminal().print(tables.reference_figure2(values))
+        terminal().print(tables.figure2(values))
     else:
-        terminal().print(tables.reference_figure3(values))
+        terminal().print(tables.figure3(values))
 
 
 def report(
