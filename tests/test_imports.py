@@ -25,7 +25,7 @@ LAZY = {"sklearn", "scipy", "PIL", "pyarrow", "safetensors", "torchvision"}
 TABLE_FILES = {
     "orchestrator/execution/feature_parts.py": {"parquet"},
     "orchestrator/reference/published.py": {"parquet"},
-    "orchestrator/report/query.py": {"parquet"},
+    "orchestrator/report/answers.py": {"parquet"},
     "orchestrator/store/files.py": {"fs"},
     "orchestrator/store/local_files.py": {"fs"},
     "orchestrator/store/locations.py": {"fs"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.states import State
@@ -67,9 +67,12 @@ def network_of(of: Trained, shape: tuple[int, int, int] | None = None) -> Networ
 def outputs_of(of: Trained, layer: int, images: Any, rule: Pool, *, normalised: bool) -> np.ndarray:
     """Return the outputs of a layer for images, or for the test images. Raises `LayerwiseError`."""
     from trainers.canonical import ConfigError
+    from trainers.classifier import Pool
     from trainers.datasets import DataError
     from trainers.trained import input_of, layer_outputs
 
+    if rule not in get_args(Pool):
+        raise LayerwiseError(f"pool: expected one of {', '.join(get_args(Pool))}, found {rule!r}")
     try:
         seen = input_of(of.training, images, normalised=normalised)
         c, h, w = seen.shape[1:]

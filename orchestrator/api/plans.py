@@ -37,7 +37,7 @@ class Plan:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The numbers of `layerwise plan --json`: trials, cost, what the design can detect."""
-        from orchestrator.report.status import plan_summary
+        from orchestrator.report.plan_status import plan_summary
 
         return plan_summary(self.plan, self.store)
 

@@ -91,7 +91,16 @@ class Results:
         return Results(self.store, name, self.metric)
 
     def by(self, metric: str) -> Results:
-        """Return the same results by another metric, such as `val_mean10`."""
+        """Return the same results by another metric, such as `val_mean10`.
+
+        Raises `LayerwiseError` for an unknown metric.
+        """
+        from orchestrator.stats.measurements import METRICS
+        from trainers.spelling import hint
+
+        if metric not in METRICS:
+            near = hint(metric, METRICS) or f"; expected one of {', '.join(METRICS)}"
+            raise LayerwiseError(f"no metric {metric!r}{near}")
         return Results(self.store, self.sweep_name, metric)
 
     @property
@@ -133,6 +142,10 @@ class Results:
         def figure(*arguments: str) -> Figure:
             from orchestrator.report import drawings
 
+            if arguments and name != "curves":
+                raise LayerwiseError(
+                    f"{name}() draws the whole sweep; curves({arguments[0]!r}) draws one trial"
+                )
             function: Callable[..., Figure] = getattr(drawings, draw)
             return function(self.statistics, *arguments)
 

@@ -60,8 +60,9 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         results.query,
         'Example: layerwise query "SELECT treatment, n, avg(top1) FROM results '
         "WHERE sweep = 'digits' GROUP BY ALL ORDER BY ALL\"; tables: results, trials, curves, "
-        "classes, sweeps, effects, levels, decomposition, failures, cost, speed, speeds, table1, "
-        "studies, held_out, paper, paper_curves",
+        "classes, sweeps, effects, levels, decomposition, class_effects, failures, cost, table1, "
+        "speed, speeds, overtaking, studies, measurements, extractions, comparisons, "
+        "predictions, held_out, paper, paper_curves",
     ),
     (
         results.reference,
@@ -102,7 +103,7 @@ COMMANDS: list[tuple[Callable[..., None], str]] = [
         "Example: layerwise pictures digits 'A s2' 'R3A s2' --layer 3 --to pictures",
     ),
     (
-        results.clean,
+        store.clean,
         "Examples: layerwise clean --failed; layerwise clean --sweep digits --yes",
     ),
     (store.compact, "Example: layerwise compact --store results"),

@@ -128,7 +128,7 @@ def open_store(place: str, must_exist: bool = False) -> Store:
 
 def print_table(table: pa.Table, csv: bool, as_json: bool) -> None:
     """Print a table as CSV, as JSON or for a reader."""
-    from orchestrator.report.query import to_csv, to_json
+    from orchestrator.report.answers import to_csv, to_json
 
     if csv:
         text = to_csv(table)

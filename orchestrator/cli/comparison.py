@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.errors import LayerwiseError
 from orchestrator.report.console import terminal
+
+if TYPE_CHECKING:
+    from orchestrator.store.store import Store
 
 
 def compare(
@@ -35,10 +38,10 @@ def compare(
     metric: MetricOption = "top1",
     as_json: JsonOption = False,
 ) -> None:
-    """Show which treatments and layers differ between two sweeps, and in which settings.
+    """Show which treatments and layers differ between two sweeps.
 
     Networks of the same split, target and seed are compared in pairs. Cells are marked at a
-    false-discovery rate of 5 %.
+    false-discovery rate of 5 %. The settings in which the sweeps differ stand below.
     """
     from orchestrator.report.compare import Side, comparison, print_comparison
 
@@ -66,32 +69,38 @@ def explain(
     changes: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Explain one trial: why it was trained or reused, what it waits for, what it cost.
+    """Explain why a trial was trained or reused, and what it cost.
 
-    Its id hashes all that defines it. The nearest trial of the store shows in which fields they
-    differ.
+    A trial's id hashes all that defines it. The nearest trial of the store is shown with the fields
+    in which the two differ, and so are the trials that this one waits for.
     """
     from orchestrator.plan.filter import find
     from orchestrator.report.explain import explanation, print_explanation
 
     opened = open_store(store)
-    if sweep is None:
-        rows = opened.table("sweeps", ["sweep", "id", "name"]).to_pylist()
-        known = [x for x in rows if x["name"] == trial] or [
-            x for x in rows if x["id"].startswith(trial)
-        ]
-        names = list(dict.fromkeys(row["sweep"] for row in known))
-        if len(names) != 1:
-            some = (
-                f"several sweeps have {trial!r}: {', '.join(names)}"
-                if names
-                else (f"no sweep in {opened.root} has a trial {trial!r}")
-            )
-            raise LayerwiseError(f"{some}; name one with --sweep")
-        (sweep,) = names
+    sweep = _sweep_of(opened, trial) if sweep is None else sweep
     planned = plan_of(sweep, changes, opened)
     result = explanation(planned, find(planned, trial), opened)
     if as_json:
         typer.echo(json.dumps(result, indent=2, default=str))
     else:
         print_explanation(result, terminal())
+
+
+def _sweep_of(store: Store, trial: str) -> str:
+    """Return the only sweep of a store with a trial of this name or beginning of an id.
+
+    Raises `LayerwiseError` for none, or for several.
+    """
+    rows = store.table("sweeps", ["sweep", "id", "name"]).to_pylist()
+    known = [row for row in rows if row["name"] == trial] or [
+        row for row in rows if row["id"].startswith(trial)
+    ]
+    names = list(dict.fromkeys(row["sweep"] for row in known))
+    if len(names) == 1:
+        return str(names[0])
+    if names:
+        problem = f"several sweeps have {trial!r}: {', '.join(names)}"
+    else:
+        problem = f"no sweep in {store.root} has a trial {trial!r}"
+    raise LayerwiseError(f"{problem}; name one with --sweep")

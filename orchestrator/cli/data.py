@@ -49,9 +49,10 @@ def pack(
         bool, typer.Option("--verify", help="Compare a pack with its checksums instead.")
     ] = False,
 ) -> None:
-    """Decode a dataset's images once, so that training reads them from memory-mapped files.
+    """Decode the images of a dataset once, for faster training.
 
-    After a stop, the same command continues. Results and ids are equal with and without a pack.
+    Training then reads them from memory-mapped files. After a stop, the same command continues.
+    Results and ids are equal with and without a pack.
     """
     from orchestrator.cli import pack as packing
 
@@ -95,9 +96,10 @@ def features(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
 ) -> None:
-    """Write the outputs of layers of a trained network, for all images of a task, as Parquet.
+    """Write outputs of layers for all images of a task, as Parquet.
 
-    After a stop, the same command continues after the finished files.
+    The network is one that was trained, or a file of weights. After a stop, the same command
+    continues after the finished files.
     """
     from orchestrator.execution.features import extract
     from orchestrator.execution.origin import weights_of
@@ -147,7 +149,10 @@ def pictures(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
 ) -> None:
-    """Draw networks side by side: filters of the first layer, and images by a layer's outputs."""
+    """Draw filters and maps of images of networks, side by side.
+
+    The filters are those of the first layer. A map shows images by the outputs of one layer.
+    """
     from orchestrator.execution.origin import weights_of
     from orchestrator.execution.pictures import picture
     from orchestrator.plan.origin import origin

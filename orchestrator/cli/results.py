@@ -1,9 +1,8 @@
-"""Commands on results: how far a sweep is, its tables and report, the paper's, cleaning up."""
+"""Commands on results: the state of a sweep, its tables and report, the paper's, exports."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,7 +49,10 @@ def status(
         typer.Option("--follow", help="Show the progress until the end; reads only the store."),
     ] = False,
 ) -> None:
-    """Show which trials are complete, failed, lost, skipped or missing, and why."""
+    """Show the state of every trial, and why some have no result.
+
+    A trial is complete, failed, lost, skipped or missing.
+    """
     if sweep is None:
         if follow or changes:
             raise LayerwiseError("--follow and --set need the name of a sweep")
@@ -70,7 +72,10 @@ def status(
 
 
 def ls(store: StoreOption = RESULTS, as_json: JsonOption = False) -> None:
-    """List the sweeps and studies of the store, and trials that belong to no sweep."""
+    """List the sweeps, studies and unowned trials of the store.
+
+    A trial is unowned if it belongs to no sweep.
+    """
     from orchestrator.report.overview import print_store, store_summary
 
     summary = store_summary(open_store(store, must_exist=True))
@@ -95,7 +100,8 @@ def query(
     parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
 ) -> None:
     """Query the tables in SQL (DuckDB)."""
-    from orchestrator.report.query import needs_store, run_query, to_parquet
+    from orchestrator.report.answers import to_parquet
+    from orchestrator.report.query import needs_store, run_query
 
     def note(gaps: str) -> None:
         echo(gaps, err=True)
@@ -116,10 +122,13 @@ def reference(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the paper's published results, or its Table 1 (in points), Figure 2 or 3 from them."""
+    """Show the published results, or Table 1 or a figure from them.
+
+    Table 1 is in percentage points.
+    """
     from orchestrator.reference import recomputed
     from orchestrator.reference.published import paper
-    from orchestrator.report import terminal as tables
+    from orchestrator.report import reference_tables as tables
 
     if what is None:
         networks = paper()
@@ -138,11 +147,11 @@ def reference(
         rows = values if what == "table1" else next(iter(values.values()))
         print_table(pa.Table.from_pylist(rows), csv, as_json)
     elif what == "table1":
-        terminal().print(tables.reference_table1(values, recomputed.mixes()))
+        terminal().print(tables.table1(values, recomputed.mixes()))
     elif what == "figure2":
-        terminal().print(tables.reference_figure2(values))
+        terminal().print(tables.figure2(values))
     else:
-        terminal().print(tables.reference_figure3(values))
+        terminal().print(tables.figure3(values))
 
 
 def report(
@@ -154,7 +163,10 @@ def report(
         float, typer.Option(min=0.0, help="Loss in points that the answer of the report is about.")
     ] = 3.0,
 ) -> None:
-    """Write the report of a sweep: one HTML file, and the figures as PNG, SVG and PDF."""
+    """Write the report of a sweep: one HTML file, and its figures.
+
+    The figures are PNG, SVG and PDF files.
+    """
     opened = open_store(store, must_exist=True)
     name = sweep_name(sweep, changes, opened)
     echo(report_of(opened, name, statistics_of(opened, name, metric), margin))
@@ -169,7 +181,10 @@ def advise(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which layers to freeze and which to fine-tune, what each costs, and how sure that is."""
+    """Say which layers to freeze and which to fine-tune.
+
+    The answer has the cost of each option, and bounds that say how sure it is.
+    """
     from orchestrator.report import advised
 
     opened = open_store(store, must_exist=True)
@@ -208,7 +223,7 @@ def export(
     ] = None,
     store: StoreOption = RESULTS,
 ) -> None:
-    """Write results for other programs: the weights of a trial, all tables, or runs.
+    """Write results for other programs: weights, tables or runs.
 
     An export can be repeated: what it wrote before is replaced, and nothing is there twice.
     """
@@ -257,55 +272,3 @@ def _export_weights(store: Store, trial: str, path: Path, sweep: str | None) -> 
     except OSError as error:
         raise LayerwiseError(f"cannot write {path}: {error.strerror}") from error
     echo(f"wrote the weights of {name} to {path}")
-
-
-def clean(
-    store: StoreOption = RESULTS,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Remove failed, lost and skipped trials too.")
-    ] = False,
-    sweep: Annotated[
-        str | None, typer.Option(help="Remove this sweep too, and the trials that only it has.")
-    ] = None,
-    unowned: Annotated[
-        bool, typer.Option("--unowned", help="Remove complete trials of no sweep too.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
-) -> None:
-    """List files that no row names and reports of sweeps that are gone, ask, and remove them."""
-    from orchestrator.report.overview import unowned_line, unowned_summary
-    from orchestrator.report.wording import count
-    from orchestrator.store.cleanup import Choice, Cleaner, Waste
-
-    opened = open_store(store, must_exist=True)
-    cleaner = Cleaner(opened, Choice(failed=failed, sweep=sweep, unowned=unowned))
-    if not (sweep or unowned) and (line := unowned_line(unowned_summary(cleaner.survey))):
-        echo(line)
-    for link in cleaner.survey.links:
-        echo(f"{link} is a link: it stays, and what lies behind it")
-    if unclear := cleaner.survey.unclear:
-        echo(
-            f"{count(len(unclear), 'row')} cannot be read: the files of these trials stay, and "
-            "`layerwise run` trains them again"
-        )
-    for lease in cleaner.survey.used:
-        echo(
-            f"a run of {lease.sweep} uses the store ({lease.host}, process {lease.pid}): "
-            "its trials and what is newer than its start stay"
-        )
-    waste = cleaner.waste
-
-    def say_size(items: Iterable[Waste], of: str = "") -> None:
-        paths = [item.path for item in items]
-        echo(f"{count(len(paths), 'file')}, {opened.size(paths) / 1e6:.1f} MB{of}")
-
-    for reason in dict.fromkeys(item.reason for item in waste):
-        say_size([item for item in waste if item.reason == reason], f": {reason}")
-    for item in waste:
-        echo(f"{opened.files.shown(item.path)}  ({item.reason})")
-    say_size(waste)
-    if waste and (yes or typer.confirm("remove them?")):
-        removed = cleaner.remove(waste)
-        needed = len(waste) - removed
-        stay = f"; {count(needed, 'file')} came into use meanwhile and stay" if needed else ""
-        echo(f"removed {count(removed, 'file')}{stay}")

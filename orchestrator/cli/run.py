@@ -65,8 +65,8 @@ def run(
     opened, out = open_store(store), terminal()
     planned = plan_of(sweep, changes, opened)
     from orchestrator.execution.run import Run
+    from orchestrator.report.plan_status import design_notes
     from orchestrator.report.progress import RunProgress
-    from orchestrator.report.status import design_notes
     from orchestrator.report.wording import count
     from orchestrator.store.leases import in_use
 
@@ -110,7 +110,10 @@ def search(
         Path | None, typer.Option(help="Write an Optuna storage for optuna-dashboard.")
     ] = None,
 ) -> None:
-    """Search the schedule of fine-tuned trials, and train nothing else. `run` uses the result."""
+    """Search the schedule of fine-tuned trials.
+
+    Nothing else is trained. `run` uses the result.
+    """
     opened, out = open_store(store), terminal()
     planned = plan_of(sweep, changes, opened)
     if not planned.studies:
@@ -159,7 +162,10 @@ def debug(
     ] = False,
     pdb: Annotated[bool, typer.Option("--pdb", help="Open pdb where an error is raised.")] = False,
 ) -> None:
-    """Train one trial in this process, without Ray; first its base, if the store lacks it."""
+    """Train one trial in this process, without Ray.
+
+    Its base is trained first, if the store lacks it.
+    """
     from orchestrator.execution.debug import debug_trial, post_mortem
     from orchestrator.store.leases import in_use
 

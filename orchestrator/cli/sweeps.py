@@ -47,7 +47,10 @@ def check(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Read a sweep, show its layers and cut points, and train every treatment for two steps."""
+    """Train every treatment for two steps, to find mistakes.
+
+    Before that, the datasets of the sweep, its layers and the cuts after them are shown.
+    """
     from orchestrator.cluster import shipment_of
     from orchestrator.execution.check import (
         STEPS,
@@ -58,10 +61,11 @@ def check(
     )
     from orchestrator.plan.plan import make_plan
     from orchestrator.plan.resolve import find_data
-    from orchestrator.report.status import design_notes
+    from orchestrator.report.plan_status import design_notes
     from orchestrator.report.terminal import dataset_line, layers_table
 
-    resolved, out = resolved_sweep(sweep, changes), terminal()
+    opened, out = open_store(store), terminal()
+    resolved = resolved_sweep(sweep, changes, opened)
     find_data(resolved.sweep, resolved.source)
     for ref, data in resolved.datasets.items():
         say(out, dataset_line(ref.name, data))
@@ -74,11 +78,12 @@ def check(
             say(out, f"on a cluster: {problem}")
     for line in lane_by_lane(resolved):
         say(out, line)
-    check_features(make_plan(resolved), open_store(store))
+    planned = make_plan(resolved)
+    check_features(planned, opened)
     trained = try_treatments(resolved)
     names = ", ".join(sorted({trial.treatment_name for trial in trained}))
     out.print(f"{len(trained)} trainings of {STEPS} steps went well: {names}")
-    for note in design_notes(make_plan(resolved)):
+    for note in design_notes(planned):
         say(out, note)
 
 
@@ -93,9 +98,12 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a sweep would train, what is complete, and what the rest will cost."""
+    """Show what a sweep would train, and what that costs.
+
+    Complete trials are counted too. The cost is that of the others.
+    """
     from orchestrator.plan.cost import device_of
-    from orchestrator.report.status import plan_summary, print_plan
+    from orchestrator.report.plan_status import plan_summary, print_plan
 
     measured = device_of(device) if device else None
     opened = open_store(store)
@@ -109,13 +117,14 @@ def plan(
 
 def splits(
     sweep: SweepArgument,
+    store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """List indices and names of the classes in both halves of every split, and their hashes."""
+    """List the classes in both halves of every split, with hashes."""
     from orchestrator.plan.splits import summary as splits_summary
 
-    resolved = resolved_sweep(sweep, changes)
+    resolved = resolved_sweep(sweep, changes, open_store(store))
     if not resolved.splits:
         raise LayerwiseError(f"sweep {resolved.sweep.name} has named tasks and no splits")
     summary = splits_summary(resolved.splits, resolved.data.classes)

@@ -14,12 +14,7 @@ def too_large(grid: Grid, task: Task, data: DatasetInfo, name: str) -> tuple[Pat
     `name` is the task's, for the message.
     """
     counts = label_counts(task, data)
-    for key, recipe in (
-        (("recipe",), grid.recipe),
-        (("fine_tune", "recipe"), grid.fine_tune.recipe),
-    ):
-        if recipe is None:
-            continue
+    for key, recipe in grid.keyed_recipes.items():
         if recipe.batch > sum(counts):
             return (*key, "batch"), f"expected at most {sum(counts)}, the training images of {name}"
         for index, stage in enumerate(recipe.stages):

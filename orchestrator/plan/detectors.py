@@ -33,13 +33,6 @@ def detecting(sweep: Sweep, grid: Grid, tasks: Described) -> list[str]:
     return [name for name in names if name in tasks and tasks[name][1].has_objects]
 
 
-def recipes_of(grid: Grid) -> Iterator[tuple[Path, Recipe]]:
-    """Yield the recipes of a grid with their keys."""
-    yield ("recipe",), grid.recipe
-    if grid.fine_tune.recipe is not None:
-        yield ("fine_tune", "recipe"), grid.fine_tune.recipe
-
-
 def check_detecting(sweep: Sweep, tasks: Described, source: Source) -> None:
     """Raise `SweepError` for keys that do not go with tasks of objects."""
     problems = []
@@ -71,7 +64,7 @@ def _problems(grid: Grid, task: str) -> Iterator[Problem]:
         if name.startswith("stitched"):
             message = f"the upper layers of {task} are a detector: leave {name} out"
             yield ("treatments", index), message
-    for path, recipe in recipes_of(grid):
+    for path, recipe in grid.keyed_recipes.items():
         if recipe.crop is not None:
             yield (*path, "crop"), f"a crop would cut the objects of {task}: leave it out"
         if recipe.classifier is not None:
@@ -98,7 +91,7 @@ def describe_detectors(
         for task in detecting(sweep, grid, tasks):
             ref, data = tasks[task]
             shape = (grid.form.channels or data.shape[0], *data.shape[1:])
-            for path, recipe in recipes_of(grid):
+            for path, recipe in grid.keyed_recipes.items():
                 detector = detector_of(recipe)
                 where = in_grid(name, (*path, "detector", "backbone"), source)
                 for network in networks:

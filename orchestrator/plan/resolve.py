@@ -35,7 +35,7 @@ from trainers.spelling import hint
 from trainers.splits import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResolvedSweep:
     """A sweep with all that planning must know of its data, its networks and its splits."""
 
@@ -140,21 +140,21 @@ def resolve(sweep: Sweep, source: Source) -> ResolvedSweep:
     _check_learning(sweep, target, n_classes, next(iter(shapes)), source)
     weights = read_weights(sweep, network, n_classes, next(iter(shapes)), source)
     return ResolvedSweep(
-        sweep,
-        source,
-        dataset,
-        data,
-        network,
-        target,
-        adapt,
-        networks,
-        parts,
-        tasks,
-        n_classes,
-        next(iter(shapes)),
-        forms,
-        weights,
-        detectors,
+        sweep=sweep,
+        source=source,
+        dataset=dataset,
+        data=data,
+        network=network,
+        target=target,
+        adapt=adapt,
+        networks=networks,
+        parts=parts,
+        tasks=tasks,
+        classes=n_classes,
+        shape=next(iter(shapes)),
+        forms=forms,
+        weights=weights,
+        detectors=detectors,
     )
 
 
@@ -221,12 +221,7 @@ def _image_shapes(
             if sweep.has_directions(grid)
             else data.shape
         )
-        for key, recipe in (
-            (("recipe",), grid.recipe),
-            (("fine_tune", "recipe"), grid.fine_tune.recipe),
-        ):
-            if recipe is None:
-                continue
+        for key, recipe in grid.keyed_recipes.items():
             path = in_grid(name, (*key, "crop"), source)
             crop = recipe.crop
             if crop is not None and crop > min(height, width):
@@ -286,7 +281,7 @@ def _check_learning(
     sweep: Sweep, network: NetworkRef, n_classes: int, shape: Shape, source: Source
 ) -> None:
     """Raise `SweepError` for layers and modules to freeze or to train that the network lacks."""
-    recipes = [r for g in sweep.parts.values() for r in (g.recipe, g.fine_tune.recipe) if r]
+    recipes = [recipe for grid in sweep.parts.values() for recipe in grid.recipes]
     if not any(recipe.freeze or recipe.learn or recipe.stages for recipe in recipes):
         return
     from trainers.networks import tensor_shapes  # imports torch
@@ -295,12 +290,7 @@ def _check_learning(
     depth = len({name.partition(".")[0] for name in tensors})
     problems: list[tuple[KeyPath, str]] = []
     for name, grid in sweep.parts.items():
-        for key, recipe in (
-            (("recipe",), grid.recipe),
-            (("fine_tune", "recipe"), grid.fine_tune.recipe),
-        ):
-            if recipe is None:
-                continue
+        for key, recipe in grid.keyed_recipes.items():
             if key == ("recipe",) and recipe.freeze and recipe.freeze >= depth:
                 message = f"layer {recipe.freeze} is out of range: 1..{depth - 1} can be frozen"
                 problems.append((in_grid(name, (*key, "freeze"), source), message))

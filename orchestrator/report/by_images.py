@@ -6,12 +6,11 @@ import dataclasses
 from typing import Any
 
 from orchestrator.report import charts
-from orchestrator.report.charts import Panel, Row, Rows, span, stack
+from orchestrator.report.charts import WITHOUT_N, Panel, Row, Rows, layer_colours, span, stack
 from orchestrator.report.figures import has_band, images_frame
 from orchestrator.stats.measurements import DIFFERENCES
 
 MOST_TICKS = 6  # with more numbers of images, only powers of ten are ticks
-COLOURS = ("#4a98d3", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#222222")  # by n
 
 
 def effects_by_images(effects: Rows) -> list[Panel]:
@@ -26,7 +25,7 @@ def effects_by_images(effects: Rows) -> list[Panel]:
         return []
     every = 2 * max(limits)
     layers = sorted({row["n"] for row in effects} - {0})
-    looks = {n: COLOURS[i * len(COLOURS) // len(layers)] for i, n in enumerate(layers)}
+    looks = layer_colours(layers)
     panels = []
     for effect, pair in DIFFERENCES.items():
         rows = [_mark(row, every, looks) for row in effects if row["effect"] == effect]
@@ -38,7 +37,7 @@ def effects_by_images(effects: Rows) -> list[Panel]:
 
 def _mark(row: Any, every: int, looks: dict[int, str]) -> Row:
     """Return an effect as a mark at its number of images, in the colour of its n."""
-    limit, colour = row["images_per_class"], looks.get(row["n"], COLOURS[-1])
+    limit, colour = row["images_per_class"], looks.get(row["n"], WITHOUT_N)
     look = {"colour": colour, "ink": colour, "shape": "circle", "dash": [1, 0]}
     place = {"n": every if limit is None else limit, "y": 100 * row["estimate"]}
     bounds = {key: 100 * row[key] if has_band(row) else None for key in ("low", "high")}

@@ -67,6 +67,8 @@ DARK = {  # on a dark page: lighter series, and the greys of the axes
     "#999": "#6b7178",
     "#e8e8e8": "#2c3138",
 }
+BY_LAYERS = ("#4a98d3", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#222222")
+WITHOUT_N = BY_LAYERS[-1]  # colour of a series without n, beside those of `layer_colours`
 DOTS = [2, 3]
 MANY = 500  # rows
 _rows: dict[str, str] = {}  # of all charts of this process, as JSON, by the name of the rows
@@ -99,7 +101,7 @@ class Frame:
     up_label: str = "datum.label"
     across_title: str = "training step"
     bare: bool = False
-    """Whether coordinates mean nothing: no axes are drawn."""
+    """True if coordinates mean nothing: no axes are drawn."""
 
     def xy(self, x: str, y: str) -> dict[str, Any]:
         """Return the encodings of two columns."""
@@ -140,6 +142,11 @@ def layer_frame(layers: Iterable[int], up: tuple[float, float], **options: Any) 
     """Return a frame over numbers of layers, with half a layer of room on both sides."""
     ticks = sorted(set(layers)) or [0]
     return Frame((ticks[0] - 0.5, ticks[-1] + 0.5), up, ticks, **options)
+
+
+def layer_colours(layers: Sequence[int]) -> dict[int, str]:
+    """Return a colour for each number of layers, spread over `BY_LAYERS`."""
+    return {n: BY_LAYERS[i * len(BY_LAYERS) // len(layers)] for i, n in enumerate(layers)}
 
 
 def span(values: Iterable[float | None]) -> tuple[float, float]:

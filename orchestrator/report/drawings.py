@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.report import charts, figures
+from orchestrator.report import charts, figures, learning_figures
 from orchestrator.report.alternatives import text_of
 from orchestrator.report.charts import Frame, Panel, span, stack
 from orchestrator.report.figure import Figure
@@ -75,10 +75,10 @@ def curves_figure(statistics: Statistics, trial: str | None = None) -> Figure:
     Raises `LayerwiseError` for an unknown trial, or one without a curve.
     """
     if trial is None:
-        rows = figures.learning(statistics.networks, statistics.heights)
+        rows = learning_figures.learning(statistics.networks, statistics.heights)
         if not rows:
             raise LayerwiseError("no complete network has a curve yet")
-        panels = figures.learning_figure(rows, choose=False)
+        panels = learning_figures.learning_figure(rows, choose=False)
         return Figure(panels, f"Mean validation top-1, %. {text_of(panels)}", columns=3, width=280)
     id, name = trial_of(statistics, trial)
     rows = [row for row in statistics.curves.to_pylist() if row["id"] == id]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestrator.errors import LayerwiseError
-from orchestrator.report.query import VIEWS, WITHOUT_STORE, to_csv, to_parquet
+from orchestrator.report.answers import to_csv, to_parquet
+from orchestrator.report.query import VIEWS, WITHOUT_STORE
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.store import Store
 from trainers import whole_file

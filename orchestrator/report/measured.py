@@ -1,4 +1,4 @@
-"""What measurements say of a group: three figures, and predictors beside the static list. Pure."""
+"""Measurements of a group: three figures, and predictors beside the static list. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.report import charts
-from orchestrator.report.charts import Frame, Panel, Row, Rows, stack
+from orchestrator.report.charts import WITHOUT_N, Frame, Panel, Row, Rows, layer_colours, stack
 from orchestrator.stats.comparisons import CHANGE
+from orchestrator.stats.measurements import is_direction
 from orchestrator.stats.predictions import STATIC
 
-COLOURS = ("#4a98d3", "#00735c", "#e08a1e", "#b2400b", "#7b4fa3", "#b8336a", "#222222")  # by n
 ARMS = ("BnB", "BnB+", "AnB", "AnB+")
 PREDICTORS = {  # name: what a reader calls it
     "logme": "LogME",
@@ -59,7 +59,7 @@ def measured_figures(comparisons: Iterable[Row]) -> dict[str, list[Panel]]:
 def _panels(rows: Rows, title: str, across: str) -> list[Panel]:
     """Return a panel per arm and network that it is compared with, a line per n."""
     layers = sorted({row["n"] for row in rows} - {0})
-    looks = {n: COLOURS[i * len(COLOURS) // len(layers)] for i, n in enumerate(layers)}
+    looks = layer_colours(layers)
     marks: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row[across]):
         name = title.format(arm=row["arm"], against=row["against"])
@@ -70,7 +70,7 @@ def _panels(rows: Rows, title: str, across: str) -> list[Panel]:
 
 
 def _mark(row: Mapping[str, Any], x: float, looks: Mapping[int, str]) -> Row:
-    colour = looks.get(row["n"], COLOURS[-1])
+    colour = looks.get(row["n"], WITHOUT_N)
     look = {"colour": colour, "ink": colour, "shape": "circle", "dash": [1, 0]}
     half = "none" if row["low"] is None else f"{(row['high'] - row['low']) / 2:.3f}"
     label = f"n = {row['n']}" if row["n"] else "bases"
@@ -204,8 +204,8 @@ def _sentences(rows: Rows, arm: str) -> Iterable[str]:
             )
     within = [row for (kind, _), row in found.items() if kind == "within_n"]
     if within:
-        named = " to " in within[0]["division"]
-        choice = "the sources of the target" if named else "the sources and targets"
+        between_tasks = is_direction(within[0]["division"])
+        choice = "the sources of the target" if between_tasks else "the sources and targets"
         winners = [row for row in within if _is_above(row)]
         if winners:
             yield f"{arm}: at one n, {_names(winners)} ordered {choice}."

@@ -1,4 +1,4 @@
-"""How a sweep was run: every setting, versions, and the commands that repeat it."""
+"""Methods of a sweep: every setting, versions, and the commands that repeat it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST = 12  # names in a sentence
 
 @dataclass(frozen=True)
 class Methods:
-    """What a reader needs to judge a sweep and to repeat it."""
+    """All that a reader needs to judge a sweep and to repeat it."""
 
     sentences: Sequence[str]
     settings: Sequence[tuple[str, str]]

@@ -261,9 +261,8 @@ def _effect(row: Row) -> tuple[str, str]:
 
 
 def _steps(row: Row) -> tuple[str, str]:
-    return steps(row["steps"]), f"{row['n_never']} of {row['n_networks']} never" if row[
-        "n_never"
-    ] else ""
+    never = f"{row['n_never']} of {row['n_networks']} never" if row["n_never"] else ""
+    return steps(row["steps"]), never
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:

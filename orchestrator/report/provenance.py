@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: machines, dates, versions, and what failed."""
+"""Origin of the numbers of a report: machines, dates and versions; and the trials that failed."""
 
 from __future__ import annotations
 

@@ -1,23 +1,17 @@
-"""SQL over a store. The only module with DuckDB, which sees Arrow tables and no file."""
+"""SQL over a store, by DuckDB, which sees Arrow tables and no file."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.errors import LayerwiseError
 from orchestrator.reference import published as reference
+from orchestrator.report.answers import plain
 from orchestrator.report.wording import left_out
 from orchestrator.stats.class_effects import CLASS_EFFECTS
 from orchestrator.stats.comparisons import COMPARISONS
@@ -33,7 +27,6 @@ from orchestrator.stats.statistics import Statistics
 from orchestrator.store.row_files import TABLES
 from orchestrator.store.schemas import CURVES, OF_MEMBERS, SCHEMAS
 from orchestrator.store.store import Store
-from trainers import whole_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,7 +43,7 @@ SETTINGS = (  # the last one locks the others
 
 
 class QueryError(LayerwiseError):
-    """A query that DuckDB refused, or an answer that cannot be written."""
+    """A query that DuckDB refused."""
 
 
 VIEWS: dict[str, tuple[pa.Schema, Callable[[Statistics], pa.Table]]] = {
@@ -245,55 +238,10 @@ def values_of(labels: pa.Table, condition: str, most: int = 12) -> str:
     texts = []
     for name in names or ["treatment", "n"]:
         values = sorted({value for value in labels[name].to_pylist() if value is not None})
-        some = ", ".join(str(_plain(value)) for value in values[:most])
+        some = ", ".join(str(plain(value)) for value in values[:most])
         more = f" and {len(values) - most:,} more" if len(values) > most else ""
         texts.append(f"{name}: {some or 'null'}{more}")
     return "; ".join(texts)
-
-
-def to_csv(table: pa.Table) -> str:
-    """Return a header and one line per row; nulls are empty, times in ISO 8601."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.column_names)
-    columns = (map(_plain, column.to_pylist()) for column in table.columns)
-    writer.writerows(zip(*columns, strict=True))
-    return out.getvalue()
-
-
-def to_json(table: pa.Table) -> str:
-    """Return a JSON list with one object per row; NaN and infinities are null."""
-    names: list[str] = []
-    for name in table.column_names:  # a number keeps two columns of one name apart
-        names.append(f"{name}_{names.count(name) + 1}" if name in names else name)
-    rows = _json(table.rename_columns(names).to_pylist())
-    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_parquet(table: pa.Table, path: Path) -> None:
-    """Write one Parquet file. Raises `QueryError` if it cannot be written.
-
-    Parquet has no intervals: they become strings such as `1 mon 2 d 0.5 s`.
-    """
-    for index, column in enumerate(table.schema):
-        if pa.types.is_interval(column.type):
-            texts = [_interval(value.as_py()) for value in table[index]]
-            table = table.set_column(index, column.name, pa.array(texts, pa.string()))
-    try:
-        with whole_file.replacing(path) as file:
-            pq.write_table(table, file, compression="zstd")
-    except pa.ArrowException as error:
-        raise QueryError(f"Parquet cannot hold this answer: {error}; cast the column") from error
-    except OSError as error:
-        raise QueryError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _interval(value: tuple[int, int, int] | None) -> str | None:
-    """Return an interval as a string."""
-    if value is None:
-        return None
-    months, days, nanoseconds = value
-    return f"{months} mon {days} d {nanoseconds / 1e9:g} s"
 
 
 def _names() -> str:
@@ -309,27 +257,3 @@ def _one_line(message: str) -> str:
         at = caret - len(line) + len(line := line.partition(": ")[2])
         text += f" near: {line[max(0, at - 30) : at + 20].strip()}"
     return " ".join(text.split())
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as CSV writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | dict):
-        return json.dumps(_json(value), ensure_ascii=False)
-    return _json(value)
-
-
-def _json(value: Any) -> Any:
-    """Return a value as JSON writes it."""
-    if isinstance(value, dict):
-        return {str(name): _json(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_json(item) for item in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float) and not (-float("inf") < value < float("inf")):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

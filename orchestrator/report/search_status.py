@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.study import Study, best
-from orchestrator.report.wording import count, percent
+from orchestrator.report.wording import count, percent, si
 from orchestrator.states import STUDY_OUTCOMES, State
 from orchestrator.store.store import Store
 
@@ -67,8 +67,7 @@ def print_studies(summaries: Sequence[Mapping[str, Any]], console: Console) -> N
             f"{', '.join(states)}"
         )
         if study["missing"]:
-            work = study["flops"] / 1e9
-            text += f"; at most {work:,.0f} × 10⁹ FLOP to go" if work >= 1 else "; little to go"
+            text += f"; at most {si(study['flops'])}FLOP to go"
         if study["best"] is not None:
             text += f"; best validation top-1 {percent(study['best'])} % (trial "
             own = "failed" if study["own"] is None else f"{percent(study['own'])} %"

@@ -16,7 +16,7 @@ from orchestrator.plan.conditions import readable
 from orchestrator.reference import recomputed
 from orchestrator.reference.published import ALL_IMAGES
 from orchestrator.reference.published import SWEEP as PAPER
-from orchestrator.report import by_cost, by_images, figures
+from orchestrator.report import by_cost, by_images, figures, learning_figures
 from orchestrator.report.charts import Panel
 from orchestrator.report.measured import measured_figures, predictor_figure
 from orchestrator.report.ways import (
@@ -171,14 +171,14 @@ def _draw(
     if panels := figures.decomposition(part.included):
         part.figures["decomposition"] = panels
     if by_step:
-        part.figures["speed"] = figures.speed_figure(by_step, part.speeds)
+        part.figures["speed"] = learning_figures.speed_figure(by_step, part.speeds)
     if part.group.metric in ONE_CLASS:
         return
     if panels := figures.overfitting(networks, statistics.trials):
         part.figures["overfitting"] = panels
-    if rows := figures.learning(networks, statistics.heights):
-        part.figures["curves"] = figures.learning_figure(rows, choose=False)
-        part.figures["chooser"] = figures.learning_figure(rows, choose=True)
+    if rows := learning_figures.learning(networks, statistics.heights):
+        part.figures["curves"] = learning_figures.learning_figure(rows, choose=False)
+        part.figures["chooser"] = learning_figures.learning_figure(rows, choose=True)
 
 
 def _draw_figure3(parts: Sequence[Section], published: Rows) -> None:

@@ -47,11 +47,12 @@ def sentences_of(
     """
     by_effect = _by_effect(effects)
     metric = METRICS[levels[0]["metric"]] if levels else METRICS["top1"]
+    short = metric.removeprefix("test ")
     texts = [
         ("levels", _bases(levels, metric)),
         ("", _weights(levels)),
-        ("effects", _frozen(by_effect, metric.removeprefix("test "))),
-        ("effects", _drop(by_effect)),
+        ("effects", _frozen(by_effect, short)),
+        ("effects", _drop(by_effect, short)),
         ("effects", _stitched_self(by_effect)),
         ("effects", _upper_layers(by_effect)),
         ("effects", _stitched(by_effect)),
@@ -111,7 +112,7 @@ def _frozen(by_effect: ByEffect, metric: str) -> str:
     return f"{text}. The simultaneous interval lies below zero at {_where(below)}."
 
 
-def _drop(by_effect: ByEffect) -> str:
+def _drop(by_effect: ByEffect, metric: str) -> str:
     co_adaptation, specificity = (
         by_effect.get("co_adaptation", {}),
         by_effect.get("specificity", {}),
@@ -128,7 +129,7 @@ def _drop(by_effect: ByEffect) -> str:
         f"for {points(lost['estimate'])}{bounds(lost)}"
     )
     if random := by_effect.get("random", {}).get(n):
-        text += f"; untrained random filters change top-1 by {points(random['estimate'])}"
+        text += f"; untrained random filters change {metric} by {points(random['estimate'])}"
     return text + "."
 
 

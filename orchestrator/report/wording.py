@@ -125,9 +125,11 @@ def lacking_note(paths: Mapping[str, str]) -> list[str]:
     names = ", ".join(list(paths)[:MOST_NAMES])
     more = f" and {len(paths) - MOST_NAMES} more" if len(paths) > MOST_NAMES else ""
     trials = count(len(paths), "complete trial")
-    lack, count_ = ("lacks a file", "counts") if len(paths) == 1 else ("lack files", "count")
+    state, them = "lack files and count as missing", "them"
+    if len(paths) == 1:
+        state, them = "lacks a file and counts as missing", "it"
     return [
-        f"{trials} {lack} and {count_} as missing, so that `layerwise run` trains again: "
+        f"{trials} {state}, so that `layerwise run` trains {them} again: "
         f"{names}{more}; gone: {next(iter(paths.values()))}"
     ]
 

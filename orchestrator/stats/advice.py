@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from orchestrator.stats.intervals import CLASS_AND_SEED, SPLIT, interval
+from orchestrator.stats.intervals import CLASS_AND_SEED, SPLIT, interval, quantile
 from orchestrator.stats.measurements import (
     WITHOUT_LAYERS,
     Cell,
@@ -120,7 +120,7 @@ def units_needed(gap: float, deviation: float) -> int | None:
     `deviation` is the standard deviation between units. None if more than `MOST_UNITS`.
     """
     for units in range(2, MOST_UNITS + 1):
-        quantiles = _t(1 - LEVEL, units - 1) + _t(POWER, units - 1)
+        quantiles = quantile(1 - LEVEL, units - 1) + quantile(POWER, units - 1)
         if quantiles * deviation / math.sqrt(units) <= gap:
             return units
     return None
@@ -206,7 +206,7 @@ def _compared(cells: Cells, minuend: Arm, subtrahend: Arm, margin: float) -> Com
     if df is None:  # over classes and seeds of one split: two-sided bounds, which are wider
         lower, upper = bounds["low"], bounds["high"]
     else:
-        half = _t(1 - LEVEL, df) * se
+        half = quantile(1 - LEVEL, df) * se
         lower, upper = mean - half, mean + half
     verdict: Verdict = "keeps" if upper <= margin else "loses" if lower > margin else "open"
     needed = None
@@ -247,9 +247,3 @@ def _seconds(row: Mapping[str, Any]) -> float | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _t(probability: float, df: int) -> float:
-    from scipy.special import stdtrit  # the quantile of t; importing scipy.stats takes 0.6 s
-
-    return float(stdtrit(df, probability))

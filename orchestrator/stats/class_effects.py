@@ -1,4 +1,4 @@
-"""What copied and frozen layers cost each class, from the counts per class. Pure: no disk."""
+"""Cost of copied and frozen layers for each class, from the counts per class. Pure: no disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.stats.effects import LAYERS, POPULATION, SWEEP, table_schema
-from orchestrator.stats.intervals import CONFIDENCE
+from orchestrator.stats.intervals import CONFIDENCE, quantile
 from orchestrator.stats.measurements import Cell, Group, Network
 from orchestrator.store.schemas import INT, REAL
 
@@ -92,8 +92,6 @@ def _columns(values: list[tuple[str, float, float]]) -> dict[str, Any]:
     }
     if count < 2:
         return columns | dict.fromkeys(("se", "low", "high"))
-    from scipy.special import stdtrit
-
     se = math.sqrt(variance(differences) / count)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * se
+    half = quantile((1 + CONFIDENCE) / 2, count - 1) * se
     return columns | {"se": se, "low": mean - half, "high": mean + half}

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from orchestrator.stats.effects import ARM, LAYERS, METRIC, POPULATION, table_schema
-from orchestrator.stats.intervals import CONFIDENCE
+from orchestrator.stats.intervals import CONFIDENCE, quantile
 from orchestrator.stats.measurements import ARMS, Network
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.schemas import INT, REAL, YES
@@ -50,7 +50,7 @@ Key = tuple[Population, str, int]  # population, arm and n
 
 
 class Place(NamedTuple):
-    """What two networks of a pair share."""
+    """Labels that two networks of a pair share."""
 
     split: str
     target: str
@@ -184,9 +184,9 @@ def _test(mean: float, se: float | None, df: float, count: int) -> dict[str, Any
     columns: dict[str, Any] = {"difference": mean, "se": se, "n_splits": count}
     if se is None:
         return columns | dict.fromkeys(("low", "high", "p"))
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
-    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * se
+    half = quantile((1 + CONFIDENCE) / 2, df) * se
     certain = 1.0 if mean == 0 else 0.0  # all splits have the same difference
     p = 2 * float(stdtr(df, -abs(mean) / se)) if se else certain
     return columns | {"low": mean - half, "high": mean + half, "p": p}

@@ -215,10 +215,16 @@ def _half_width(parts: _Parts, family: int) -> float:
     return math.sqrt(many * parts.classes + mixed * parts.seeds)
 
 
-def _t(df: int, family: int) -> float:
-    from scipy.special import stdtrit  # the quantile of t; importing scipy.stats takes 0.6 s
+def quantile(probability: float, df: float) -> float:
+    """Return the quantile of Student's t with `df` degrees of freedom."""
+    from scipy.special import stdtrit  # importing scipy.stats takes 0.6 s
 
-    return float(stdtrit(df, 1 - (1 - CONFIDENCE) / 2 / family))
+    return float(stdtrit(df, probability))
+
+
+def _t(df: int, family: int) -> float:
+    """Return the quantile of a two-sided interval, for one of `family` simultaneous ones."""
+    return quantile(1 - (1 - CONFIDENCE) / 2 / family, df)
 
 
 def _around(mean: float, half: float) -> tuple[float, float]:

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from orchestrator.stats.effects import GROUP, table_schema
 from orchestrator.stats.intervals import INTERVAL, interval
-from orchestrator.stats.measurements import Cell, Group, Network, Value
+from orchestrator.stats.measurements import Cell, Group, Network, Value, is_direction
 from orchestrator.store.schemas import REAL, TEXT
 from trainers.canonical import digest
 
@@ -101,21 +101,18 @@ def predictions(networks: Iterable[Network], trials: pa.Table, measurements: pa.
                     tau, bounds = interval(numbers, family)
                     rows.append(own | {"comparison": comparison, "tau": tau} | bounds)
             choice = choices[_choice(some[0]), arm]
-            order = _of_sources if _is_direction(some[0]) else _within_n
+            order = _of_sources if is_direction(group.division) else _within_n
             if name != STATIC and (row := order(choice, name, family)):
                 rows.append(own | {"comparison": "within_n"} | row)
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
 
 
-def _is_direction(sample: Sample) -> bool:
-    """Return whether a transfer is between named tasks: its division is `mnist to digits`."""
-    return " to " in sample.cell.division
-
-
 def _choice(sample: Sample) -> Group:
     """Return the group of what there is to choose from: all directions to a target are one."""
     group = sample.cell.group
-    return group._replace(division=f"to {sample.cell.target}") if _is_direction(sample) else group
+    if not is_direction(group.division):
+        return group
+    return group._replace(division=f"to {sample.cell.target}")
 
 
 def _scores(measurements: pa.Table) -> dict[tuple[str, str], Scores]:

@@ -1,4 +1,4 @@
-"""How many first layers can be copied and frozen for less than a margin. Pure: no disk.
+"""Number of first layers that can be copied and frozen within a margin. Pure: no disk.
 
 The loss at n is the base less AnB of the same split, target and seed. The n are tested in a fixed
 sequence from the first on, each one-sided at 5 %, up to the first n whose loss is not shown to be
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.stats.intervals import quantile
 
 LEVEL = 0.05
 MARGIN = 0.03  # fraction of the test images
@@ -71,6 +73,4 @@ def _upper(row: Mapping[str, Any]) -> float | None:
         return None
     if row["df"] is None:
         return -float(row["low"])
-    from scipy.special import stdtrit
-
-    return -float(row["estimate"]) + float(stdtrit(row["df"], 1 - LEVEL)) * float(row["se"])
+    return -float(row["estimate"]) + quantile(1 - LEVEL, row["df"]) * float(row["se"])

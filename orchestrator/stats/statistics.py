@@ -103,6 +103,7 @@ class Statistics:
 
     @cached_property
     def curves(self) -> pa.Table:
+        """The learning curves of the members."""
         return self.read("curves")
 
     @cached_property
@@ -156,22 +157,27 @@ class Statistics:
 
     @cached_property
     def effects(self) -> pa.Table:
+        """Differences between arms: `EFFECTS`."""
         return effects(self.measured, self.planned)
 
     @cached_property
     def decomposition(self) -> pa.Table:
+        """Parts of what copied layers lose and gain: `DECOMPOSITION`."""
         return decomposition(self.effects)
 
     @cached_property
     def class_effects(self) -> pa.Table:
+        """Cost of copied layers for each class: `CLASS_EFFECTS`."""
         return class_effects(self.networks, self.read("classes"))
 
     @cached_property
     def levels(self) -> pa.Table:
+        """Mean of the metric by arm and n: `LEVELS`."""
         return levels(self.measured, self.planned)
 
     @cached_property
     def table1(self) -> pa.Table:
+        """Table 1 of the paper, for these networks: `TABLE1`."""
         return table1(self.networks)
 
     def advice(self, margin: float = MARGIN) -> list[Advice]:
@@ -181,14 +187,17 @@ class Statistics:
 
     @cached_property
     def speed(self) -> pa.Table:
+        """Steps of each network to the accuracy of its base: `SPEED`."""
         return speed(self.networks, self.heights)
 
     @cached_property
     def speeds(self) -> pa.Table:
+        """Summary of `speed` by arm and n: `SPEEDS`."""
         return speeds(self.speed)
 
     @cached_property
     def overtaking(self) -> pa.Table:
+        """Fine-tuning less classifiers on features, by images per class: `OVERTAKING`."""
         fitted = self.trials.filter(pc.is_valid(self.trials["classifier"]))
         return overtaking(self.measured, set(fitted["id"].to_pylist()))
 
@@ -210,14 +219,17 @@ class Statistics:
 
     @cached_property
     def comparisons(self) -> pa.Table:
+        """Means of the measurements: `COMPARISONS`."""
         ids, parents = (self.members[name].to_pylist() for name in ("id", "parent"))
         by_id = dict(zip(ids, parents, strict=True))
         return comparisons(self.networks, by_id, self.current_measurements)
 
     @cached_property
     def predictions(self) -> pa.Table:
+        """Rank correlations of the predictors: `PREDICTIONS`."""
         return predictions(self.networks, self.trials, self.current_measurements)
 
     @cached_property
     def held_out(self) -> pa.Table:
+        """Gain of searched schedules: `HELD_OUT`."""
         return held_out(self.members, self.read("trials"))

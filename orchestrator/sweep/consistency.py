@@ -138,11 +138,8 @@ def _in_stops(sweep: Sweep, grid: Grid) -> list[Problem]:
 
 def _in_lengths(grid: Grid) -> list[Problem]:
     """Return at most one problem, since fine-tuned trials inherit the length of the recipe."""
-    for path, recipe in (
-        (("recipe",), grid.recipe),
-        (("fine_tune", "recipe"), grid.fine_tune.recipe),
-    ):
-        if recipe is not None and (recipe.steps is None) == (recipe.epochs is None):
+    for path, recipe in grid.keyed_recipes.items():
+        if (recipe.steps is None) == (recipe.epochs is None):
             count = "neither" if recipe.steps is None else "both"
             return [(path, f"expected steps or epochs, found {count}")]
     return []

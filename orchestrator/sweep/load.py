@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.resources
 import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from orchestrator.errors import SweepError
-from orchestrator.sweep import axes, inheritance
+from orchestrator.sweep import inheritance
 from orchestrator.sweep import source as yaml_source
 from orchestrator.sweep.consistency import check_consistency
-from orchestrator.sweep.features import Features
-from orchestrator.sweep.fields import A_NAME
-from orchestrator.sweep.schema import FineTune, Grid, Halves, Resources, Splits, Sweep
-from orchestrator.sweep.search import Search, Space
+from orchestrator.sweep.messages import explanation, message
+from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.settings import changed_name, settings
-from orchestrator.sweep.source import CHANGED, Source, shown
-from orchestrator.sweep.source import Path as KeyPath
-from orchestrator.sweep.tasks import NamedTask, Weights
-from trainers.canonical import ConfigError
-from trainers.config import TaskForm
-from trainers.recipe import Recipe, Schedule, Stage, Stop
-from trainers.spelling import hint, suggestion
+from orchestrator.sweep.source import CHANGED, Source
+from trainers.spelling import hint
 
 
 def load_sweep(
@@ -173,110 +165,10 @@ def validate(data: dict[str, Any], source: Source) -> Sweep:
     try:
         sweep = Sweep.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        lines = [_explain(item, source) for item in error.errors()]
+        lines = [explanation(item, source) for item in error.errors()]
         first = error.errors()[0]  # where all are inherited, nothing else would be said
         said = [line for line in lines if line]
-        said = said or [source.mistake(first["loc"], _message(first, first["loc"]))]
+        said = said or [source.mistake(first["loc"], message(first, first["loc"]))]
         raise SweepError(list(dict.fromkeys(said))) from error
     check_consistency(sweep, source)
     return sweep
-
-
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "string_type": "a string",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "dataclass_type": "a mapping",
-    "dataclass_exact_type": "a mapping",
-}
-BY_PYDANTIC = re.compile(r"\[key\]|(literal|tuple)\[")  # parts of a place that no file has
-SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-
-
-def _explain(error: Mapping[str, Any], source: Source) -> str | None:
-    """Return the line for one of pydantic's errors; None for a value inherited from elsewhere.
-
-    The mistake in an inherited value is reported where the value was written.
-    """
-    parts: KeyPath = tuple(part for part in error["loc"] if not BY_PYDANTIC.match(str(part)))
-    path = axes.written_at(parts, source)
-    cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, ConfigError) and cause.field:
-        parts = (*parts, cause.field)
-        path = axes.written_at(parts, source)
-    if inheritance.is_inherited(path, source):
-        return None
-    return source.mistake(path, _message(error, parts))
-
-
-def _message(error: Mapping[str, Any], path: KeyPath) -> str:
-    """Return one of pydantic's errors in our words."""
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    match kind:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            key, known = str(path[-1]), _known_keys(path[:-1])
-            near = _elsewhere(key) or hint(key, known) or f"; known: {', '.join(known)}"
-            return f"unknown key {key!r}{near}"
-        case "missing" | "missing_argument":
-            return "the key is missing"
-        case "value_error":
-            return str(context["error"])
-        case "literal_error":
-            choices = re.findall(r"'([^']+)'", context["expected"])
-            near = hint(str(value), choices)
-            return f"expected one of {', '.join(choices)}, found {shown(value)}{near}"
-        case "string_pattern_mismatch":
-            return f"{A_NAME}, found {shown(value)}"
-    signs = ((sign, context[name]) for name, sign in SIGNS.items() if name in context)
-    bounds = [f"x {sign} {_bound(value)}" for sign, value in signs]
-    if kind in EXPECTED or bounds:
-        return f"expected {EXPECTED.get(kind) or ' and '.join(bounds)}, found {shown(value)}"
-    return f"{error['msg']}, found {shown(value)}"
-
-
-def _bound(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _elsewhere(key: str) -> str:
-    """Return `; did you mean 'recipe.steps'?` for the key of another mapping; else nothing."""
-    paths: list[KeyPath] = [("recipe",), ("recipe", "schedule"), ("splits",), ("fine_tune",)]
-    paths += [("fine_tune", "search"), ()]
-    places = [yaml_source.dotted((*path, key)) for path in paths if key in _known_keys(path)]
-    return suggestion(places[0]) if places else ""
-
-
-def _known_keys(path: KeyPath) -> list[str]:
-    """Return the keys of the mapping at a path."""
-    if path[:1] == ("grids",):
-        return list(Grid.model_fields) if len(path) == 2 else _known_keys(path[2:])
-    settings = {"schedule": Schedule, "recipe": Recipe, "stop": Stop, "form": TaskForm}
-    last = "stages" if path[-2:-1] == ("stages",) else path[-1] if path else ""
-    if kind := (settings | {"stages": Stage}).get(str(last)):
-        return [field.name for field in dataclasses.fields(kind)]
-    models: dict[KeyPath, type[BaseModel]] = {
-        (): Sweep,
-        ("splits",): Splits,
-        ("fine_tune",): FineTune,
-        ("fine_tune", "search"): Search,
-        ("fine_tune", "search", "space"): Space,
-    }
-    inner: dict[str, type[BaseModel]] = {
-        "features": Features,
-        "resources": Resources,
-        "splits": Halves,
-        "tasks": NamedTask,
-        "weights": Weights,
-    }
-    model = models.get(path) or inner[str(path[0])]
-    return list(model.model_fields)

@@ -19,6 +19,7 @@ from orchestrator.sweep.components import (
 from orchestrator.sweep.features import Features
 from orchestrator.sweep.fields import NAME, Seed, StrictModel, parse_layers
 from orchestrator.sweep.search import Search
+from orchestrator.sweep.source import Path
 from orchestrator.sweep.tasks import NamedTask, WeightsField
 from trainers.canonical import ConfigError
 from trainers.config import TaskForm, Treatment
@@ -240,9 +241,17 @@ class Grid(StrictModel):
     of two conditions are never averaged. An axis replaces the key in the recipe."""
 
     @property
+    def keyed_recipes(self) -> dict[Path, Recipe]:
+        """The recipe, and that of fine-tuned trials if there is one, by their keys."""
+        recipes: dict[Path, Recipe] = {("recipe",): self.recipe}
+        if self.fine_tune.recipe is not None:
+            recipes["fine_tune", "recipe"] = self.fine_tune.recipe
+        return recipes
+
+    @property
     def recipes(self) -> list[Recipe]:
         """The recipe, and that of fine-tuned trials if there is one."""
-        return [recipe for recipe in (self.recipe, self.fine_tune.recipe) if recipe]
+        return list(self.keyed_recipes.values())
 
 
 class Sweep(Grid):

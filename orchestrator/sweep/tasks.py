@@ -40,9 +40,8 @@ class NamedTask(StrictModel):
 
     draws: tuple[Seed, ...] = ()
     """Seeds that draw the training images at random. Each seed is one draw, and draws are repeated
-    like splits. A source has as many as its target, or
-    its first draw serves for all. Default: the first images of each
-    class, which is one draw."""
+    like splits. A source has as many as its target, or its first draw serves for all. Default: the
+    first images of each class, which is one draw."""
 
 
 def _parse_weights(value: Any) -> Any:

@@ -68,14 +68,14 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a store says about a sweep at one moment."""
+    """State of a sweep at one moment, as its store has it."""
 
     sweep: str
     """Empty as long as the store has none."""
     sweeps: Sequence[str] = ()
     """All sweeps of the store."""
     waits: str = ""
-    """What is missing before there is anything to show; empty if nothing is."""
+    """Reason for which there is nothing to show yet; empty if there is something."""
     problem: str = ""
     """Why the store cannot be read; what else is here is then of an earlier look."""
     layers: Sequence[int] = ()
@@ -86,7 +86,7 @@ class Observation:
     facts: Sequence[tuple[str, str]] = ()
     """Names and values, such as `time left` and `1:05`."""
     sentence: str = ""
-    """Who is writing, or why nobody is."""
+    """Sentence on the run that is writing, or on why none is."""
     is_live: bool = False
     """True if a run is writing."""
     running: Sequence[Running] = ()

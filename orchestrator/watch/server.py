@@ -78,7 +78,7 @@ def _bound(port: int | None) -> socket.socket:
             bound.listen()
             return bound
     raise LayerwiseError(
-        f"cannot listen on port {port} of {HOST}: {reason}; name another one with --port, or none"
+        f"cannot listen on port {number} of {HOST}: {reason}; name another one with --port, or none"
     )
 
 

@@ -108,6 +108,12 @@ def test_mistakes_are_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_an_unknown_rule_of_pooling_is_refused(trained: Trained) -> None:
+    with pytest.raises(LayerwiseError) as error:
+        trained[0].features("A s0", 1, pool="mean")  # type: ignore[arg-type]
+    assert str(error.value) == "pool: expected one of average, maximum, none, found 'mean'"
+
+
 def test_the_base_is_loaded_instead_of_its_nearest_neighbours(tmp_path: Path) -> None:
     sweep = SMALL.replace("name: small", "name: fitted")
     sweep = sweep.replace("[base, selffer, transfer]", "[base, transfer, pixels]")

@@ -102,6 +102,9 @@ def test_charts_say_in_words_what_they_show(results: Results) -> None:
     assert results.curves().text.startswith("Mean validation top-1, %. n = 1. AnB ")
     with pytest.raises(LayerwiseError, match="no trial 'A9B s0'; expected an id or a name such"):
         results.curves("A9B s0")
+    message = r"^effects\(\) draws the whole sweep; curves\('A3B s0'\) draws one trial$"
+    with pytest.raises(LayerwiseError, match=message):
+        results.effects("A3B s0")
 
 
 def test_charts_show_and_save_themselves(results: Results, tmp_path: Path) -> None:
@@ -149,3 +152,7 @@ def test_sweeps_are_compared_and_trials_explained(
 
 def test_another_metric_has_other_numbers(results: Results) -> None:
     assert set(results.by("top1_at_best").effects.arrow()["metric"].to_pylist()) == set()
+    with pytest.raises(LayerwiseError, match=r"^no metric 'val_mean'; did you mean 'val_mean10'"):
+        results.by("val_mean")
+    with pytest.raises(LayerwiseError, match=r"^no metric 'x'; expected one of top1, "):
+        results.by("x")

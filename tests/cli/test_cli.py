@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.report.query import VIEWS
+
 Layerwise = Callable[..., tuple[int, str, str]]
 
 COMMANDS = (
@@ -44,6 +46,7 @@ def test_help(layerwise: Layerwise) -> None:
     assert (code, err) == (0, "")
     listed = re.findall(r"^  (\w+) {2,}\S", out, re.MULTILINE)
     assert listed == list(COMMANDS)
+    assert not re.findall(r"^  \w+ {2,}.*\.\.\.$", out, re.MULTILINE), "a first sentence is cut"
     assert "How transferable are the features of each layer of a network?" in out
     assert "Start with: layerwise run digits" in out
     assert layerwise("-h")[1] == out
@@ -54,6 +57,12 @@ def test_every_command_shows_an_example(command: str, layerwise: Layerwise) -> N
     code, out, err = layerwise(command, "--help")
     assert (code, err) == (0, "")
     assert re.search(rf"^  Examples?: layerwise {command} ", out, re.MULTILINE)
+
+
+def test_the_help_of_query_names_every_table(layerwise: Layerwise) -> None:
+    out = layerwise("query", "--help")[1]
+    tables = "".join(out.partition("tables: ")[2].split()).split(",")
+    assert set(tables) == set(VIEWS)
 
 
 def test_no_command_shows_the_help(layerwise: Layerwise) -> None:

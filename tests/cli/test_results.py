@@ -237,7 +237,7 @@ def test_a_trial_that_lacks_a_file_is_missing_and_trained_again(
     assert (summary["complete"], summary["missing"]) == (5, 1)
     note = (
         "1 complete trial lacks a file and counts as missing, so that `layerwise run` trains "
-        f"again: {name}; gone: {lost}"
+        f"it again: {name}; gone: {lost}"
     )
     assert summary["lacking"] == ([] if gone == "trials/complete" else [note])
     code, out, _ = layerwise("run", "small.yaml", "--inline", "--no-report")

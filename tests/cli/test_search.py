@@ -35,7 +35,7 @@ def test_search_shows_what_it_found_and_exports_it(
     lines = out.splitlines()
     assert lines[0] == (
         "search for fine-tuned trials: 2 trials of 2 networks on s1000 (tpe, median): 2 missing; "
-        "little to go"
+        "at most 1.79 MFLOP to go"
     )
     assert "0 (the sweep's own)" in out
     assert "family cosine, copied_rate 0.1, floor 0, restarts 0" in out

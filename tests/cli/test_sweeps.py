@@ -115,7 +115,7 @@ def test_plan_of_what_was_never_run(folder: Path, layerwise: Layerwise) -> None:
         ["all", "", "6", "0", "19.5 G", ""],
     ]
     assert outside(out) == [
-        "of 19.5 G FLOP, 14.5 G are executed (74 %): equal frozen layers are computed once",
+        "of 19.5 GFLOP, 14.5 GFLOP are executed (74 %): equal frozen layers are computed once",
         "no rates in the store yet: times appear once some trials are complete",
         KEPT,
         ONE_SPLIT,
@@ -217,6 +217,14 @@ def test_splits(layerwise: Layerwise) -> None:
         ["low", "B", "7", "a41cfc003bb7e714", "3 4 5 6 7 8 9", "3, 4, 5, 6, 7, 8, 9"],
     ]
     assert outside(out) == []
+
+
+@pytest.mark.parametrize("command", ["check", "splits"])
+def test_a_sweep_of_the_store(command: str, full: Path, layerwise: Layerwise) -> None:
+    of_file = layerwise(command, "small.yaml")
+    (full / "small.yaml").unlink()
+    assert of_file[0] == 0
+    assert layerwise(command, "small") == of_file
 
 
 MANY = """\

@@ -14,7 +14,7 @@ from orchestrator.plan.cost import DEVICES, NETWORKS, budget, device_of, evaluat
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import splits_of
-from orchestrator.report.status import plan_summary
+from orchestrator.report.plan_status import plan_summary
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
 from trainers.config import (
@@ -67,7 +67,17 @@ def planned(folder: Path, text: str = PAPER, macs: tuple[int, ...] = MACS) -> Pl
     dataset, network = DatasetRef(name="imagenet"), NetworkRef(name="caffenet")
     known = {network: layers}
     return make_plan(
-        ResolvedSweep(sweep, source, dataset, data, network, network, Adaptation(), known, parts)
+        ResolvedSweep(
+            sweep=sweep,
+            source=source,
+            dataset=dataset,
+            data=data,
+            network=network,
+            target=network,
+            adapt=Adaptation(),
+            networks=known,
+            parts=parts,
+        )
     )
 
 

@@ -15,9 +15,9 @@ from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
 from orchestrator.plan.filter import find
 from orchestrator.plan.plan import Plan
+from orchestrator.report.plan_status import plan_summary
 from orchestrator.report.progress import RunProgress
 from orchestrator.report.sentences import sentences_of
-from orchestrator.report.status import plan_summary
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.cleanup import of_sweep, orphans
 from orchestrator.store.store import Store

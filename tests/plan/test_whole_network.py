@@ -13,8 +13,8 @@ from orchestrator.errors import SweepError
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.run import Run
 from orchestrator.plan.plan import Plan
+from orchestrator.report.plan_status import design_notes
 from orchestrator.report.progress import RunProgress
-from orchestrator.report.status import design_notes
 from orchestrator.store.store import Store
 
 PlanOf = Callable[..., Plan]

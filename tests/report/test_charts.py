@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.report import charts, rendering
 from orchestrator.report.charts import COLOURS, Panel, layer_frame, span, spread, stack, style
-from orchestrator.report.figures import AGAINST_BASE, _ticks, images_figure, lines
+from orchestrator.report.figures import AGAINST_BASE, images_figure, lines
+from orchestrator.report.learning_figures import _ticks
 from orchestrator.stats.measurements import ARMS
 
 WIDE = (-1e9, 1e9)

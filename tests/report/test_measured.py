@@ -216,17 +216,17 @@ def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sweep = digits(splits=("s0", "s1"), layers=(1, 2))
     sweep.write(store)
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
-    assert "What the grid already knows" not in text
+    assert "Comparisons of trained networks" not in text
     trial = next(x for x in sweep.trials if x["treatment"] == "transfer")
     own = {"id": "00000000000000aa", "measure": "weights", "trial": trial["id"], "layer": 1}
     own |= {"outcome": "complete", "checkpoint": trial["checkpoint"], "value": 1.0}
     quantities = [{"quantity": name} for name in ("distance", "norm", "cosine")]
     store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
-    assert "What the grid already knows" in text
+    assert "Comparisons of trained networks" in text
     assert (tmp_path / "report" / "weights.png").exists()
     assert not (tmp_path / "report" / "similarity.png").exists()
     own["checkpoint"] = "of earlier weights"
     store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
-    assert "What the grid already knows" not in text
+    assert "Comparisons of trained networks" not in text

@@ -1,11 +1,10 @@
-"""SQL over a store, its output formats, and other programs reading the same files."""
+"""SQL over a store, and other programs reading the same files."""
 
 from __future__ import annotations
 
 import json
 import math
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.reference import published as reference
@@ -23,15 +21,12 @@ from orchestrator.report.query import (
     connect,
     matching,
     run_query,
-    to_csv,
-    to_json,
-    to_parquet,
     values_of,
 )
 from orchestrator.store.compaction import compact
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
-from tests.synthetic import START, blank, digits
+from tests.synthetic import blank, digits
 
 SPLITS, LAYERS = ("s0", "s1"), (1, 2)
 NETWORKS = 2 * 2 * (2 + 5 * 2)
@@ -315,59 +310,6 @@ def test_a_condition_reads_no_file_and_changes_nothing(
     with pytest.raises(QueryError):
         matching(LABELS, condition)
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
-
-
-ODD = pa.table(
-    {
-        "text": ["a,b", 'say "x"', None],
-        "number": [1.5, math.nan, math.inf],
-        "yes": [True, False, None],
-        "list": [[1, 2], [], None],
-        "when": pa.array([START, START, None], pa.timestamp("us", tz="UTC")),
-        "sum": pa.array([Decimal(3), Decimal("0.25"), None], pa.decimal128(20, 2)),
-    }
-)
-
-
-def test_csv() -> None:
-    assert to_csv(ODD).splitlines() == [
-        "text,number,yes,list,when,sum",
-        '"a,b",1.5,true,"[1, 2]",2026-01-02T03:04:05+00:00,3',
-        '"say ""x""",,false,[],2026-01-02T03:04:05+00:00,0.25',
-        ",,,,,",
-    ]
-
-
-def test_json() -> None:
-    rows = json.loads(to_json(ODD))
-    assert rows[0] == {
-        "text": "a,b",
-        "number": 1.5,
-        "yes": True,
-        "list": [1, 2],
-        "when": "2026-01-02T03:04:05+00:00",
-        "sum": 3,
-    }
-    assert rows[1]["number"] is None
-    assert set(rows[2].values()) == {None}
-    twice = pa.table([[1], [2]], names=["a", "a"])
-    assert json.loads(to_json(twice)) == [{"a": 1, "a_2": 2}]
-    assert to_csv(twice) == "a,a\n1,2\n"
-
-
-def test_parquet(store: Store, tmp_path: Path) -> None:
-    table = run_query(store, "SELECT * FROM effects")
-    to_parquet(table, tmp_path / "effects.parquet")
-    assert pq.read_table(tmp_path / "effects.parquet").to_pylist() == table.to_pylist()
-    with pytest.raises(QueryError, match="cannot write"):
-        to_parquet(table, tmp_path / "effects.parquet" / "x.parquet")
-
-
-def test_parquet_of_what_parquet_has_no_type_for(store: Store, tmp_path: Path) -> None:
-    sql = "SELECT INTERVAL '1 month 2 days 1500 ms' AS x UNION ALL SELECT NULL ORDER BY x"
-    to_parquet(run_query(store, sql), tmp_path / "x.parquet")
-    values = pq.read_table(tmp_path / "x.parquet")["x"].to_pylist()
-    assert values == ["1 mon 2 d 1.5 s", None]
 
 
 def test_values_of_the_columns_that_a_condition_names() -> None:

@@ -51,6 +51,16 @@ def test_sentences_of_the_whole_design() -> None:
     ]
 
 
+def test_sentences_name_the_metric() -> None:
+    stats = digits(noise=0.0).statistics()
+    effects = [row for row in stats.effects.to_pylist() if row["at_chance"] == "included"]
+    levels = [row | {"metric": "balanced_accuracy"} for row in stats.levels.to_pylist()]
+    texts = sentences_of(effects, levels, [])
+    assert "87.5 % balanced test accuracy" in texts[0]
+    assert "frozen (AnB), balanced test accuracy changes by" in texts[1]
+    assert "untrained random filters change balanced test accuracy by −52.1." in texts[2]
+
+
 def with_training(sweep: Synthetic) -> Synthetic:
     """Bases over-fit by 10 points, frozen transfers too, and fine-tuned ones by 4 to 8."""
     trials = []
