@@ -15,11 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.names import HASH, RowFile
-from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, to_table
+from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, table_of, to_table
 
 TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
 VERSION = "layerwise_schema"
@@ -68,13 +67,13 @@ def _line(value: Any) -> bytes:
 
 def _columns(table: pa.Table) -> dict[str, list[Any]]:
     """Return the columns that are not all null, as JSON values."""
-    return {
-        name: (
-            pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column
-        ).to_pylist()
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if column.null_count < len(column)
-    }
+    columns: dict[str, list[Any]] = {}
+    for batch in table.combine_chunks().to_batches():  # one, or none without rows
+        for name, column in zip(table.column_names, batch.columns, strict=True):
+            if column.null_count < len(column):
+                is_time = pa.types.is_timestamp(column.type)
+                columns[name] = (column.cast(pa.int64()) if is_time else column).to_pylist()
+    return columns
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -111,7 +110,7 @@ def to_tables(
 
 def _trials(records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
     schema = _schema("trials", names)
-    return pa.Table.from_pylist([record["trials"] for record in records], schema=schema)
+    return table_of(schema, [record["trials"] for record in records])
 
 
 def _points(table: str, records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
