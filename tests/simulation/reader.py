@@ -335,6 +335,5 @@ def flaw_of(folder: str, name: str, data: bytes) -> str:
 @functools.lru_cache(maxsize=20_000)
 def contents(file: RowFile, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a row, and its results."""
-    record = row_files.decode(file, data, "store", ["trials"])
-    [row] = row_files.to_tables([record], {"trials": None})["trials"].to_pylist()
-    return row, {column: row[column] for column in RESULTS}
+    row = row_files.decode(file, data, "store", ["trials"])["trials"]
+    return row, {column: row.get(column) for column in RESULTS}

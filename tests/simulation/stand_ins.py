@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -207,10 +207,18 @@ def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callab
 
 MOST_ANSWERS = 20_000
 ENCODE_ROW = remembering(row_files.encode, lambda *rows: repr(rows))
-DECODE_ROW = remembering(
-    row_files.decode,
-    lambda file, data, root, tables=row_files.TABLES: (file, data, root, tuple(tables)),
-)
+DECODE = row_files.decode
+DECODED = remembering(DECODE, lambda file, data, root: (file, data))  # noqa: ARG005
+
+
+def decode_row(
+    file: Any, data: bytes, root: str, tables: Iterable[str] = row_files.TABLES
+) -> row_files.Record:
+    """Stand for `row_files.decode`. The tables of equal row files are the same objects."""
+    record: row_files.Record = DECODED(file, data, root)
+    return {table: record[table] for table in record if table in tables}
+
+
 ENCODE_TABLE = remembering(
     lambda table, rows, meta: table_files.encode(to_table(table, rows), **meta),
     lambda *content: repr(content),
@@ -238,27 +246,41 @@ EMPTY_ONCE = {name: Schemas(schema) for name, schema in SCHEMAS.items()}
 
 
 def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """Stand for `row_files.to_tables`, whose records are the same objects again and again."""
-    names = tuple((table, some and tuple(some)) for table, some in columns.items())
-    several = [_tables_of(record, names, columns) for record in records]
-    if len(several) == 1:
-        return several[0]
-    if not several:
-        return TO_TABLES(records, columns)
-    return {table: pa.concat_tables([one[table] for one in several]) for table in columns}
+    """Stand for `row_files.to_tables`, whose records have the same objects again and again."""
+    tables = {}
+    for table, some in columns.items():
+        names = some and tuple(some)
+        several = [_table_of(table, one[table], names) for one in records if table in one]
+        if len(several) == 1:
+            tables[table] = several[0]
+        elif several:
+            tables[table] = pa.concat_tables(several)
+        else:
+            tables[table] = _no_rows(table, names)
+    return tables
 
 
-def _tables_of(record: Any, names: Any, columns: Mapping[str, Any]) -> dict[str, pa.Table]:
-    key = (id(record), names)
+def _table_of(table: str, content: Any, names: tuple[str, ...] | None) -> pa.Table:
+    """Return one table of one record. A few columns are taken from the whole table."""
+    key = (id(content), names)
     if key not in TABLES_OF:
         if len(TABLES_OF) > MOST_ANSWERS:
             TABLES_OF.clear()
-        TABLES_OF[key] = record, TO_TABLES([record], columns)
+        if names is None:
+            arrow = TO_TABLES([{table: content}], {table: None})[table]
+        else:
+            arrow = _table_of(table, content, None).select(names)
+        TABLES_OF[key] = content, arrow
     return TABLES_OF[key][1]
 
 
+@functools.cache
+def _no_rows(table: str, names: tuple[str, ...] | None) -> pa.Table:
+    return TO_TABLES([], {table: names})[table]
+
+
 TO_TABLES = row_files.to_tables
-TABLES_OF: dict[Any, tuple[Any, dict[str, pa.Table]]] = {}  # with what keeps ids alive
+TABLES_OF: dict[Any, tuple[Any, pa.Table]] = {}  # with what keeps ids alive
 
 
 CONFORMED = remembering(
@@ -267,10 +289,10 @@ CONFORMED = remembering(
 METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
 
 
-ORIGINALS = {"encode": row_files.encode, "decode": row_files.decode, "to_tables": TO_TABLES}
+ORIGINALS = {"encode": row_files.encode, "decode": DECODE, "to_tables": TO_TABLES}
 REMEMBERED = [
     (row_files, "encode", ENCODE_ROW),
-    (row_files, "decode", DECODE_ROW),
+    (row_files, "decode", decode_row),
     (row_files, "to_tables", to_tables),
 ]
 
