@@ -228,7 +228,8 @@ class _Compaction:
             self.files.delete(path)
         if trials:
             self.files.settle(f"{self.files.base}/trials")
-        for path in (path for path in paths if path not in set(trials)):
+        deleted = set(trials)
+        for path in (path for path in paths if path not in deleted):
             self.files.delete(path)
         self.done.deleted += len(paths)
 

@@ -186,11 +186,8 @@ class Files(ABC):
 
 def names_of(infos: Iterable[pafs.FileInfo]) -> list[str]:
     """Return the sorted names of files and folders, without temporary and empty files."""
-    return sorted(
-        info.base_name
-        for info in infos
-        if not info.base_name.startswith(".") and not _is_empty(info)
-    )
+    full = [info.base_name for info in infos if not _is_empty(info)]
+    return sorted(name for name in full if not name.startswith("."))
 
 
 def entry_of(info: pafs.FileInfo) -> Entry:
@@ -198,7 +195,7 @@ def entry_of(info: pafs.FileInfo) -> Entry:
 
 
 def _is_empty(info: pafs.FileInfo) -> bool:
-    return bool(info.type == pafs.FileType.File and info.size == 0)
+    return info.size == 0 and bool(info.type == pafs.FileType.File)
 
 
 def reason_of(error: Exception) -> str:

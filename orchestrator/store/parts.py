@@ -25,7 +25,7 @@ from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.files import Files
 from orchestrator.store.names import CompactFile
 from orchestrator.store.row_files import TABLES, digest
-from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.schemas import COLUMNS, SCHEMAS
 
 DIGEST = pa.field("digest", pa.string())
 INDEX = ["id", "outcome", "attempt", "ended"]
@@ -169,7 +169,7 @@ def read_digests(files: Files, file: CompactFile) -> list[str]:
 def has_unknown_columns(files: Files, table: str, file: CompactFile) -> bool:
     """Return whether a later version of the program added columns. Raises as `read` does."""
     names = set(_open(files, table, file).schema_arrow.names)
-    return bool(names - {*SCHEMAS[table].names, DIGEST.name})
+    return bool(names - COLUMNS[table] - {DIGEST.name})
 
 
 def look(files: Files, file: CompactFile) -> Part:

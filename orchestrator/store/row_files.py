@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.names import HASH, RowFile
-from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, table_of, to_table
+from orchestrator.store.schemas import COLUMNS, SCHEMA_VERSION, SCHEMAS, table_of, to_table
 
 TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
 VERSION = "layerwise_schema"
@@ -135,4 +135,4 @@ def _schema(table: str, names: Sequence[str] | None) -> pa.Schema:
 
 def knows(record: Record) -> bool:
     """Return whether this version knows every column of a decoded row file."""
-    return all(set(record[table]) <= set(SCHEMAS[table].names) for table in record)
+    return all(record[table].keys() <= COLUMNS[table] for table in record)

@@ -309,6 +309,7 @@ SCHEMAS = {
 }
 
 
+COLUMNS = {table: frozenset(schema.names) for table, schema in SCHEMAS.items()}
 OF_MEMBERS = _schema([*IDENTITY, FIRST, *RESULTS], RUN)  # the view `results`
 
 
@@ -352,9 +353,8 @@ def recipe_columns(recipe: Recipe) -> dict[str, Any]:
 def to_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as an Arrow table. Raises `TypeError` for an unknown or a missing column."""
     schema = SCHEMAS[table]
-    names = set(schema.names)
     for row in rows:
-        if wrong := names ^ set(row):
+        if wrong := COLUMNS[table] ^ set(row):
             raise TypeError(f"rows of {table} do not match the schema: {sorted(wrong)}")
     return table_of(schema, rows)
 

@@ -180,10 +180,11 @@ class TrialTables:
             self._refuse_gone(table, part)
             raise
         if ids is not None:
-            arrow = arrow.filter(pc.is_in(arrow["id"], ids))
+            arrow = _filtered(arrow, pc.is_in(arrow["id"], ids))
         if hidden:
-            arrow = arrow.filter(pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string()))))
-        return arrow.select(names)
+            counts = pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string())))
+            arrow = _filtered(arrow, counts)
+        return arrow if arrow.column_names == list(names) else arrow.select(names)
 
     def _refuse_gone(self, table: str, part: Part) -> None:
         """Raise `DamagedError` if a file is gone whose part is there: no compaction moved it."""
@@ -297,3 +298,18 @@ class TrialTables:
             for name in sorted(wanted.keys() - sound):
                 lacking.setdefault(wanted[name], self.files.shown(f"{base}/{name}"))
         return lacking
+
+
+def _filtered(arrow: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """Return the rows where `mask` is true.
+
+    `pa.Table.filter` takes ten times as long for a table of several chunks and many columns.
+    """
+    mask = mask.combine_chunks()
+    batches, start = [], 0
+    for batch in arrow.to_batches():
+        part = mask.slice(start, len(batch))
+        start += len(batch)
+        if part.true_count:
+            batches.append(batch if part.true_count == len(batch) else batch.filter(part))
+    return pa.Table.from_batches(batches, arrow.schema)

@@ -230,6 +230,8 @@ class Viewer:
         """Return the view of these rows, of each trial the one that counts."""
         hidden = _removed_numbers(listed, removed) if removed else {}
         several = _several([*(r.trial for r in rows), *(r.trial for r in old)], listed, only)
+        if not several and not hidden:
+            return View(rows, old, listed, {}, (), removed)
         alone: list[RowFile | OldRow] = [*rows, *old]
         places: dict[str, list[Place]] = {id: [] for id in several}
         for row in alone:
@@ -353,17 +355,19 @@ def _several(
 ) -> list[str]:
     """Return the trials, or those of `only`, that have more than one row."""
     if sum(map(len, listed)) <= FEW:
-        counts = Counter(ids)
-        counts.update(id for part in listed for id in part.ids)
+        every = [*ids, *(id for part in listed for id in part.ids)]
+        if len(set(every)) == len(every):
+            return []
+        counts = Counter(every)
         return [id for id, count in counts.items() if count > 1 and (only is None or id in only)]
     chunks = [chunk for part in listed for chunk in part.index["id"].chunks]
     if only is not None:
         wanted = pa.array(sorted(only), pa.string())
         chunks = [chunk.filter(pc.is_in(chunk, wanted)) for chunk in chunks]
-    every = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
-    if pc.count_distinct(every).as_py() == len(every):
+    column = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
+    if pc.count_distinct(column).as_py() == len(column):
         return []
-    numbers = pc.value_counts(every)
+    numbers = pc.value_counts(column)
     some = numbers.field("values").filter(pc.greater(numbers.field("counts"), 1))
     several: list[str] = some.to_pylist()
     return several

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -20,17 +20,19 @@ UNAVAILABLE = "AWS Error SLOW_DOWN during {} operation: Reduce your rate"
 DENIED = "AWS Error ACCESS_DENIED during {} operation: Access Denied"
 
 
-class Info(NamedTuple):
-    """What `pyarrow.fs.FileInfo` has."""
+class Info:
+    """The part of `pyarrow.fs.FileInfo` that the store uses."""
 
-    path: str
-    type: pafs.FileType
-    size: int | None = None
-    mtime_ns: int | None = None
+    __slots__ = ("base_name", "mtime_ns", "path", "size", "type")
 
-    @property
-    def base_name(self) -> str:
-        return self.path.rpartition("/")[2]
+    def __init__(
+        self, path: str, type: pafs.FileType, size: int | None = None, mtime_ns: int | None = None
+    ):
+        self.path, self.type, self.size, self.mtime_ns = path, type, size, mtime_ns
+        self.base_name = path.rpartition("/")[2]
+
+
+FILE, FOLDER, ABSENT = pafs.FileType.File, pafs.FileType.Directory, pafs.FileType.NotFound
 
 
 class Stream:
@@ -97,10 +99,10 @@ class LocalFileSystem(Reading):
 
 def _info(path: str, what: File | Folder | None) -> Info:
     if what is None:
-        return Info(path, pafs.FileType.NotFound)
+        return Info(path, ABSENT)
     if isinstance(what, Folder):
-        return Info(path, pafs.FileType.Directory)
-    return Info(path, pafs.FileType.File, len(what.data), int(what.written * 1e9))
+        return Info(path, FOLDER)
+    return Info(path, FILE, len(what.data), int(what.written * 1e9))
 
 
 class ObjectStore(Reading):
@@ -142,10 +144,10 @@ class ObjectStore(Reading):
     def _look(self, path: str, objects: dict[str, tuple[bytes, float]]) -> Info:
         if path in objects:
             data, written = objects[path]
-            return Info(path, pafs.FileType.File, len(data), int(written * 1e9))
+            return Info(path, FILE, len(data), int(written * 1e9))
         if any(key.startswith(f"{path}/") for key in objects):
-            return Info(path, pafs.FileType.Directory)
-        return Info(path, pafs.FileType.NotFound)
+            return Info(path, FOLDER)
+        return Info(path, ABSENT)
 
     def listed(self, folder: str, recursive: bool) -> list[Info]:
         self.operate("list", folder)
@@ -158,9 +160,9 @@ class ObjectStore(Reading):
                 continue
             end = -1 if recursive else key.find("/", len(top))
             if end < 0:
-                infos[key] = Info(key, pafs.FileType.File, len(data), int(written * 1e9))
-            else:
-                infos.setdefault(key[:end], Info(key[:end], pafs.FileType.Directory))
+                infos[key] = Info(key, FILE, len(data), int(written * 1e9))
+            elif key[:end] not in infos:
+                infos[key[:end]] = Info(key[:end], FOLDER)
         return list(infos.values())
 
     def _before(self, moment: float) -> dict[str, tuple[bytes, float]]:

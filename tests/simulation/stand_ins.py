@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Self
@@ -90,16 +91,33 @@ class Inline:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        future: Future[Any] = Future()
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Done:
         try:
-            future.set_result(work(*arguments))
+            return Done(work(*arguments))
         except Exception as error:
-            future.set_exception(error)
-        return future
+            return Done(None, error)
 
     def map(self, work: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         return [work(one) for one in arguments]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The future of work that is done."""
+
+    answer: Any
+    error: Exception | None = None
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> Exception | None:
+        return self.error
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
 
 class Threading:
@@ -186,17 +204,19 @@ LOCKS: dict[str, Process | None] = {}
 
 def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
     """Return a pure function that keeps its answers by `key`. An error of damage is an answer."""
-    answers: dict[Any, tuple[Any, DamagedError | None]] = {}
+    answers: OrderedDict[Any, tuple[Any, DamagedError | None]] = OrderedDict()
 
     def remembered(*arguments: Any, **options: Any) -> Any:
         question = key(*arguments, **options)
-        if question not in answers:
-            if len(answers) > MOST_ANSWERS:
-                answers.clear()
+        if question in answers:
+            answers.move_to_end(question)
+        else:
             try:
                 answers[question] = function(*arguments, **options), None
             except DamagedError as error:
                 answers[question] = None, error
+            if len(answers) > MOST_ANSWERS:
+                answers.popitem(last=False)
         answer, error = answers[question]
         if error is not None:
             raise DamagedError(*error.args)
@@ -205,7 +225,7 @@ def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callab
     return remembered
 
 
-MOST_ANSWERS = 20_000
+MOST_ANSWERS = 4000  # the latest
 ENCODE_ROW = remembering(row_files.encode, lambda *rows: repr(rows))
 DECODE = row_files.decode
 DECODED = remembering(DECODE, lambda file, data, root: (file, data))  # noqa: ARG005
@@ -263,14 +283,16 @@ def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, p
 def _table_of(table: str, content: Any, names: tuple[str, ...] | None) -> pa.Table:
     """Return one table of one record. A few columns are taken from the whole table."""
     key = (id(content), names)
-    if key not in TABLES_OF:
-        if len(TABLES_OF) > MOST_ANSWERS:
-            TABLES_OF.clear()
+    if key in TABLES_OF:
+        TABLES_OF.move_to_end(key)
+    else:
         if names is None:
             arrow = TO_TABLES([{table: content}], {table: None})[table]
         else:
             arrow = _table_of(table, content, None).select(names)
         TABLES_OF[key] = content, arrow
+        if len(TABLES_OF) > 2 * MOST_ANSWERS:
+            TABLES_OF.popitem(last=False)
     return TABLES_OF[key][1]
 
 
@@ -280,12 +302,9 @@ def _no_rows(table: str, names: tuple[str, ...] | None) -> pa.Table:
 
 
 TO_TABLES = row_files.to_tables
-TABLES_OF: dict[Any, tuple[Any, pa.Table]] = {}  # with what keeps ids alive
+TABLES_OF: OrderedDict[Any, tuple[Any, pa.Table]] = OrderedDict()  # with what keeps ids alive
 
 
-CONFORMED = remembering(
-    table_files.conformed, lambda table, file, columns: (table, file, columns and tuple(columns))
-)
 METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
 
 
@@ -358,7 +377,6 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (parts, "GROUP", GROUP),
         (recovery, "pq", PARQUET),
         (table_files, "pq", PARQUET),
-        (table_files, "conformed", CONFORMED),
         (table_files, "decode", DECODE_TABLE),
         (table_files, "metadata", METADATA),
         (Store, "write", write),
