@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +170,7 @@ def _failed(assignment: Assignment, training: Training, reason: str, option: str
 
 
 def _seconds_columns(seconds: Seconds) -> dict[str, float]:
-    return {f"seconds_{phase}": value for phase, value in asdict(seconds).items()}
+    return {f"seconds_{phase}": value for phase, value in vars(seconds).items()}
 
 
 def driver_row(trial: Trial, outcome: State, reason: str) -> dict[str, Any]:

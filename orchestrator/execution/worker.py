@@ -11,7 +11,6 @@ import secrets
 import time
 from bdb import BdbQuit
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -276,7 +275,7 @@ class Training:
 
     def _take_curve(self, ended: Result | Failure) -> None:
         key = {"id": self.id, "attempt": self.attempt}
-        self.curve = [key | asdict(point) for point in ended.curve]
+        self.curve = [key | vars(point) for point in ended.curve]
         assert not self.curve or all(name in self.curve[0] for name, _, _ in CURVE)
 
     def report(self, ending: Ending, message: str = "") -> Report:

@@ -85,8 +85,12 @@ def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -
     """Return these columns of an open file in the types of the schema. Raises `DamagedError`."""
     schema, every = SCHEMAS[table], SCHEMAS[table].names
     names = list(every if columns is None else columns)
-    old = {now: was for was, now in OF_FIRST.items() if now in names and was not in every}
     there = set(file.schema_arrow.names)
+    old = {
+        now: was
+        for was, now in OF_FIRST.items()
+        if now in names and was in there and was not in every
+    }
     wanted = schema
     if names != every:
         wanted = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
@@ -98,7 +102,7 @@ def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -
         for name in names:
             kind = schema.field(name).type
             array = pa.nulls(len(arrow), kind) if name not in there else arrow[name].cast(kind)
-            if name in old and old[name] in there:  # rows of old versions have this name
+            if name in old:  # rows of old versions have this name
                 array = pc.coalesce(array, arrow[old[name]])
             arrays.append(array)
     except UNREADABLE as error:

@@ -144,10 +144,10 @@ class Viewer:
             foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
             self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
         listed = self._parts([file for name in names if (file := CompactFile.parse(name))])
-        gone = [row for row in rows if (row.trial, row.attempt) in removed]
-        rows = [row for row in rows if (row.trial, row.attempt) not in removed]
+        gone = [row for row in rows if (row.trial, row.attempt) in removed] if removed else []
+        rows = [row for row in rows if row not in gone] if gone else rows
         view = self._choose(rows, old, _with(listed, only), removed, only)
-        return replace(view, superseded=(*view.superseded, *gone))
+        return replace(view, superseded=(*view.superseded, *gone)) if gone else view
 
     def _removed(self) -> frozenset[AttemptKey]:
         removed: set[AttemptKey] = set()
