@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.names import HASH, RowFile
-from orchestrator.store.schemas import COLUMNS, SCHEMA_VERSION, SCHEMAS, table_of, to_table
+from orchestrator.store.schemas import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    require_columns,
+    table_of,
+    to_table,
+)
 
 TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
 VERSION = "layerwise_schema"
@@ -44,14 +52,19 @@ def encode(
 
     Raises `TypeError` for an unknown or a missing column, `pa.ArrowInvalid` for a wrong type.
     """
-    tables = {"trials": to_table("trials", [row])}
-    tables |= {"curves": to_table("curves", curve), "classes": to_table("classes", classes)}
-    return encode_tables(tables)
+    tables = {"trials": [row], "curves": curve, "classes": classes}
+    try:
+        return _attempt({table: _plain(table, rows) for table, rows in tables.items()})
+    except OtherTypeError:  # Arrow converts it, or refuses it
+        return encode_tables({table: to_table(table, rows) for table, rows in tables.items()})
 
 
 def encode_tables(tables: Mapping[str, pa.Table]) -> Attempt:
     """Return the row file of the one row in `trials`, with these curves and classes."""
-    columns = {name: _columns(tables[name]) for name in TABLES}
+    return _attempt({name: _columns(tables[name]) for name in TABLES})
+
+
+def _attempt(columns: Mapping[str, Columns]) -> Attempt:
     row = {name: values[0] for name, values in columns["trials"].items()}
     lines: list[Any] = [{VERSION: int(SCHEMA_VERSION)}, {"trials": row}]
     lines += [{name: columns[name]} for name in TABLES[1:] if columns[name]]
@@ -74,6 +87,66 @@ def _columns(table: pa.Table) -> dict[str, list[Any]]:
                 is_time = pa.types.is_timestamp(column.type)
                 columns[name] = (column.cast(pa.int64()) if is_time else column).to_pylist()
     return columns
+
+
+class OtherTypeError(Exception):
+    """A value that is not of the Python type of its column."""
+
+
+def _plain(table: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return what `_columns` returns, in a tenth of the time. Raises `OtherTypeError`."""
+    require_columns(table, rows)
+    columns: dict[str, list[Any]] = {}
+    for name, kind in COLUMNS[table].items():
+        values = [row[name] for row in rows]
+        if any(value is not None for value in values):
+            plain = _PLAIN.get(kind, _not_plain)
+            columns[name] = [None if value is None else plain(value) for value in values]
+    return columns
+
+
+def _plain_string(value: Any) -> str:
+    if isinstance(value, str) and value.isascii():  # Arrow knows which other ones are none
+        return str(value)
+    raise OtherTypeError
+
+
+def _plain_integer(value: Any) -> int:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    raise OtherTypeError
+
+
+def _plain_number(value: Any) -> float:
+    if type(value) is float:
+        return value
+    raise OtherTypeError
+
+
+def _plain_truth(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise OtherTypeError
+
+
+def _plain_time(value: Any) -> int:
+    if type(value) is datetime and value.tzinfo is UTC:
+        return (value - EPOCH) // MICROSECOND
+    raise OtherTypeError
+
+
+def _not_plain(value: Any) -> Any:  # noqa: ARG001
+    raise OtherTypeError
+
+
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_PLAIN: dict[pa.DataType, Callable[[Any], Any]] = {
+    pa.string(): _plain_string,
+    pa.int64(): _plain_integer,
+    pa.float64(): _plain_number,
+    pa.bool_(): _plain_truth,
+    pa.timestamp("us", "UTC"): _plain_time,
+}
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -135,4 +208,4 @@ def _schema(table: str, names: Sequence[str] | None) -> pa.Schema:
 
 def knows(record: Record) -> bool:
     """Return whether this version knows every column of a decoded row file."""
-    return all(record[table].keys() <= COLUMNS[table] for table in record)
+    return all(record[table].keys() <= COLUMNS[table].keys() for table in record)

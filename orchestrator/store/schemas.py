@@ -309,7 +309,7 @@ SCHEMAS = {
 }
 
 
-COLUMNS = {table: frozenset(schema.names) for table, schema in SCHEMAS.items()}
+COLUMNS = {t: dict(zip(schema.names, schema.types, strict=True)) for t, schema in SCHEMAS.items()}
 OF_MEMBERS = _schema([*IDENTITY, FIRST, *RESULTS], RUN)  # the view `results`
 
 
@@ -352,11 +352,15 @@ def recipe_columns(recipe: Recipe) -> dict[str, Any]:
 
 def to_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as an Arrow table. Raises `TypeError` for an unknown or a missing column."""
-    schema = SCHEMAS[table]
+    require_columns(table, rows)
+    return table_of(SCHEMAS[table], rows)
+
+
+def require_columns(table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `TypeError` if a row has an unknown column or lacks one."""
     for row in rows:
-        if wrong := COLUMNS[table] ^ set(row):
+        if wrong := COLUMNS[table].keys() ^ row.keys():
             raise TypeError(f"rows of {table} do not match the schema: {sorted(wrong)}")
-    return table_of(schema, rows)
 
 
 def table_of(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -72,6 +72,23 @@ class View:
             return None
         return pa.array([number not in hidden for number in range(len(part))])
 
+    def mask_of(self, part: Part, wanted: frozenset[str] | None) -> pa.BooleanArray | None:
+        """Return which rows of a part count and are of these trials; None if all of them do."""
+        hidden = self.hidden.get(part.file, frozenset())
+        if not hidden and wanted is None:
+            return None
+        if wanted is None or len(part) <= FEW:
+            ids = part.ids if wanted is not None else [""] * len(part)
+            return pa.array(
+                [n not in hidden and (wanted is None or ids[n] in wanted) for n in range(len(part))]
+            )
+        ids = part.index["id"]
+        mask = pc.is_in(ids, pa.array(sorted(wanted), pa.string()))
+        if hidden:
+            gone = pa.array(sorted(self.hidden_ids(part)), pa.string())
+            mask = pc.and_not(mask, pc.is_in(ids, gone))
+        return mask.combine_chunks()
+
     def hidden_ids(self, part: Part) -> list[str]:
         """Return the trials of a part whose row there does not count."""
         return [part.index["id"][n].as_py() for n in sorted(self.hidden.get(part.file, ()))]

@@ -26,6 +26,7 @@ from orchestrator.store import (
     local_files,
     locations,
     node_cache,
+    ownership,
     parts,
     recovery,
     remote_files,
@@ -49,6 +50,7 @@ from trainers.lanes import pack as lanes
 
 GROUP = {"trials": 12, "curves": 12, "classes": 120}  # rows that can be decoded by themselves
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
+MOST_MINUTES = 2  # after which the clock of rows stands still
 
 
 class Room:
@@ -72,13 +74,13 @@ def time_of(world: World) -> Any:
 
 
 class Datetime:
-    """A clock of rows: minutes count the attempts at a trial, so that few different rows exist."""
+    """A clock of rows that knows a first attempt at a trial and later ones. So few rows differ."""
 
     def __init__(self, world: World):
         self.world = world
 
     def now(self, zone: Any) -> datetime:  # noqa: ARG002
-        return BEGAN + timedelta(minutes=self.world.tokens())
+        return BEGAN + timedelta(minutes=min(self.world.tokens(), MOST_MINUTES))
 
 
 class Inline:
@@ -305,6 +307,7 @@ TO_TABLES = row_files.to_tables
 TABLES_OF: OrderedDict[Any, tuple[Any, pa.Table]] = OrderedDict()  # with what keeps ids alive
 
 
+NOTICE = functools.cache(ownership._notice.__wrapped__)  # of the simulated Parquet
 METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
 
 
@@ -373,6 +376,7 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (pack, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
+        (ownership, "_notice", NOTICE),
         (parts, "pq", PARQUET),
         (parts, "GROUP", GROUP),
         (recovery, "pq", PARQUET),
