@@ -68,7 +68,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _canonical_part(part: Any) -> str:
+def canonical_once(part: Any) -> str:
     """Return `canonical(part)`, computed once per object: parts recur in thousands of trials.
 
     The string is kept with the object. A cache by equality would be wrong, since equal objects may
@@ -88,7 +88,7 @@ def canonical(value: Any) -> str:
     """Return the canonical JSON of a value: sorted keys, no spaces, finite numbers only."""
     if dataclasses.is_dataclass(value):
         parts = [
-            f'"{name}":{_canonical_part(item)}'
+            f'"{name}":{canonical_once(item)}'
             for name, default in _fields(value.__class__)
             if (item := getattr(value, name)) != default
         ]

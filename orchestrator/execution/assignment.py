@@ -117,6 +117,12 @@ class Assignment:
         return cls(**json.loads(text))
 
 
+OF_REPORT = (  # columns of a row that a report repeats, in the order of its fields
+    *("id", "outcome", "error_message", "checkpoint", "seconds_total"),
+    *("top1", "val_top1", "map50"),
+)
+
+
 @dataclass(frozen=True)
 class Report:
     """End of an attempt at one assignment. The row in the store has the details."""
@@ -137,14 +143,6 @@ class Report:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Report:
-        """Return the report of a trial whose row is written."""
-        return cls(
-            row["id"],
-            Ending(row["outcome"]),
-            row["error_message"] or "",
-            row["checkpoint"],
-            row["seconds_total"],
-            row["top1"],
-            row["val_top1"],
-            row["map50"],
-        )
+        """Return the report of a trial whose row, or its columns of `OF_REPORT`, is written."""
+        id, outcome, message, *numbers = (row[name] for name in OF_REPORT)
+        return cls(id, Ending(outcome), message or "", *numbers)

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from orchestrator.plan.trial import Trial
 from orchestrator.states import State
 from orchestrator.store.schemas import TRIALS, first_labels, recipe_columns
 from orchestrator.sweep.schema import Resources
-from trainers.canonical import canonical
+from trainers.canonical import canonical_once
 from trainers.config import Training
 from trainers.frames import raised, traceback_text
 from trainers.recipe import Recipe
@@ -30,7 +29,7 @@ EMPTY_ROW: dict[str, Any] = dict.fromkeys(TRIALS.names)
 def training_columns(training: Training, recipe: Recipe) -> dict[str, Any]:
     """Columns of the data, the network and the recipe. `recipe` is the one that is used."""
     return recipe_columns(recipe) | {
-        "training": canonical(training),
+        "training": canonical_once(training),
         "dataset": training.target.dataset.name,
         "dataset_fingerprint": training.target.dataset.fingerprint,
         "network": training.network.name,
@@ -171,7 +170,7 @@ def _failed(assignment: Assignment, training: Training, reason: str, option: str
 
 
 def _seconds_columns(seconds: Seconds) -> dict[str, float]:
-    return {f"seconds_{phase}": value for phase, value in asdict(seconds).items()}
+    return {f"seconds_{phase}": value for phase, value in vars(seconds).items()}
 
 
 def driver_row(trial: Trial, outcome: State, reason: str) -> dict[str, Any]:

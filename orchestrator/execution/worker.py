@@ -11,12 +11,11 @@ import secrets
 import time
 from bdb import BdbQuit
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import StoreError
-from orchestrator.execution.assignment import Assignment, Report
+from orchestrator.execution.assignment import OF_REPORT, Assignment, Report
 from orchestrator.execution.rows import (
     EMPTY_ROW,
     class_columns,
@@ -142,7 +141,7 @@ class Training:
             | {"attempt": self.attempt, "started": datetime.now(UTC), "lanes": lanes or 1}
         )
         self.before: dict[str, Any] | None = None
-        """Row of an attempt that completed this trial before: its checkpoint was lost."""
+        """What `_completed_row` gave when this began: the checkpoint of that attempt was lost."""
 
     def ended_before(self) -> Report | None:
         """Return the report of the attempt that has completed this trial, if the run knows of none.
@@ -244,8 +243,8 @@ class Training:
         return Report.of_row(after)
 
     def _completed_row(self) -> dict[str, Any] | None:
-        """Row of the attempt that completed this trial, if one did."""
-        return self.store.row(self.id, (State.COMPLETE,))
+        """Return attempt, end and columns of a report of the row that completed this trial."""
+        return self.store.row(self.id, (State.COMPLETE,), [*OF_REPORT, "attempt", "ended"])
 
     def _finish(self, ending: Ending, columns: dict[str, Any]) -> Report:
         """Write the row with curve and counts, after the checkpoint, and drop the snapshots."""
@@ -276,7 +275,7 @@ class Training:
 
     def _take_curve(self, ended: Result | Failure) -> None:
         key = {"id": self.id, "attempt": self.attempt}
-        self.curve = [key | asdict(point) for point in ended.curve]
+        self.curve = [key | vars(point) for point in ended.curve]
         assert not self.curve or all(name in self.curve[0] for name, _, _ in CURVE)
 
     def report(self, ending: Ending, message: str = "") -> Report:

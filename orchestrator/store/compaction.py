@@ -148,18 +148,16 @@ class _Compaction:
     def _of_part(self, view: View, part: Part) -> _Copy | None:
         """Return the rows of a part that count; None if it is damaged or of a later version."""
         try:
-            if any(
-                parts.has_unknown_columns(self.files, table, file)
-                for table, file in self._tables_of(part).items()
-            ):
+            files = {table: self.trials.opened(table, part) for table in self._tables_of(part)}
+            if any(parts.has_unknown_columns(table, file) for table, file in files.items()):
                 return None
             tables = {
-                table: self.trials.of_part(view, table, part)
-                if table in self._tables_of(part)
+                table: self.trials.of_part(view, table, part, None, None, files[table])
+                if table in files
                 else SCHEMAS[table].empty_table()
                 for table in TABLES
             }
-            digests = parts.read_digests(self.files, part.file)
+            digests = parts.digests_of(files["trials"])
         except DamagedError:  # a reader names it
             return None
         mask = view.mask(part)
@@ -228,7 +226,8 @@ class _Compaction:
             self.files.delete(path)
         if trials:
             self.files.settle(f"{self.files.base}/trials")
-        for path in (path for path in paths if path not in set(trials)):
+        deleted = set(trials)
+        for path in (path for path in paths if path not in deleted):
             self.files.delete(path)
         self.done.deleted += len(paths)
 
@@ -236,7 +235,9 @@ class _Compaction:
 def _sorted(table: pa.Table) -> pa.Table:
     """Return rows in the order of their ids, as row files are listed."""
     ids = table["id"].to_pylist()
-    return table if ids == sorted(ids) else table.take(pc.sort_indices(table["id"]))
+    if ids == sorted(ids):
+        return table
+    return table.combine_chunks().take(pc.sort_indices(table["id"]))  # half the time of chunks
 
 
 def _copy(tables: Tables, digests: Sequence[str], sources: list[str]) -> _Copy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import random
 import re
@@ -174,30 +175,29 @@ class Files(ABC):
         `doing` says in messages what failed. Raises `StoreError` for failures that stay or that
         are not `transient`, and `FileNotFoundError`.
         """
-        deadline = time.monotonic() + (0.0 if _once.get() else PATIENCE)
-        for pause in (*PAUSES, None):
+        began = time.monotonic()
+        pauses: Iterator[float] | None = None
+        while True:
             try:
                 return action()
             except FileNotFoundError:
                 raise
             except OSError as error:
-                late = pause is None or time.monotonic() + pause > deadline
-                if late or not self.transient(error):
+                deadline = began + (0.0 if _once.get() else PATIENCE)
+                is_first = pauses is None
+                pauses = pauses or iter(PAUSES)
+                pause = next(pauses, math.inf)
+                if time.monotonic() + pause > deadline or not self.transient(error):
                     raise StoreError(f"cannot {doing}: {reason_of(error)}") from error
-                assert pause is not None
-                if pause == PAUSES[0]:
+                if is_first:
                     log.warning("cannot %s yet, trying again: %s", doing, reason_of(error))
                 time.sleep(pause * random.uniform(0.75, 1.0))
-        raise AssertionError("the last attempt returns or raises")
 
 
 def names_of(infos: Iterable[pafs.FileInfo]) -> list[str]:
     """Return the sorted names of files and folders, without temporary and empty files."""
-    return sorted(
-        info.base_name
-        for info in infos
-        if not info.base_name.startswith(".") and not _is_empty(info)
-    )
+    full = [info.base_name for info in infos if not _is_empty(info)]
+    return sorted(name for name in full if not name.startswith("."))
 
 
 def entry_of(info: pafs.FileInfo) -> Entry:
@@ -205,7 +205,7 @@ def entry_of(info: pafs.FileInfo) -> Entry:
 
 
 def _is_empty(info: pafs.FileInfo) -> bool:
-    return bool(info.type == pafs.FileType.File and info.size == 0)
+    return info.size == 0 and bool(info.type == pafs.FileType.File)
 
 
 def reason_of(error: Exception) -> str:

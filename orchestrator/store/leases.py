@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from orchestrator.errors import StoreError
 from orchestrator.store.names import LeaseFile
@@ -75,7 +75,7 @@ def in_use(
             running=doing[0],
             seconds_left=doing[1],
         )
-        store.put(path, json.dumps(asdict(lease)).encode())
+        store.put(path, json.dumps(vars(lease)).encode())
 
     def renew() -> None:
         doing: Doing = 0, None

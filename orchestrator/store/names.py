@@ -6,6 +6,7 @@ A name says what is in its file. Ids, attempts and hashes are hexadecimal: they 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Literal, NamedTuple, Self
 
@@ -54,6 +55,7 @@ class RowFile(NamedTuple):
         return f"{self.trial}-{self.outcome}-{self.attempt}-{self.digest}.json"
 
     @classmethod
+    @functools.lru_cache(maxsize=4096)  # readers list the same names again and again
     def parse(cls, name: str) -> Self | None:
         match = _ROW_NAME.fullmatch(name)
         return cls(*match.groups()) if match else None
@@ -70,6 +72,7 @@ class CompactFile(NamedTuple):
         return f"part-{self.token}-{self.digest}.parquet"
 
     @classmethod
+    @functools.lru_cache(maxsize=4096)
     def parse(cls, name: str) -> Self | None:
         match = _COMPACT_NAME.fullmatch(name)
         return cls(*match.groups()) if match else None

@@ -9,6 +9,7 @@ the store is newer.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 
 from orchestrator.errors import StoreError
@@ -80,8 +81,14 @@ def _version(files: Files, marker: str) -> int:
 
 
 def _mark(files: Files, marker: str) -> None:
-    files.put(old_path(files, NOTICE), table_files.encode(TRIALS.empty_table()))
+    files.put(old_path(files, NOTICE), _notice())
     files.put(marker, json.dumps({"layerwise_store": int(SCHEMA_VERSION)}).encode() + b"\n")
+
+
+@functools.cache
+def _notice() -> bytes:
+    """Return the file that versions before 2 read as a row of a newer version."""
+    return table_files.encode(TRIALS.empty_table())
 
 
 def _foreign(files: Files) -> str:

@@ -25,7 +25,7 @@ from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.files import Files
 from orchestrator.store.names import CompactFile
 from orchestrator.store.row_files import TABLES, digest
-from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.schemas import COLUMNS, SCHEMAS
 
 DIGEST = pa.field("digest", pa.string())
 INDEX = ["id", "outcome", "attempt", "ended"]
@@ -109,7 +109,7 @@ def _write(
 
 
 def verify(files: Files, table: str, file: CompactFile) -> None:
-    """Compare every byte of a file with its checksum. Raises as `read` does."""
+    """Compare every byte of a file with its checksum. Raises as `opened` does."""
     _content(files, table, file)
 
 
@@ -121,36 +121,37 @@ def _content(files: Files, table: str, file: CompactFile) -> bytes:
     return data
 
 
-def _open(files: Files, table: str, file: CompactFile) -> pq.ParquetFile:
+def opened(files: Files, table: str, file: CompactFile) -> pq.ParquetFile:
+    """Return a file of a part, after a look at every byte of it.
+
+    Raises `DamagedError`, `FileNotFoundError`, and `StoreError` also for a newer version.
+    """
     return _opened(files, _content(files, table, file))
 
 
 def _opened(files: Files, data: bytes) -> pq.ParquetFile:
     try:
-        opened = pq.ParquetFile(pa.BufferReader(data))
-        version = table_files.schema_version(opened.schema_arrow)
+        file = pq.ParquetFile(pa.BufferReader(data))
+        version = table_files.schema_version(file.schema_arrow)
     except table_files.UNREADABLE as error:
         raise DamagedError(table_files.BROKEN) from error
     if version is None:
         raise DamagedError(table_files.FOREIGN)
     refuse_newer(version, files.root)
-    return opened
+    return file
 
 
 def read(
     files: Files, table: str, file: CompactFile, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return these columns of a file of a part, after a look at every byte of it.
-
-    Raises `DamagedError`, `FileNotFoundError`, and `StoreError` also for a newer version.
-    """
-    return table_files.conformed(table, _open(files, table, file), columns)
+    """Return these columns of a file of a part. Raises as `opened` does."""
+    return table_files.conformed(table, opened(files, table, file), columns)
 
 
 def fragment(files: Files, table: str, file: CompactFile) -> ds.Fragment:
     """Return a file of a part for a dataset, after a look at every byte of it.
 
-    That of a folder is read when it is needed; others are in memory. Raises as `read` does.
+    That of a folder is read when it is needed; others are in memory. Raises as `opened` does.
     """
     data = _content(files, table, file)
     _opened(files, data)
@@ -160,29 +161,28 @@ def fragment(files: Files, table: str, file: CompactFile) -> ds.Fragment:
     return form.make_fragment(pa.py_buffer(data))
 
 
-def read_digests(files: Files, file: CompactFile) -> list[str]:
-    """Return the digests of the attempts in a part. Raises as `read` does."""
-    digests: list[str] = _open(files, "trials", file).read([DIGEST.name])[DIGEST.name].to_pylist()
+def digests_of(opened: pq.ParquetFile) -> list[str]:
+    """Return the digests of the attempts in an open file of `trials`."""
+    digests: list[str] = opened.read([DIGEST.name])[DIGEST.name].to_pylist()
     return digests
 
 
-def has_unknown_columns(files: Files, table: str, file: CompactFile) -> bool:
-    """Return whether a later version of the program added columns. Raises as `read` does."""
-    names = set(_open(files, table, file).schema_arrow.names)
-    return bool(names - {*SCHEMAS[table].names, DIGEST.name})
+def has_unknown_columns(table: str, opened: pq.ParquetFile) -> bool:
+    """Return whether a later version of the program added columns to an open file."""
+    return bool(set(opened.schema_arrow.names) - COLUMNS[table].keys() - {DIGEST.name})
 
 
 def look(files: Files, file: CompactFile) -> Part:
-    """Return a part by its file of `trials`. Raises as `read` does."""
+    """Return a part by its file of `trials`. Raises as `opened` does."""
     key = (files.root, path_of(files, "trials", file))
     if key not in _indexes:
-        opened = _open(files, "trials", file)
-        meta = opened.metadata.metadata or {}
+        trials = opened(files, "trials", file)
+        meta = trials.metadata.metadata or {}
         named = {table: meta.get(f"layerwise_{table}".encode(), b"") for table in TABLES[1:]}
         others = {t: f for t, name in named.items() if (f := CompactFile.parse(name.decode()))}
         if len(_indexes) >= REMEMBERED:
             _indexes.pop(next(iter(_indexes)), None)
         points = int(meta.get(b"layerwise_points", b"0"))
-        index = table_files.conformed("trials", opened, INDEX)
+        index = table_files.conformed("trials", trials, INDEX)
         _indexes[key] = Part(file, others, index, points)
     return _indexes[key]

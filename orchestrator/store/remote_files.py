@@ -82,8 +82,9 @@ class RemoteFiles(Files):
         infos = self.patiently(
             f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
         )
-        sizes = {info.path: info.size for info in infos if RowFile.parse(info.base_name)}
-        self.sizes = sizes or self.sizes
+        if folder == f"{self.base}/rows":
+            sizes = {info.path: info.size for info in infos if RowFile.parse(info.base_name)}
+            self.sizes = sizes or self.sizes
         return names_of(infos)
 
     def get(self, path: str) -> bytes:

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.names import HASH, RowFile
-from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, to_table
+from orchestrator.store.schemas import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    require_columns,
+    table_of,
+    to_table,
+)
 
 TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
 VERSION = "layerwise_schema"
@@ -45,14 +52,19 @@ def encode(
 
     Raises `TypeError` for an unknown or a missing column, `pa.ArrowInvalid` for a wrong type.
     """
-    tables = {"trials": to_table("trials", [row])}
-    tables |= {"curves": to_table("curves", curve), "classes": to_table("classes", classes)}
-    return encode_tables(tables)
+    tables = {"trials": [row], "curves": curve, "classes": classes}
+    try:
+        return _attempt({table: _plain(table, rows) for table, rows in tables.items()})
+    except OtherTypeError:  # Arrow converts it, or refuses it
+        return encode_tables({table: to_table(table, rows) for table, rows in tables.items()})
 
 
 def encode_tables(tables: Mapping[str, pa.Table]) -> Attempt:
     """Return the row file of the one row in `trials`, with these curves and classes."""
-    columns = {name: _columns(tables[name]) for name in TABLES}
+    return _attempt({name: _columns(tables[name]) for name in TABLES})
+
+
+def _attempt(columns: Mapping[str, Columns]) -> Attempt:
     row = {name: values[0] for name, values in columns["trials"].items()}
     lines: list[Any] = [{VERSION: int(SCHEMA_VERSION)}, {"trials": row}]
     lines += [{name: columns[name]} for name in TABLES[1:] if columns[name]]
@@ -68,13 +80,73 @@ def _line(value: Any) -> bytes:
 
 def _columns(table: pa.Table) -> dict[str, list[Any]]:
     """Return the columns that are not all null, as JSON values."""
-    return {
-        name: (
-            pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column
-        ).to_pylist()
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if column.null_count < len(column)
-    }
+    columns: dict[str, list[Any]] = {}
+    for batch in table.combine_chunks().to_batches():  # one, or none without rows
+        for name, column in zip(table.column_names, batch.columns, strict=True):
+            if column.null_count < len(column):
+                is_time = pa.types.is_timestamp(column.type)
+                columns[name] = (column.cast(pa.int64()) if is_time else column).to_pylist()
+    return columns
+
+
+class OtherTypeError(Exception):
+    """A value that is not of the Python type of its column."""
+
+
+def _plain(table: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return what `_columns` returns, in a tenth of the time. Raises `OtherTypeError`."""
+    require_columns(table, rows)
+    columns: dict[str, list[Any]] = {}
+    for name, kind in COLUMNS[table].items():
+        values = [row[name] for row in rows]
+        if any(value is not None for value in values):
+            plain = _PLAIN.get(kind, _not_plain)
+            columns[name] = [None if value is None else plain(value) for value in values]
+    return columns
+
+
+def _plain_string(value: Any) -> str:
+    if isinstance(value, str) and value.isascii():  # Arrow knows which other ones are none
+        return str(value)
+    raise OtherTypeError
+
+
+def _plain_integer(value: Any) -> int:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    raise OtherTypeError
+
+
+def _plain_number(value: Any) -> float:
+    if type(value) is float:
+        return value
+    raise OtherTypeError
+
+
+def _plain_truth(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise OtherTypeError
+
+
+def _plain_time(value: Any) -> int:
+    if type(value) is datetime and value.tzinfo is UTC:
+        return (value - EPOCH) // MICROSECOND
+    raise OtherTypeError
+
+
+def _not_plain(value: Any) -> Any:  # noqa: ARG001
+    raise OtherTypeError
+
+
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_PLAIN: dict[pa.DataType, Callable[[Any], Any]] = {
+    pa.string(): _plain_string,
+    pa.int64(): _plain_integer,
+    pa.float64(): _plain_number,
+    pa.bool_(): _plain_truth,
+    pa.timestamp("us", "UTC"): _plain_time,
+}
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -111,7 +183,7 @@ def to_tables(
 
 def _trials(records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
     schema = _schema("trials", names)
-    return pa.Table.from_pylist([record["trials"] for record in records], schema=schema)
+    return table_of(schema, [record["trials"] for record in records])
 
 
 def _points(table: str, records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
@@ -136,4 +208,4 @@ def _schema(table: str, names: Sequence[str] | None) -> pa.Schema:
 
 def knows(record: Record) -> bool:
     """Return whether this version knows every column of a decoded row file."""
-    return all(set(record[table]) <= set(SCHEMAS[table].names) for table in record)
+    return all(record[table].keys() <= COLUMNS[table].keys() for table in record)

@@ -331,10 +331,18 @@ class Store:
             forms=json.loads(facts["forms"]) if "forms" in facts else None,
         )
 
-    def row(self, trial: str, outcomes: Iterable[str] = OUTCOMES) -> dict[str, Any] | None:
-        """Return the row of one trial, if it has one of these outcomes."""
+    def row(
+        self,
+        trial: str,
+        outcomes: Iterable[str] = OUTCOMES,
+        columns: Sequence[str] | None = None,
+    ) -> dict[str, Any] | None:
+        """Return the row of one trial, if it has one of these outcomes.
+
+        `columns`, by default all, contain `id` and `outcome`.
+        """
         self.path(trial)
-        rows = self.trials.rows([trial], list(outcomes))
+        rows = self.trials.rows([trial], list(outcomes), columns)
         return rows[0] if rows else None
 
     def rows(self, trials: Sequence[str], outcome: str = State.COMPLETE) -> list[dict[str, Any]]:

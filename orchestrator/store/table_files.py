@@ -83,11 +83,17 @@ def _open(data: bytes, root: str) -> pq.ParquetFile:
 
 def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
     """Return these columns of an open file in the types of the schema. Raises `DamagedError`."""
-    schema = SCHEMAS[table]
-    names = list(schema.names if columns is None else columns)
-    old = {now: was for was, now in OF_FIRST.items() if now in names and was not in schema.names}
+    schema, every = SCHEMAS[table], SCHEMAS[table].names
+    names = list(every if columns is None else columns)
     there = set(file.schema_arrow.names)
-    wanted = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
+    old = {
+        now: was
+        for was, now in OF_FIRST.items()
+        if now in names and was in there and was not in every
+    }
+    wanted = schema
+    if names != every:
+        wanted = pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
     try:
         arrow = file.read(columns=[name for name in (*names, *old.values()) if name in there])
         if not old and arrow.schema.equals(wanted):  # as this version writes it
@@ -96,7 +102,7 @@ def conformed(table: str, file: pq.ParquetFile, columns: Sequence[str] | None) -
         for name in names:
             kind = schema.field(name).type
             array = pa.nulls(len(arrow), kind) if name not in there else arrow[name].cast(kind)
-            if name in old and old[name] in there:  # rows of old versions have this name
+            if name in old:  # rows of old versions have this name
                 array = pc.coalesce(array, arrow[old[name]])
             arrays.append(array)
     except UNREADABLE as error:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.states import State
@@ -68,8 +69,16 @@ class TrialTables:
             datasets.append(ds.FileSystemDataset(scanned, schema, scanned[0].format))
         return ds.dataset(datasets) if others.num_rows or not fragments else datasets[1]
 
-    def rows(self, trials: Collection[str], outcomes: Collection[str]) -> list[dict[str, Any]]:
-        """Return the rows of these trials that have one of these outcomes, by id."""
+    def rows(
+        self,
+        trials: Collection[str],
+        outcomes: Collection[str],
+        columns: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the rows of these trials that have one of these outcomes, by id.
+
+        `columns`, by default all, contain `id` and `outcome`.
+        """
         wanted = frozenset(trials)
         if not wanted:
             return []
@@ -78,7 +87,7 @@ class TrialTables:
             view = self.viewer.look(wanted)
             if not (view.rows or view.old or view.parts):
                 return []
-            rows: list[dict[str, Any]] = self._read(view, "trials", None, wanted).to_pylist()
+            rows: list[dict[str, Any]] = self._read(view, "trials", columns, wanted).to_pylist()
             return sorted((r for r in rows if r["outcome"] in outcomes), key=lambda row: row["id"])
 
         return self._steadily(read)
@@ -100,8 +109,9 @@ class TrialTables:
         view: View,
         table: str,
         columns: Sequence[str] | None,
-        wanted: Collection[str] | None,
+        wanted: frozenset[str] | None,
     ) -> pa.Table:
+        """Return the rows that count; with `wanted`, those of these trials in `trials`."""
         of_rows = [row for row in view.rows if wanted is None or row.trial in wanted]
         of_old = [row for row in view.old if wanted is None or row.trial in wanted]
         tables = [
@@ -139,18 +149,16 @@ class TrialTables:
         view: View,
         table: str,
         columns: Sequence[str] | None,
-        wanted: Collection[str] | None,
+        wanted: frozenset[str] | None,
     ) -> pa.Table:
-        ids = None if wanted is None else pa.array(sorted(wanted), pa.string())
         several = [part for part in view.parts if table == "trials" or table in part.others]
-        if ids is not None:
-            several = [p for p in several if pc.any(pc.is_in(p.index["id"], ids)).as_py()]
         paths = {part.file: self.part_path(table, part) for part in several}
         paths = {f: path for f, path in paths.items() if path not in self.damage.reasons}
         by_file = {part.file: part for part in several}
 
         def read(file: Any) -> pa.Table:
-            return self.of_part(view, table, by_file[file], columns, ids)
+            part = by_file[file]
+            return self.of_part(view, table, part, columns, wanted, self.opened(table, part))
 
         tables = list(self.viewer.read_all(table, paths, read).values())
         empty = SCHEMAS[table].empty_table()
@@ -161,29 +169,37 @@ class TrialTables:
         file = part.file if table == "trials" else part.others[table]
         return parts.path_of(self.files, table, file)
 
+    def opened(self, table: str, part: Part) -> pq.ParquetFile:
+        """Return a part's file of a table, after a look at every byte. Raises as `parts.opened`."""
+        file = part.file if table == "trials" else part.others[table]
+        try:
+            return parts.opened(self.files, table, file)
+        except FileNotFoundError:
+            self._refuse_gone(table, part)
+            raise
+
     def of_part(
         self,
         view: View,
         table: str,
         part: Part,
-        columns: Sequence[str] | None = None,
-        ids: pa.Array | None = None,
+        columns: Sequence[str] | None,
+        wanted: frozenset[str] | None,
+        opened: pq.ParquetFile,
     ) -> pa.Table:
-        """Return the rows of a part that count, of these trials or of all."""
+        """Return the rows of an open part that count, of all trials or, in `trials`, of these."""
+        names = list(SCHEMAS[table].names if columns is None else columns)
+        if table == "trials":
+            arrow = table_files.conformed(table, opened, names)
+            mask = view.mask_of(part, wanted)
+            return arrow if mask is None else _filtered(arrow, mask)
         hidden = view.hidden_ids(part)
-        names = SCHEMAS[table].names if columns is None else columns
-        needed = [*names, *({"id"} - set(names) if hidden or ids is not None else ())]
-        file = part.file if table == "trials" else part.others[table]
-        try:
-            arrow = parts.read(self.files, table, file, needed)
-        except FileNotFoundError:
-            self._refuse_gone(table, part)
-            raise
-        if ids is not None:
-            arrow = arrow.filter(pc.is_in(arrow["id"], ids))
+        needed = [*names, *({"id"} - set(names) if hidden else ())]
+        arrow = table_files.conformed(table, opened, needed)
         if hidden:
-            arrow = arrow.filter(pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string()))))
-        return arrow.select(names)
+            counts = pc.invert(pc.is_in(arrow["id"], pa.array(hidden, pa.string())))
+            arrow = _filtered(arrow, counts.combine_chunks())
+        return arrow if arrow.column_names == names else arrow.select(names)
 
     def _refuse_gone(self, table: str, part: Part) -> None:
         """Raise `DamagedError` if a file is gone whose part is there: no compaction moved it."""
@@ -297,3 +313,17 @@ class TrialTables:
             for name in sorted(wanted.keys() - sound):
                 lacking.setdefault(wanted[name], self.files.shown(f"{base}/{name}"))
         return lacking
+
+
+def _filtered(arrow: pa.Table, mask: pa.BooleanArray) -> pa.Table:
+    """Return the rows where `mask` is true.
+
+    `pa.Table.filter` takes ten times as long for a table of several chunks and many columns.
+    """
+    batches, start = [], 0
+    for batch in arrow.to_batches():
+        part = mask.slice(start, len(batch))
+        start += len(batch)
+        if part.true_count:
+            batches.append(batch if part.true_count == len(batch) else batch.filter(part))
+    return pa.Table.from_batches(batches, arrow.schema)

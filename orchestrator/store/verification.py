@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.errors import StoreError
-from orchestrator.store import parts, recovery
+from orchestrator.store import parts, recovery, table_files
 from orchestrator.store.cleanup import orphans
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.names import SnapshotFile, WeightsFile, stored
@@ -86,12 +86,14 @@ class Verification:
 
     def _part(self, part: parts.Part) -> Iterator[Problem]:
         """Compare the files of a part with their names, and each row with its digest."""
-        files, is_sound = self.store.files, True
+        files, is_sound, is_known = self.store.files, True, True
         for table, file in {"trials": part.file, **part.others}.items():
             path = parts.path_of(files, table, file)
             self._count()
             try:
-                parts.read(files, table, file, ["id"])
+                opened = parts.opened(files, table, file)
+                table_files.conformed(table, opened, ["id"])
+                is_known &= not parts.has_unknown_columns(table, opened)
             except DamagedError as error:
                 is_sound = False
                 self.store.damage.reasons.setdefault(path, str(error))
@@ -99,7 +101,7 @@ class Verification:
                 if part.file in {other.file for other in self.store.trials.look().parts}:
                     is_sound = False
                     yield Problem(files.shown(path), "it is gone", PART)
-        if is_sound and not parts.has_unknown_columns(files, "trials", part.file):
+        if is_sound and is_known:
             right = sum(1 for _ in recovery.proven(files, part.file, part.others))
             if right < len(part):
                 flaw = f"{len(part) - right} of its {len(part)} trials are not what they were"

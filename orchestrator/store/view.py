@@ -72,6 +72,23 @@ class View:
             return None
         return pa.array([number not in hidden for number in range(len(part))])
 
+    def mask_of(self, part: Part, wanted: frozenset[str] | None) -> pa.BooleanArray | None:
+        """Return which rows of a part count and are of these trials; None if all of them do."""
+        hidden = self.hidden.get(part.file, frozenset())
+        if not hidden and wanted is None:
+            return None
+        if wanted is None or len(part) <= FEW:
+            ids = part.ids if wanted is not None else [""] * len(part)
+            return pa.array(
+                [n not in hidden and (wanted is None or ids[n] in wanted) for n in range(len(part))]
+            )
+        ids = part.index["id"]
+        mask = pc.is_in(ids, pa.array(sorted(wanted), pa.string()))
+        if hidden:
+            gone = pa.array(sorted(self.hidden_ids(part)), pa.string())
+            mask = pc.and_not(mask, pc.is_in(ids, gone))
+        return mask.combine_chunks()
+
     def hidden_ids(self, part: Part) -> list[str]:
         """Return the trials of a part whose row there does not count."""
         return [part.index["id"][n].as_py() for n in sorted(self.hidden.get(part.file, ()))]
@@ -144,10 +161,10 @@ class Viewer:
             foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
             self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
         listed = self._parts([file for name in names if (file := CompactFile.parse(name))])
-        gone = [row for row in rows if (row.trial, row.attempt) in removed]
-        rows = [row for row in rows if (row.trial, row.attempt) not in removed]
+        gone = [row for row in rows if (row.trial, row.attempt) in removed] if removed else []
+        rows = [row for row in rows if row not in gone] if gone else rows
         view = self._choose(rows, old, _with(listed, only), removed, only)
-        return replace(view, superseded=(*view.superseded, *gone))
+        return replace(view, superseded=(*view.superseded, *gone)) if gone else view
 
     def _removed(self) -> frozenset[AttemptKey]:
         removed: set[AttemptKey] = set()
@@ -230,6 +247,8 @@ class Viewer:
         """Return the view of these rows, of each trial the one that counts."""
         hidden = _removed_numbers(listed, removed) if removed else {}
         several = _several([*(r.trial for r in rows), *(r.trial for r in old)], listed, only)
+        if not several and not hidden:
+            return View(rows, old, listed, {}, (), removed)
         alone: list[RowFile | OldRow] = [*rows, *old]
         places: dict[str, list[Place]] = {id: [] for id in several}
         for row in alone:
@@ -353,17 +372,19 @@ def _several(
 ) -> list[str]:
     """Return the trials, or those of `only`, that have more than one row."""
     if sum(map(len, listed)) <= FEW:
-        counts = Counter(ids)
-        counts.update(id for part in listed for id in part.ids)
+        every = [*ids, *(id for part in listed for id in part.ids)]
+        if len(set(every)) == len(every):
+            return []
+        counts = Counter(every)
         return [id for id, count in counts.items() if count > 1 and (only is None or id in only)]
     chunks = [chunk for part in listed for chunk in part.index["id"].chunks]
     if only is not None:
         wanted = pa.array(sorted(only), pa.string())
         chunks = [chunk.filter(pc.is_in(chunk, wanted)) for chunk in chunks]
-    every = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
-    if pc.count_distinct(every).as_py() == len(every):
+    column = pa.chunked_array([pa.array(ids, pa.string()), *chunks], pa.string())
+    if pc.count_distinct(column).as_py() == len(column):
         return []
-    numbers = pc.value_counts(every)
+    numbers = pc.value_counts(column)
     some = numbers.field("values").filter(pc.greater(numbers.field("counts"), 1))
     several: list[str] = some.to_pylist()
     return several

@@ -6,6 +6,7 @@ run, hands its attempts to workers on nodes, and reports to the run how they end
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,12 @@ WORKER_DEATHS = 3  # after which a trial is still tried again
 MEMORY_RAISES = 3  # likewise
 NODES, SLOTS = 2, 2  # of a cluster, and per node
 PATIENCE = 10.0  # seconds that a run goes on after a failure of its store
+
+
+@functools.lru_cache(maxsize=4000)
+def work_of(text: str) -> works.Work:
+    """Return the work that a text describes, once per text: nobody changes it."""
+    return works.from_text(text)
 
 
 class Silence:
@@ -128,7 +135,7 @@ class Driver:
         def body() -> None:
             try:
                 for text in texts:
-                    one = works.from_text(text)
+                    one = work_of(text)
                     if self.stops(worker):
                         reports = [Report(id, Ending.STOPPED) for id in one.ids]
                     else:

@@ -7,8 +7,8 @@ short when its process dies, and a request that seems to fail may have succeeded
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -20,17 +20,19 @@ UNAVAILABLE = "AWS Error SLOW_DOWN during {} operation: Reduce your rate"
 DENIED = "AWS Error ACCESS_DENIED during {} operation: Access Denied"
 
 
-class Info(NamedTuple):
-    """What `pyarrow.fs.FileInfo` has."""
+class Info:
+    """The part of `pyarrow.fs.FileInfo` that the store uses."""
 
-    path: str
-    type: pafs.FileType
-    size: int | None = None
-    mtime_ns: int | None = None
+    __slots__ = ("base_name", "mtime_ns", "path", "size", "type")
 
-    @property
-    def base_name(self) -> str:
-        return self.path.rpartition("/")[2]
+    def __init__(
+        self, path: str, type: pafs.FileType, size: int | None = None, mtime_ns: int | None = None
+    ):
+        self.path, self.type, self.size, self.mtime_ns = path, type, size, mtime_ns
+        self.base_name = path.rpartition("/")[2]
+
+
+FILE, FOLDER, ABSENT = pafs.FileType.File, pafs.FileType.Directory, pafs.FileType.NotFound
 
 
 class Stream:
@@ -97,10 +99,10 @@ class LocalFileSystem(Reading):
 
 def _info(path: str, what: File | Folder | None) -> Info:
     if what is None:
-        return Info(path, pafs.FileType.NotFound)
+        return Info(path, ABSENT)
     if isinstance(what, Folder):
-        return Info(path, pafs.FileType.Directory)
-    return Info(path, pafs.FileType.File, len(what.data), int(what.written * 1e9))
+        return Info(path, FOLDER)
+    return Info(path, FILE, len(what.data), int(what.written * 1e9))
 
 
 class ObjectStore(Reading):
@@ -118,6 +120,8 @@ class ObjectStore(Reading):
         """A process that dies during an upload leaves a part of it."""
         self.cuts = 0.0
         """Share of uploads that lose their end, and nobody says so."""
+        self._folders: dict[str, dict[str, None]] = {}
+        """Paths of the objects and prefixes right below each prefix."""
         self._recent: list[tuple[float, str, tuple[bytes, float] | None]] = []
 
     def operate(self, what: str, path: str, *, changes: bool = False) -> None:
@@ -142,26 +146,54 @@ class ObjectStore(Reading):
     def _look(self, path: str, objects: dict[str, tuple[bytes, float]]) -> Info:
         if path in objects:
             data, written = objects[path]
-            return Info(path, pafs.FileType.File, len(data), int(written * 1e9))
-        if any(key.startswith(f"{path}/") for key in objects):
-            return Info(path, pafs.FileType.Directory)
-        return Info(path, pafs.FileType.NotFound)
+            return Info(path, FILE, len(data), int(written * 1e9))
+        if path in self._folders:
+            return Info(path, FOLDER)
+        return Info(path, ABSENT)
 
     def listed(self, folder: str, recursive: bool) -> list[Info]:
         self.operate("list", folder)
-        objects, top = self.objects, f"{folder}/"
-        if self._recent and self.world.current is not None:
-            objects = self._before(self.world.now - self.lag)
+        if not self._recent or self.world.current is None:
+            return list(self._below(folder, recursive))
+        objects, top = self._before(self.world.now - self.lag), f"{folder}/"
         infos: dict[str, Info] = {}
         for key, (data, written) in objects.items():
             if not key.startswith(top):
                 continue
             end = -1 if recursive else key.find("/", len(top))
             if end < 0:
-                infos[key] = Info(key, pafs.FileType.File, len(data), int(written * 1e9))
-            else:
-                infos.setdefault(key[:end], Info(key[:end], pafs.FileType.Directory))
+                infos[key] = Info(key, FILE, len(data), int(written * 1e9))
+            elif key[:end] not in infos:
+                infos[key[:end]] = Info(key[:end], FOLDER)
         return list(infos.values())
+
+    def _below(self, folder: str, recursive: bool) -> Iterator[Info]:
+        for path in self._folders.get(folder, ()):
+            if (what := self.objects.get(path)) is not None:
+                yield Info(path, FILE, len(what[0]), int(what[1] * 1e9))
+            elif recursive:
+                yield from self._below(path, recursive)
+            else:
+                yield Info(path, FOLDER)
+
+    def _name(self, path: str) -> None:
+        """Let listings find an object, and the prefixes above it."""
+        while (slash := path.rfind("/")) >= 0:
+            below = self._folders.setdefault(path[:slash], {})
+            if path in below:
+                return
+            below[path] = None
+            path = path[:slash]
+
+    def _forget(self, path: str) -> None:
+        """Let listings no longer find an object, nor the prefixes that are empty then."""
+        while (slash := path.rfind("/")) >= 0:
+            below = self._folders[path[:slash]]
+            del below[path]
+            path = path[:slash]
+            if below:
+                return
+            del self._folders[path]
 
     def _before(self, moment: float) -> dict[str, tuple[bytes, float]]:
         """Return the objects at an earlier moment."""
@@ -180,6 +212,8 @@ class ObjectStore(Reading):
         """Give a key this content. No operation."""
         if self.lag:
             self._recent.append((self.world.now, path, self.objects.get(path)))
+        if path not in self.objects:
+            self._name(path)
         self.objects[path] = data, self.world.time
         (self.torn.add if torn else self.torn.discard)(path)
         self.world.after(path)
@@ -189,6 +223,7 @@ class ObjectStore(Reading):
         if self.lag:
             self._recent.append((self.world.now, path, self.objects.get(path)))
         del self.objects[path]
+        self._forget(path)
         self.world.after(path)
 
     def open_output_stream(self, path: str) -> Upload:

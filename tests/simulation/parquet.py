@@ -35,7 +35,7 @@ class ParquetWriter:
         meta = {k.decode(): v.decode() for k, v in (self.schema.metadata or {}).items()}
         sizes = [len(group) for group in self.groups]
         sums = [_sum(group).hex() for group in self.groups]
-        schema = _text_of(self.schema.remove_metadata())
+        schema = _name_of(self.schema.remove_metadata())
         facts = {"sizes": sizes, "sums": sums, "schema": schema, "meta": meta | self.added}
         footer = json.dumps(facts).encode()
         parts = [MAGIC, *self.groups, footer, len(footer).to_bytes(8, "big"), MAGIC]
@@ -59,22 +59,19 @@ def write_table(
         writer.write_table(table, row_group_size)
 
 
-def _text_of(schema: pa.Schema) -> str:
-    """Return a schema as text. It is the same for equal schemas."""
+def _name_of(schema: pa.Schema) -> str:
+    """Return the hash of a schema, by which a reader finds it. It is the same for equal schemas."""
     names = tuple(schema.names)
-    known, text = TEXTS.get(names, (None, ""))
+    known, name = NAMES.get(names, (None, ""))
     if known is None or not known.equals(schema):
-        text = schema.serialize().to_pybytes().hex()
-        TEXTS[names] = schema, text
-    return text
+        name = _sum(schema.serialize().to_pybytes()).hex()
+        NAMES[names] = schema, name
+        BY_NAME[name] = schema
+    return name
 
 
-TEXTS: dict[tuple[str, ...], tuple[pa.Schema, str]] = {}
-
-
-@functools.cache
-def _schema_of(text: str) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(text)))
+NAMES: dict[tuple[str, ...], tuple[pa.Schema, str]] = {}
+BY_NAME: dict[str, pa.Schema] = {}
 
 
 def _sum(data: bytes) -> bytes:
@@ -93,7 +90,7 @@ class ParquetFile:
             facts = json.loads(footer)
             self.sizes: Sequence[int] = facts["sizes"]
             self.sums: Sequence[str] = facts["sums"]
-            self.bare = _schema_of(facts["schema"])
+            self.bare = BY_NAME[facts["schema"]]
             meta = {k.encode(): v.encode() for k, v in facts["meta"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise pa.ArrowInvalid("its footer cannot be read") from error
@@ -121,7 +118,7 @@ class ParquetFile:
         return self.table if columns is None else self.table.select(columns)
 
 
-@functools.lru_cache(maxsize=2000)
+@functools.lru_cache(maxsize=100)
 def _opened(data: bytes) -> ParquetFile:
     return ParquetFile(data)
 

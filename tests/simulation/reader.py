@@ -284,7 +284,6 @@ class Held:
 NOTHING = Held()
 
 
-@functools.lru_cache(maxsize=5000)
 def held_by(data: bytes) -> Held:
     """Return what a part holds."""
     opened = PARQUET.ParquetFile(pa.BufferReader(data))
@@ -316,7 +315,7 @@ def keepers() -> frozenset[str]:
     return frozenset(id for id, trial in plan().trials.items() if trial.keep_checkpoint)
 
 
-@functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=4000)
 def flaw_of(folder: str, name: str, data: bytes) -> str:
     """Return the reason why a file is not whole; empty for a whole one."""
     if file := SnapshotFile.parse(name) or WeightsFile.parse(name):
@@ -332,9 +331,8 @@ def flaw_of(folder: str, name: str, data: bytes) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=4000)
 def contents(file: RowFile, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a row, and its results."""
-    record = row_files.decode(file, data, "store", ["trials"])
-    [row] = row_files.to_tables([record], {"trials": None})["trials"].to_pylist()
-    return row, {column: row[column] for column in RESULTS}
+    row = row_files.decode(file, data, "store", ["trials"])["trials"]
+    return row, {column: row.get(column) for column in RESULTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -44,9 +45,12 @@ def at_random(
 
         def before(*_: object) -> None:
             nonlocal next_at
-            if world.operations < next_at or scene.faults.total() == faults:
+            if world.operations < next_at:
                 return
             next_at = world.operations + 1 + random.expovariate(1 / GAP)
+            if scene.faults.total() == faults:
+                next_at = math.inf
+                return
             name = random.choice(names)
             scene.faults[name] += 1
             happened = False

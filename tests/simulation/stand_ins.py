@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Self
@@ -25,6 +26,7 @@ from orchestrator.store import (
     local_files,
     locations,
     node_cache,
+    ownership,
     parts,
     recovery,
     remote_files,
@@ -48,6 +50,7 @@ from trainers.lanes import pack as lanes
 
 GROUP = {"trials": 12, "curves": 12, "classes": 120}  # rows that can be decoded by themselves
 LOOSE, ALIKE = 8, 3  # so that a run of 24 trials compacts several times
+MOST_MINUTES = 2  # after which the clock of rows stands still
 
 
 class Room:
@@ -71,13 +74,13 @@ def time_of(world: World) -> Any:
 
 
 class Datetime:
-    """A clock of rows: minutes count the attempts at a trial, so that few different rows exist."""
+    """A clock of rows that knows a first attempt at a trial and later ones. So few rows differ."""
 
     def __init__(self, world: World):
         self.world = world
 
     def now(self, zone: Any) -> datetime:  # noqa: ARG002
-        return BEGAN + timedelta(minutes=self.world.tokens())
+        return BEGAN + timedelta(minutes=min(self.world.tokens(), MOST_MINUTES))
 
 
 class Inline:
@@ -90,16 +93,33 @@ class Inline:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        future: Future[Any] = Future()
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Done:
         try:
-            future.set_result(work(*arguments))
+            return Done(work(*arguments))
         except Exception as error:
-            future.set_exception(error)
-        return future
+            return Done(None, error)
 
     def map(self, work: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         return [work(one) for one in arguments]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The future of work that is done."""
+
+    answer: Any
+    error: Exception | None = None
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> Exception | None:
+        return self.error
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
 
 class Threading:
@@ -186,17 +206,19 @@ LOCKS: dict[str, Process | None] = {}
 
 def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
     """Return a pure function that keeps its answers by `key`. An error of damage is an answer."""
-    answers: dict[Any, tuple[Any, DamagedError | None]] = {}
+    answers: OrderedDict[Any, tuple[Any, DamagedError | None]] = OrderedDict()
 
     def remembered(*arguments: Any, **options: Any) -> Any:
         question = key(*arguments, **options)
-        if question not in answers:
-            if len(answers) > MOST_ANSWERS:
-                answers.clear()
+        if question in answers:
+            answers.move_to_end(question)
+        else:
             try:
                 answers[question] = function(*arguments, **options), None
             except DamagedError as error:
                 answers[question] = None, error
+            if len(answers) > MOST_ANSWERS:
+                answers.popitem(last=False)
         answer, error = answers[question]
         if error is not None:
             raise DamagedError(*error.args)
@@ -205,12 +227,20 @@ def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callab
     return remembered
 
 
-MOST_ANSWERS = 20_000
+MOST_ANSWERS = 4000  # the latest
 ENCODE_ROW = remembering(row_files.encode, lambda *rows: repr(rows))
-DECODE_ROW = remembering(
-    row_files.decode,
-    lambda file, data, root, tables=row_files.TABLES: (file, data, root, tuple(tables)),
-)
+DECODE = row_files.decode
+DECODED = remembering(DECODE, lambda file, data, root: (file, data))  # noqa: ARG005
+
+
+def decode_row(
+    file: Any, data: bytes, root: str, tables: Iterable[str] = row_files.TABLES
+) -> row_files.Record:
+    """Stand for `row_files.decode`. The tables of equal row files are the same objects."""
+    record: row_files.Record = DECODED(file, data, root)
+    return {table: record[table] for table in record if table in tables}
+
+
 ENCODE_TABLE = remembering(
     lambda table, rows, meta: table_files.encode(to_table(table, rows), **meta),
     lambda *content: repr(content),
@@ -238,39 +268,53 @@ EMPTY_ONCE = {name: Schemas(schema) for name, schema in SCHEMAS.items()}
 
 
 def to_tables(records: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """Stand for `row_files.to_tables`, whose records are the same objects again and again."""
-    names = tuple((table, some and tuple(some)) for table, some in columns.items())
-    several = [_tables_of(record, names, columns) for record in records]
-    if len(several) == 1:
-        return several[0]
-    if not several:
-        return TO_TABLES(records, columns)
-    return {table: pa.concat_tables([one[table] for one in several]) for table in columns}
+    """Stand for `row_files.to_tables`, whose records have the same objects again and again."""
+    tables = {}
+    for table, some in columns.items():
+        names = some and tuple(some)
+        several = [_table_of(table, one[table], names) for one in records if table in one]
+        if len(several) == 1:
+            tables[table] = several[0]
+        elif several:
+            tables[table] = pa.concat_tables(several)
+        else:
+            tables[table] = _no_rows(table, names)
+    return tables
 
 
-def _tables_of(record: Any, names: Any, columns: Mapping[str, Any]) -> dict[str, pa.Table]:
-    key = (id(record), names)
-    if key not in TABLES_OF:
-        if len(TABLES_OF) > MOST_ANSWERS:
-            TABLES_OF.clear()
-        TABLES_OF[key] = record, TO_TABLES([record], columns)
+def _table_of(table: str, content: Any, names: tuple[str, ...] | None) -> pa.Table:
+    """Return one table of one record. A few columns are taken from the whole table."""
+    key = (id(content), names)
+    if key in TABLES_OF:
+        TABLES_OF.move_to_end(key)
+    else:
+        if names is None:
+            arrow = TO_TABLES([{table: content}], {table: None})[table]
+        else:
+            arrow = _table_of(table, content, None).select(names)
+        TABLES_OF[key] = content, arrow
+        if len(TABLES_OF) > 2 * MOST_ANSWERS:
+            TABLES_OF.popitem(last=False)
     return TABLES_OF[key][1]
 
 
+@functools.cache
+def _no_rows(table: str, names: tuple[str, ...] | None) -> pa.Table:
+    return TO_TABLES([], {table: names})[table]
+
+
 TO_TABLES = row_files.to_tables
-TABLES_OF: dict[Any, tuple[Any, dict[str, pa.Table]]] = {}  # with what keeps ids alive
+TABLES_OF: OrderedDict[Any, tuple[Any, pa.Table]] = OrderedDict()  # with what keeps ids alive
 
 
-CONFORMED = remembering(
-    table_files.conformed, lambda table, file, columns: (table, file, columns and tuple(columns))
-)
+NOTICE = functools.cache(ownership._notice.__wrapped__)  # of the simulated Parquet
 METADATA = remembering(table_files.metadata, lambda *arguments: arguments)
 
 
-ORIGINALS = {"encode": row_files.encode, "decode": row_files.decode, "to_tables": TO_TABLES}
+ORIGINALS = {"encode": row_files.encode, "decode": DECODE, "to_tables": TO_TABLES}
 REMEMBERED = [
     (row_files, "encode", ENCODE_ROW),
-    (row_files, "decode", DECODE_ROW),
+    (row_files, "decode", decode_row),
     (row_files, "to_tables", to_tables),
 ]
 
@@ -332,11 +376,11 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (pack, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
         (trial_tables, "SCHEMAS", EMPTY_ONCE),
+        (ownership, "_notice", NOTICE),
         (parts, "pq", PARQUET),
         (parts, "GROUP", GROUP),
         (recovery, "pq", PARQUET),
         (table_files, "pq", PARQUET),
-        (table_files, "conformed", CONFORMED),
         (table_files, "decode", DECODE_TABLE),
         (table_files, "metadata", METADATA),
         (Store, "write", write),

@@ -8,6 +8,7 @@ has no effect.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 import math
@@ -52,6 +53,7 @@ class World:
         self.now = 0.0
         self.current: Process | None = None
         self.processes: list[Process] = []
+        """Those that are alive."""
         self.operations = 0
         self.writes = 0
         self.slowness = 1.0
@@ -96,6 +98,8 @@ class World:
                 self._failed.append(error)
             process.alive = False
             self._has_ended = True
+            if process in self.processes:  # else it was killed
+                self.processes.remove(process)
 
         process.greenlet = greenlet.greenlet(body, parent=self._hub)
         self.processes.append(process)
@@ -111,9 +115,12 @@ class World:
     def kill(self, *processes: Process) -> None:
         """End processes at once, with their threads. The current one may be among them."""
         doomed = [one for process in processes for one in (process, *process.below) if one.alive]
+        if not doomed:
+            return
         for one in doomed:
             one.alive = False
-        self._has_ended |= bool(doomed)
+        self.processes = [one for one in self.processes if one.alive]
+        self._has_ended = True
         acting = self.current
         for one in doomed:
             if one is not acting and one.greenlet:  # it has begun
@@ -179,6 +186,11 @@ class World:
             return
         if not process.alive:
             raise KilledError
+        moment = self.now + seconds
+        is_next = not self._due or moment < self._due[0][0]
+        if is_next and not self._has_ended and not process.frozen:
+            self.now = moment
+            return
         self.make_due(process, seconds)
         self._give_way(process)
 
@@ -195,8 +207,8 @@ class World:
         process = self.current
         if process is None:
             return
-        far = 40.0 if process.node == "far" else 1.0
-        self.pause(far * self.slowness * -0.002 * math.log(1.0 - self.random.random()))
+        mean = 0.08 if process.node == "far" else 0.002
+        self.pause(-mean * self.slowness * math.log(1.0 - self.random.random()))
         self.operations += 1
         self.writes += changes
         if self.operations > MOST_OPERATIONS:
@@ -219,4 +231,10 @@ class World:
             item = process.items[process.drawn % len(process.items)] + kind
             process.drawn += not kind
         number = self._tokens[item] = self._tokens.get(item, 0) + 1
-        return hashlib.sha256(f"{item} {number}".encode()).hexdigest()[:digits]
+        return _digits(item, number)[:digits]
+
+
+@functools.lru_cache(maxsize=10_000)
+def _digits(item: str, number: int) -> str:
+    """Return the hexadecimal digits of one token."""
+    return hashlib.sha256(f"{item} {number}".encode()).hexdigest()

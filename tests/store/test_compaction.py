@@ -14,7 +14,7 @@ from orchestrator.errors import StoreError
 from orchestrator.store import compaction, removals, row_files
 from orchestrator.store.compaction import Compacted, compact
 from orchestrator.store.names import CompactFile
-from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.schemas import COLUMNS, SCHEMAS
 from orchestrator.store.store import Store
 from tests.s3_server import S3Server
 from tests.stores import blank, copy_of, names, tables, to_version_1
@@ -142,6 +142,7 @@ def test_rows_and_parts_with_columns_of_a_later_version_stay_as_they_are(
     with monkeypatch.context() as later:
         wide = schema.append(pa.field("colour", pa.string()))
         later.setitem(SCHEMAS, "trials", wide)
+        later.setitem(COLUMNS, "trials", dict(zip(wide.names, wide.types, strict=True)))
         write(folder, 0)
         row = blank("trials") | {"id": f"{1:016x}", "attempt": "aaaaaaaa", "outcome": "complete"}
         folder.write_row(row | {"colour": "red"})
@@ -154,6 +155,7 @@ def test_rows_and_parts_with_columns_of_a_later_version_stay_as_they_are(
     assert len(folder.names("trials")) == 2
     with monkeypatch.context() as later:
         later.setitem(SCHEMAS, "trials", wide)
+        later.setitem(COLUMNS, "trials", dict(zip(wide.names, wide.types, strict=True)))
         assert tables(folder)["trials"]["colour"].to_pylist() == [None, "red", "blue", None]
         assert tables(folder)["trials"].slice(0, 3) == before
 
