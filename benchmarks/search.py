@@ -1,14 +1,18 @@
 """The gain of a searched schedule of fine-tuning, measured on digits.
 
     python -m benchmarks.search --store FOLDER [--cpus N] [--repeats K] [--only held-out|samplers]
+    python -m benchmarks.search --store FOLDER --only lanes [--repeats K]
 
 Two measurements with networks in the store below FOLDER. After a stop, the same command continues.
+The third one measures time, in stores of its own that go away, and runs only if it is asked for.
 
 held-out   One search on two splits. Then every fine-tuned network of ten other splits, once with
            the chosen schedule and once with the sweep's own: the paired difference of test top-1.
 samplers   K small searches by TPE and K by random sampling, in pairs of equal splits, first trials
            and training steps. The ratio of the errors (1 − top-1) of their choices, on the searched
            split (validation) and on another split (test).
+lanes      The search of `sweeps/digits_search.yaml` with 100 steps per network, in one process:
+           every network by itself, and in packs. The CPU and wall seconds of both.
 """
 
 from __future__ import annotations
@@ -18,9 +22,13 @@ import functools
 import json
 import math
 import multiprocessing
+import os
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -54,6 +62,9 @@ SMALL = (  # 32 trials of two networks of 150 steps, from a schedule that can be
     "fine_tune.search.compare=false",
 )
 SAMPLERS = ("tpe", "random")
+SHORT = ("recipe.steps=100", "recipe.evaluate_every=25", "splits.random=[0]")
+WAYS = ("1", "auto")
+"""Values of `lanes`: each network by itself, and packs."""
 SEEDS = 1000  # seeds of random splits: most of the 126 divisions of ten digits into halves
 
 
@@ -116,7 +127,7 @@ def small_search(sampler: str, repeat: int, folder: str) -> Small:
     loaded = load_sweep("digits_search", changes(sampler, repeat))
     planned = make_plan(resolve(*loaded))
     store = Store(Path(folder) / f"{sampler}-{repeat}")
-    run = Run(planned, store, Quiet())
+    run = Run.open(planned, store, Quiet())
     run_inline(run)
     assert run.tally()["complete"] == len(run.trials), run.tally()
     [study] = planned.studies
@@ -143,6 +154,8 @@ class Quiet:
     def ended(self, trial: Any, ending: Any, message: str, accuracy: Any = None) -> None: ...
 
     def given_up(self, trial: Any, state: Any, reason: str) -> None: ...
+
+    def again(self, trial: Any) -> None: ...
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -198,14 +211,50 @@ def held_out(folder: Path, cpus: int) -> dict[str, Any]:
     return {"differences": rows, "trials": trials}
 
 
+def search_seconds(lanes: str) -> dict[str, float]:
+    """Run one search in a process of its own. Return its seconds, imports included."""
+    sets = ["--set", f"lanes={lanes}", *(part for x in SHORT for part in ("--set", x))]
+    search = [sys.executable, "-m", "orchestrator", "search", "digits_search", "--inline"]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with tempfile.TemporaryDirectory() as store:
+        subprocess.run([*search, "--store", store, *sets], check=True, capture_output=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": wall}
+
+
+def lanes(repeats: int) -> dict[str, Any]:
+    """Return the seconds of a search alone and in packs, and how many times less packs take.
+
+    Every other repetition reverses the order.
+    """
+    rounds: list[dict[str, dict[str, float]]] = []
+    for number in range(repeats):
+        order = WAYS[::-1] if number % 2 else WAYS
+        rounds.append({way: search_seconds(way) for way in order})
+        print(f"{number + 1}/{repeats}, load {os.getloadavg()[0]:.1f}: {rounds[-1]}", flush=True)
+    alone, packs = WAYS
+    times = {
+        name: [one[alone][name] / one[packs][name] for one in rounds] for name in ("cpu", "wall")
+    }
+    summary = {
+        name: {"least": min(x), "median": statistics.median(x), "most": max(x)}
+        for name, x in times.items()
+    }
+    return {"times less": summary, "rounds": rounds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, required=True, help="folder, kept for the next start")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20, help="pairs of small searches")
-    parser.add_argument("--only", choices=["held-out", "samplers"])
+    parser.add_argument("--only", choices=["held-out", "samplers", "lanes"])
     chosen = parser.parse_args()
     results: dict[str, Any] = {}
+    if chosen.only == "lanes":
+        print(json.dumps(lanes(chosen.repeats)["times less"], indent=1))
+        return
     if chosen.only != "samplers":
         results["held-out"] = held_out(chosen.store, chosen.cpus)
     if chosen.only != "held-out":

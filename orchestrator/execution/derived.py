@@ -157,6 +157,7 @@ class DerivedItem:
     node: Node
     bench: Bench
     is_shown: bool = True
+    part_of: str | None = None
 
     @property
     def id(self) -> str:

@@ -1,9 +1,9 @@
 """Work items, which the frontier hands out and workers carry out. One class per kind.
 
 A trial is one kind, and the copy of a file of weights into the store is another. A trial of a
-study, which trains several networks, is a third (`study_run.py`), and work on trained networks that
-leaves rows of its own, a measurement or an extraction of features, a fourth (`derived.py`). Nothing
-above this module asks which kind an item is.
+study, and each of its networks where these are lanes, are of `study_items.py`. Work on trained
+networks that leaves rows of its own, a measurement or an extraction of features, is of
+`derived.py`. Nothing above this module asks which kind an item is.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Item(Protocol):
     @property
     def unit(self) -> Unit:
         """Kind of thing that progress counts it as."""
+
+    @property
+    def part_of(self) -> str | None:
+        """Id of the item that progress shows while this one runs, if it is another one."""
 
     def begin(self, attempt: Attempt) -> Sequence[Work]:
         """Return what a worker must do now, in order. Empty if there is nothing left to do."""
@@ -100,6 +104,7 @@ class TrialItem:
     """Returns the recipe that a search chose, where the trial waits for one."""
     is_shown: bool = True
     unit: Unit = "trial"
+    part_of: str | None = None
 
     @property
     def id(self) -> str:
@@ -135,6 +140,7 @@ class WeightsItem:
     bench: Bench
     is_shown: bool = False
     unit: Unit = "trial"
+    part_of: str | None = None
 
     @property
     def id(self) -> str:

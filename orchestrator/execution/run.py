@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
 from orchestrator.execution.items import Bench, Item, TrialItem, Unit, WeightsItem
 from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.progress import Progress
+from orchestrator.execution.study_items import items_of
 from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
 from orchestrator.plan.extraction import extractions_of
@@ -52,6 +52,8 @@ class Job:
 
     attempts: tuple[Attempt, ...]
     works: Sequence[Work]
+    ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Ids of the trials that each item of a pack consists of."""
 
     @property
     def request(self) -> Resources:
@@ -67,7 +69,8 @@ class Job:
         """Return the reports that are of one attempt: of a pack, those on its trial."""
         if len(self.attempts) == 1:
             return reports
-        return {id: report for id, report in reports.items() if id == attempt.item}
+        ids = {attempt.item} | self.ids.get(attempt.item, frozenset())
+        return {id: report for id, report in reports.items() if id in ids}
 
 
 class Run:
@@ -94,6 +97,8 @@ class Run:
         """Jobs that can run at the same time, about."""
         self.jobs = 0
         """Jobs that were taken and have not ended."""
+        self.begun: set[str] = set()
+        """Items that progress shows as running."""
         self.most_lanes = most_lanes(plan)
         self.unusable = unusable or Unusable()
         self.rows_written = 0
@@ -184,30 +189,40 @@ class Run:
             attempts = self.frontier.take_pack(self.most_lanes, self.slots, idle)
             if not attempts:
                 return None
-            self.jobs += 1
-            works: Sequence[Work] = []
+            works: dict[str, Sequence[Work]] = {}
             with self._noting_failures():
-                works = self._begin(attempts)
-            job = Job(tuple(attempts), works)
-            if works:
-                return job
-            self.started(job)
-            self.end(job, {})
+                works = {x.item: self.items[x.item].begin(x) for x in attempts}
+            done = Job(tuple(x for x in attempts if not works.get(x.item)), ())
+            if done.attempts:
+                self.jobs += 1
+                self.started(done)
+                self.end(done, {})
+            left = tuple(x for x in attempts if works.get(x.item))
+            if left:
+                self.jobs += 1
+                return self._job(left, works)
         return None
 
-    def _begin(self, attempts: Sequence[Attempt]) -> Sequence[Work]:
-        """Return what a worker must do, in order. The trials of a pack are one piece of work."""
-        works: list[Any] = [self.items[attempt.item].begin(attempt) for attempt in attempts]
+    def _job(self, attempts: tuple[Attempt, ...], works: Mapping[str, Sequence[Work]]) -> Job:
+        """Return a job. The trials of a pack are one piece of work; none is in it twice."""
         if self.frontier.nodes[attempts[0].item].pack is None:
-            return list(*works)
-        return [PackAssignment(tuple(itertools.chain.from_iterable(works)))]
+            return Job(attempts, works[attempts[0].item])
+        lanes: dict[str, Any] = {x.ids[0]: x for part in works.values() for x in part}
+        ids = {item: frozenset(x.ids[0] for x in part) for item, part in works.items()}
+        return Job(attempts, [PackAssignment(tuple(lanes.values()))], ids)
 
     def started(self, job: Job) -> None:
         """Take note that a worker has begun. The job may have waited for resources."""
         for attempt in job.attempts:
-            item = self.items[attempt.item]
-            if item.is_shown:
-                self.progress.started(item)
+            shown = self._shown(attempt)
+            if shown and shown.id not in self.begun:
+                self.begun.add(shown.id)
+                self.progress.started(shown)
+
+    def _shown(self, attempt: Attempt) -> Item | None:
+        """The item that progress shows while an attempt runs."""
+        item = self.items[attempt.item]
+        return item if item.is_shown else self.items.get(item.part_of or "")
 
     def tell(self, job: Job, report: Report) -> bool:
         """Take note of one report. True if the job must stop after it."""
@@ -248,9 +263,12 @@ class Run:
             ending = Ending.PACK_FAILED
         if ending is Ending.STORE_FAILED:
             self.store_failure = self.store_failure or message
-        if item.is_shown:
+        shown = self._shown(attempt)
+        interrupted = shown and shown.id in self.begun and not ending.is_outcome
+        if shown and (shown is item or interrupted):
+            self.begun.discard(shown.id)
             accuracy = reports[item.id].top1 if item.id in reports else None
-            self.progress.ended(item, ending, message, accuracy)
+            self.progress.ended(shown, ending, message, accuracy)
         given_up = self.frontier.finish(attempt, ending, message, can_be_met)
         self.rows_written += len(reports) + len(given_up)
         with self._noting_failures():
@@ -424,5 +442,5 @@ def _items(
     }
     items |= {b.id: of_trial(trials[b.id]) for s in searches for b in s.bases}
     for one in searches:
-        items |= one.items()
+        items |= items_of(one)
     return items | {id: of_trial(trial) for id, trial in trials.items() if id not in items}

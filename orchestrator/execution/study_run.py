@@ -1,4 +1,4 @@
-"""`StudyRun`: a study being carried out. Its trials are work items of several networks each.
+"""`StudyRun`: a study being carried out. `study_items.py` has its work items.
 
 Its rows are the only truth. A trial that was cut short is suggested again and comes out the same;
 its networks that are in the store are not trained again.
@@ -12,21 +12,30 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from orchestrator.execution.assignment import Assignment, Report
-from orchestrator.execution.frontier import Attempt, Node
-from orchestrator.execution.items import Bench, Item, Unit
+from orchestrator.execution.assignment import Report
+from orchestrator.execution.items import Bench
 from orchestrator.execution.provenance import versions
 from orchestrator.execution.suggestions import distributions_json, suggest, verdict
+from orchestrator.plan.packs import packs_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.search_space import Value
 from orchestrator.plan.study import Study, best
 from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending, State
-from orchestrator.sweep.schema import Resources
 from trainers.canonical import to_json
 from trainers.recipe import Recipe
+
+
+class _Ended(NamedTuple):
+    """End of a cell."""
+
+    value: float | None
+    failure: str = ""
+    seconds: float = 0.0
+    is_lost: bool = False
+    """It has no row."""
 
 
 @dataclass
@@ -35,10 +44,13 @@ class _Running:
 
     parameters: dict[str, Value]
     cells: tuple[Trial, ...]
+    ended: dict[int, _Ended] = field(default_factory=dict)
+    """Cells that have ended, by their places. They may end in any order."""
     values: list[float] = field(default_factory=list)
     """Validation top-1 of the cells that are complete, in their order."""
     done: list[str] = field(default_factory=list)
-    """Ids of the cells that have ended, in their order."""
+    """Ids of the cells that count, in their order: none after a cell that is still to be trained,
+    and none after the one that ended the trial."""
     seconds: float = 0.0
     failure: str = ""
     pruned: bool = False
@@ -46,14 +58,31 @@ class _Running:
 
     @property
     def left(self) -> tuple[Trial, ...]:
-        """Cells that are still to be trained."""
+        """Cells that do not count yet."""
         return () if self.failure or self.pruned else self.cells[len(self.done) :]
+
+    def needs(self, place: int) -> bool:
+        """Return whether a cell is still to be trained."""
+        failed = any(self.ended[p].failure for p in self.ended if p < place)
+        return bool(self.left) and place not in self.ended and not failed
 
 
 class StudyRun:
     """The rows, the running trials and the choice of one study."""
 
-    def __init__(self, study: Study, plan: Plan, bench: Bench):
+    def __init__(
+        self,
+        study: Study,
+        plan: Plan,
+        bench: Bench,
+        packs: Mapping[str, int] | None = None,
+    ):
+        """Read the rows of a study. `packs` has the kinds of pack of the cells that can be lanes.
+
+        Cells are work items of their own if all of them can.
+        """
+        self.packs = [(packs or {}).get(cell.id) for cell in study.cells]
+        self.in_lanes = None not in self.packs
         self.study, self.bench, self.store = study, bench, bench.store
         self.rows: dict[int, Mapping[str, Any]] = {
             row["number"]: row
@@ -64,22 +93,11 @@ class StudyRun:
         self.flops = sum(map(plan.flops, study.cells))
         self.bases = study.bases if len(self.rows) < study.trials else ()
 
-    # As work items ------------------------------------------------------------------------------
+    # What is known ------------------------------------------------------------------------------
 
-    def items(self) -> dict[str, Item]:
-        """The study trials, then the choice of the best, for which other trials wait."""
-        study = self.study
-        bases = tuple(base.id for base in self.bases)
-        request = max((cell.request for cell in study.cells), key=_size)
-        gaps = [n for n in range(max(self.rows, default=0)) if n not in self.rows]
-        items: dict[str, Item] = {}
-        for number in range(study.trials):
-            missing = [gap for gap in gaps if gap <= number - study.at_once]
-            earlier = sorted({*study.after(number), *missing})
-            parents = (*bases, *map(study.node, earlier))
-            node = Node(parents, self.flops, request, may_fail=True)
-            items[study.node(number)] = StudyTrialItem(self, number, node)
-        return items | {study.id: ChoiceItem(self, Node(tuple(items), 0.0))}
+    def gaps(self) -> list[int]:
+        """Numbers of trials whose rows are gone, although later ones have theirs."""
+        return [n for n in range(max(self.rows, default=0)) if n not in self.rows]
 
     def complete(self) -> set[str]:
         """Ids of the items that need not run again."""
@@ -102,52 +120,82 @@ class StudyRun:
 
     def begin(self, number: int) -> tuple[Trial, ...]:
         """Suggest a trial and return the cells to train: those that the store does not hold."""
-        parameters = suggest(self.study, self.rows, number)
-        cells = tuple(
-            dataclasses.replace(cell, training=dataclasses.replace(cell.training, recipe=recipe))
-            for cell in self.study.cells
-            for recipe in [self.study.recipe(number, parameters, cell.training.recipe)]
-        )
-        running = self.running[number] = _Running(parameters, cells)
-        outcomes = self.store.outcomes()
-        for cell in cells:
-            outcome = outcomes.get(cell.id)
-            if not running.left or outcome not in (State.COMPLETE, State.FAILED):
+        self.running.pop(number, None)
+        running = self._suggested(number)
+        for place in range(len(running.cells)):
+            if not running.left or self.begin_cell(number, place):
                 break
-            [row] = self.store.rows([cell.id], outcome)
-            seconds = row["seconds_total"] or 0.0
-            self._add(number, row["val_top1"], row["error_message"] or "", seconds)
         if not running.left:
             self.record(number)
         return running.left
 
+    def begin_cell(self, number: int, place: int) -> Trial | None:
+        """Return one cell of a trial, unless it need not be trained or the store holds it."""
+        running = self._suggested(number)
+        cell = running.cells[place]
+        if not running.needs(place):
+            return None
+        row = self.store.row(cell.id, (State.COMPLETE, State.FAILED))
+        if row is None:
+            return cell
+        failure = row["error_message"] or ""
+        self._end_cell(number, place, _Ended(row["val_top1"], failure, row["seconds_total"] or 0.0))
+        return None
+
+    def _suggested(self, number: int) -> _Running:
+        """Return a trial that runs. It is suggested when its first cell begins."""
+        if number not in self.running:
+            parameters = suggest(self.study, self.rows, number)
+            cells = tuple(
+                dataclasses.replace(
+                    cell, training=dataclasses.replace(cell.training, recipe=recipe)
+                )
+                for cell in self.study.cells
+                for recipe in [self.study.recipe(number, parameters, cell.training.recipe)]
+            )
+            self.running[number] = _Running(parameters, cells)
+        return self.running[number]
+
     def tell(self, number: int, report: Report) -> bool:
-        """Take note of the report on the next cell. True if the trial must stop."""
+        """Take note of the report on a cell. True if the trial must stop."""
         running = self.running[number]
-        if running.left and running.left[0].id == report.trial:
-            if not report.ending.is_outcome:
-                return True
-            failure = report.message if report.ending is Ending.FAILED else ""
-            self._add(number, report.val_top1, failure, report.seconds)
+        for place, cell in enumerate(running.cells):
+            if cell.id == report.trial and running.needs(place):
+                if not report.ending.is_outcome:
+                    return True
+                failure = report.message if report.ending is Ending.FAILED else ""
+                self._end_cell(number, place, _Ended(report.val_top1, failure, report.seconds))
         return not running.left
 
-    def _add(self, number: int, value: float | None, failure: str, seconds: float) -> None:
+    def lose_cell(self, number: int, place: int, reason: str) -> None:
+        """Take note that a cell was lost. The trial fails, unless an earlier cell ends it."""
+        if self._suggested(number).needs(place):
+            self._end_cell(number, place, _Ended(None, reason, is_lost=True))
+
+    def _end_cell(self, number: int, place: int, ended: _Ended) -> None:
+        """Let the cells that have ended count, in their order: it decides what is pruned."""
         running = self.running[number]
-        running.done.append(running.left[0].id)
-        running.seconds += seconds
-        if failure:
-            running.failure = failure
-            return
-        assert value is not None
-        running.values.append(value)
-        running.pruned, running.pruner_state = verdict(
-            self.study, self.rows, number, running.values
-        )
+        running.ended[place] = ended
+        while running.left and (cell := running.ended.get(len(running.done))):
+            if cell.is_lost:
+                running.failure = cell.failure
+                return
+            running.done.append(running.left[0].id)
+            running.seconds += cell.seconds
+            if cell.failure:
+                running.failure = cell.failure
+                return
+            assert cell.value is not None
+            running.values.append(cell.value)
+            running.pruned, running.pruner_state = verdict(
+                self.study, self.rows, number, running.values
+            )
 
     def end(self, number: int, reports: Mapping[str, Report]) -> tuple[Ending, str]:
         """Return how an attempt at a trial ended, and write the trial's row if it is over.
 
-        A report whose id matches no cell describes the worker itself.
+        A report whose id matches no cell describes the worker itself. Without reports, all cells
+        must have ended.
         """
         running = self.running.get(number)
         if running is None:
@@ -225,78 +273,14 @@ class StudyRun:
         return f"all {self.study.trials} trials of the search failed; the first: {first}"
 
 
-@dataclass
-class StudyTrialItem:
-    """One trial of a study: networks trained one after the other with the same schedule."""
-
-    study_run: StudyRun
-    number: int
-    node: Node
-    is_shown: bool = True
-    unit: Unit = "trial"
-
-    @property
-    def id(self) -> str:
-        return self.study_run.study.node(self.number)
-
-    @property
-    def name(self) -> str:
-        return f"search of {self.study_run.study.role}, trial {self.number}"
-
-    def begin(self, attempt: Attempt) -> list[Assignment]:
-        cells = self.study_run.begin(self.number)
-        return [self.study_run.bench.assign(cell, attempt) for cell in cells]
-
-    def tell(self, report: Report) -> bool:
-        return self.study_run.tell(self.number, report)
-
-    def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:
-        return self.study_run.end(self.number, reports)
-
-    def give_up(self, state: State, reason: str) -> None:
-        if state is State.LOST:  # recorded as failed; a skipped study trial has no row
-            self.study_run.record(self.number, reason)
-
-
-@dataclass
-class ChoiceItem:
-    """The choice of a study's best trial. Nothing is trained; other trials wait for it."""
-
-    study_run: StudyRun
-    node: Node
-    is_shown: bool = False
-    unit: Unit = "trial"
-
-    @property
-    def id(self) -> str:
-        return self.study_run.study.id
-
-    @property
-    def name(self) -> str:
-        return f"search of {self.study_run.study.role}"
-
-    def begin(self, attempt: Attempt) -> list[Assignment]:  # noqa: ARG002
-        return []
-
-    def tell(self, report: Report) -> bool:  # noqa: ARG002
-        return False
-
-    def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:  # noqa: ARG002
-        if self.study_run.choice():
-            return Ending.COMPLETE, ""
-        return Ending.FAILED, self.study_run.reason()
-
-    def give_up(self, state: State, reason: str) -> None:
-        """Do nothing: a study has no row of its own."""
-
-
 def open_searches(
     plan: Plan, bench: Bench, incomplete: Collection[str], *, every: bool
 ) -> list[StudyRun]:
     """The studies of a plan that some of the incomplete trials wait for, or all of them."""
     waiting = {plan.trials[id].training.schedule_from for id in incomplete}
-    return [StudyRun(study, plan, bench) for study in plan.studies if every or study.id in waiting]
-
-
-def _size(request: Resources) -> tuple[float, float, float]:
-    return request.gpu, request.cpu, request.memory_gb or 0.0
+    packs = packs_of(plan)
+    return [
+        StudyRun(study, plan, bench, packs)
+        for study in plan.studies
+        if every or study.id in waiting
+    ]

@@ -25,13 +25,14 @@ A larger network keeps the processor busy by itself.
 def packs_of(plan: Plan) -> Mapping[str, int]:
     """Return the kind of pack of each trial that can be a lane, by its id. Kinds are numbered.
 
+    The cells of searches are among them; whatever schedule is tried, a cell is of the same kind.
     Trials of one kind have networks of one shape, images of one shape, and equal numbers of images
     per step, steps and evaluations. They may differ in treatment, n, classes, rates and seeds.
     """
     if plan.sweep.lanes == 1:
         return {}
-    reported = {trial.id for trial in plan.members}
-    kinds = ((id, _kind(plan, trial)) for id, trial in plan.trials.items() if id in reported)
+    cells = {cell.id: cell for study in plan.studies for cell in study.cells}
+    kinds = ((id, _kind(plan, trial)) for id, trial in (cells | plan.trials).items())
     numbers: dict[Hashable, int] = {}
     return {id: numbers.setdefault(kind, len(numbers)) for id, kind in kinds if kind is not None}
 

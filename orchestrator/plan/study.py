@@ -1,6 +1,6 @@
 """`Study`: a search of one schedule, as networks to train, an order of trials, and an id.
 
-A study trial trains its cells in a fixed order, all with the same schedule. Trial k starts when all
+A study trial has cells in a fixed order, all with the same schedule. Trial k starts when all
 trials up to k − `at_once` have ended, and its suggestion depends on these alone. So a search makes
 the same suggestions however often it is interrupted and however many workers it has.
 """
@@ -79,6 +79,15 @@ class Study:
     def known(self, rows: Mapping[int, Row], number: int) -> list[Row]:
         """Rows of the trials that the suggestion for `number` depends on."""
         return [rows[earlier] for earlier in range(max(0, number - self.at_once + 1))]
+
+    def can_prune(self, number: int) -> bool:
+        """Return whether the pruner may end trial `number`, whatever the values are.
+
+        If not, the values of its cells decide nothing before the last one.
+        """
+        if self.pruner == "median":
+            return number - self.at_once + 1 >= self.startup
+        return self.pruner != "none"
 
     def recipe(self, number: int, parameters: Parameters, own: Recipe) -> Recipe:
         """Return `own` with the schedule of a study trial. Trial 0 keeps its own schedule."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.execution import worker
+from orchestrator.execution import pack, worker
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Bench
@@ -252,7 +252,7 @@ def test_a_failed_base_of_the_search_skips_the_search_and_what_waits(
 
 
 def test_frozen_trials_do_not_wait_for_the_search(plan_of: PlanOf, store: Store) -> None:
-    planned = plan_of(SEARCHED)
+    planned = plan_of(SEARCHED, "lanes=1")
     run, studies = Run.open(planned, store, Events()), {study.id for study in planned.studies}
     waits = {
         trial.name
@@ -287,7 +287,7 @@ def test_a_study_trial_is_tried_again_without_the_cells_that_are_done(
     plan_of: PlanOf, store: Store, dying: dict[str, int]
 ) -> None:
     dying["B1A+ s1000"] = 3
-    events, tally = carry_out(plan_of(SEARCHED, *SHORT), store)
+    events, tally = carry_out(plan_of(SEARCHED, *SHORT, "lanes=1"), store)
     assert [name for name in events.begun if "search" in name] == [
         *["search of fine_tune, trial 0"] * 4,
         "search of fine_tune, trial 1",
@@ -300,7 +300,7 @@ def test_a_study_trial_that_is_lost_failed(
     plan_of: PlanOf, store: Store, dying: dict[str, int]
 ) -> None:
     dying["B1A+ s1000"] = 4
-    events, tally = carry_out(plan_of(SEARCHED, *SHORT), store)
+    events, tally = carry_out(plan_of(SEARCHED, *SHORT, "lanes=1"), store)
     lost, complete = studies(store)
     assert (lost["state"], complete["state"]) == ("failed", "complete")
     assert lost["error_message"].startswith("the worker died 4 times; last reason: Traceback")
@@ -323,7 +323,7 @@ def test_out_of_memory_a_study_trial_gets_more(
         return run(assignment, **options)
 
     monkeypatch.setattr(worker, "run", small)
-    carry_out(plan_of(SEARCHED, *SHORT, "resources.default={memory_gb: 1}"), store)
+    carry_out(plan_of(SEARCHED, *SHORT, "resources.default={memory_gb: 1}", "lanes=1"), store)
     assert asked == [1, 2, 1, 2]
     assert [row["state"] for row in studies(store)] == ["complete", "complete"]
 
@@ -335,15 +335,17 @@ class Killed(BaseException):
     """The driver dies here."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store, Events]:
-    """A searched sweep, carried out once."""
+@pytest.fixture(scope="module", params=["1", "auto"])
+def undisturbed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Plan, Store, Events]:
+    """A searched sweep, carried out once: network by network, and in packs."""
     from orchestrator.plan.plan import make_plan
     from orchestrator.plan.resolve import resolve
     from orchestrator.sweep.load import load_sweep
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "sweep.yaml").write_text(SEARCHED)
+    (folder / "sweep.yaml").write_text(f"{SEARCHED}lanes: {request.param}\n")
     planned = make_plan(resolve(*load_sweep(str(folder / "sweep.yaml"))))
     store = Store(folder / "store")
     events, tally = carry_out(planned, store)
@@ -438,20 +440,31 @@ def test_killed_in_a_cell_the_search_goes_on_as_if_undisturbed(
 ) -> None:
     """The driver dies when the cell `at` begins; what came before is in the store."""
     planned, expected, _ = undisturbed
-    run, begun = worker.run, []
+    run, run_pack, begun = worker.run, pack.run, list[str]()
+    killed = 0
+
+    def begin(ids: Sequence[str]) -> None:
+        nonlocal killed
+        begun.extend(ids)
+        if len(begun) >= at and not killed:
+            killed = len(ids)
+            raise Killed
 
     def killing(assignment: Assignment, **options: Any) -> Report:
-        begun.append(assignment.labels["id"])
-        if len(begun) == at:
-            raise Killed
+        begin(assignment.ids)
         return run(assignment, **options)
 
+    def killing_pack(work: PackAssignment, **options: Any) -> list[Report]:
+        begin(work.ids)
+        return run_pack(work, **options)
+
     monkeypatch.setattr(worker, "run", killing)
+    monkeypatch.setattr(pack, "run", killing_pack)
     with pytest.raises(Killed):
         carry_out(planned, store)
     assert len(studies(store)) < 10
     carry_out(planned, store)
-    assert len(begun) == len(set(begun)) + 1, "only what was killed is trained again"
+    assert len(begun) == len(set(begun)) + killed, "only what was killed is trained again"
     assert studies(store) == studies(expected)
     assert trials(store) == trials(expected)
 
