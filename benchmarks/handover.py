@@ -1,4 +1,4 @@
-"""What a slot does between two trainings, for trials alone and in packs: Ray, Tune and the store.
+"""Time of a slot between two trainings, for trials alone and in packs: Ray, Tune and the store.
 
     python -m benchmarks.handover [--trials N] [--slots N] [--lanes 1 16]
 

@@ -38,7 +38,6 @@ from trainers.task_data import TaskData, task_data
 CLASSES = 4
 SIDE, CROP = 256, 227
 PACKED, UNPACKED, LOADER = "packed", "unpacked", "torch DataLoader"
-WAY_ORDER = (PACKED, UNPACKED, LOADER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ class Row:
     rate: float | None = None
     error: str = ""
     is_equal: bool | None = None
-    """Whether the captured step gives the bits of the same step without a graph."""
+    """True if the captured step gives the bits of the same step without a graph."""
 
 
 def learners(setting: Setting, lanes: int, data: TaskData) -> list[Learner]:

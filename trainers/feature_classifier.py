@@ -211,11 +211,17 @@ def nearest(features: torch.Tensor, training: torch.Tensor, head: _Head, k: int)
 
 
 def pool(outputs: torch.Tensor, rule: str) -> torch.Tensor:
-    """Return vectors (B, F) of outputs (B, C, H, W), (B, T, C) or (B, F)."""
+    """Return vectors (B, F) of outputs (B, C, H, W), (B, T, C) or (B, F).
+
+    `rule` is one of `none`, `average` and `maximum`.
+    """
     places = {4: (2, 3), 3: (1,)}.get(outputs.ndim)
     if rule == "none" or places is None:
         return outputs.flatten(1)
-    return outputs.mean(places) if rule == "average" else outputs.amax(places)
+    if rule == "average":
+        return outputs.mean(places)
+    assert rule == "maximum", rule
+    return outputs.amax(places)
 
 
 class _Head(nn.Module):

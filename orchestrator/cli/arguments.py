@@ -59,12 +59,23 @@ DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's 
 InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[
-    Literal["top1", "top1_at_best", "val_mean10", "map50", "map", "map50_voc07", "map50_voc10"],
+    Literal[
+        "top1",
+        "top1_at_best",
+        "val_mean10",
+        "balanced_accuracy",
+        "auroc",
+        "train_gap",
+        "map50",
+        "map",
+        "map50_voc07",
+        "map50_voc10",
+    ],
     typer.Option(
         help="Measure networks by test top-1 after the last step, test top-1 at the best "
-        "validation step, or the mean of the ten best validation top-1 (the paper's). Detectors: "
-        "test mAP at an overlap of 0.5 (their default), over 0.5 to 0.95, or by the rules of "
-        "PASCAL VOC."
+        "validation step, the mean of the ten best validation top-1 (the paper's), balanced test "
+        "accuracy, test AUROC of one class, or training less test top-1. Detectors: test mAP at "
+        "an overlap of 0.5 (their default), over 0.5 to 0.95, or by the rules of PASCAL VOC."
     ),
 ]
 RESULTS = "results"

@@ -89,7 +89,7 @@ class Cleaner:
         if survey.is_unclear:
             raise StoreError(
                 f"not every row in {self.store.root} can be read, so nothing is removed; "
-                "`layerwise check-store` says how to mend it"
+                "`layerwise verify` says how to mend it"
             )
         waste = orphans(survey)
         if self.choice.failed:

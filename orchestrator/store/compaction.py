@@ -61,11 +61,6 @@ class _Copy:
         return sum(table.num_rows for table in self.tables.values())
 
 
-def is_due(trials: TrialTables) -> bool:
-    """Return whether a store has so many row files that a run should compact. Opens no file."""
-    return len(trials.files.names(f"{trials.files.base}/rows")) >= LOOSE
-
-
 def compact(trials: TrialTables, *, everything: bool = True) -> Compacted:
     """Compact a store. Raises `StoreError`.
 

@@ -1,4 +1,4 @@
-"""Whole files or none: what the store needs of a folder or an object store, and its patience.
+"""Whole files or none: what the store needs of a folder or an object store, with repetition.
 
 `local_files` and `remote_files` are the two kinds; `locations.open_files` opens either.
 """

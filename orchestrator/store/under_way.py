@@ -1,4 +1,4 @@
-"""Which trials workers train now, and their curves so far: for those who watch a sweep.
+"""Trials that workers train now, and their curves so far: for those who watch a sweep.
 
 `running/<token>.json` is of one worker. It is renewed every few seconds and removed when the work
 ends; that of a worker that was killed expires. Nothing else depends on these files, and a worker
@@ -49,7 +49,7 @@ class UnderWay:
 
 
 class Announcement:
-    """What one worker trains now. Threads may add to it while it is written."""
+    """The trials of one worker. Threads may add to it while it is written."""
 
     def __init__(self, trials: Sequence[str]):
         """`trials` are the ids of all that the worker has begun."""
