@@ -112,7 +112,11 @@ FIRST_LAYERS = (1, 3, 5)  # Table 1 aggregates from these to the last layer that
 def effects(measured: Sequence[Measured], planned: Planned = UNKNOWN) -> pa.Table:
     """Return one row per group, effect and n, with and without networks at chance: `EFFECTS`."""
     rows: list[dict[str, Any]] = []
+    some_at_chance = any(x.at_chance for x, _ in measured)
     for at_chance in ("included", "excluded"):
+        if at_chance == "excluded" and not some_at_chance:
+            rows += [row | {"at_chance": at_chance} for row in rows]
+            break
         cells = by_cell(x for x in measured if at_chance == "included" or not x[0].at_chance)
         for effect, (minuend, subtrahend) in DIFFERENCES.items():
             values_by_place = differences(cells, minuend, subtrahend)

@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ class Network:
     val_top1: float | None
     at_chance: bool
 
-    @property
+    @cached_property
     def cell(self) -> Cell:
         """The cell within which this network may be compared."""
         return Cell(
@@ -258,6 +259,7 @@ def differences(
     """
     values: dict[tuple[Group, int], list[Value]] = defaultdict(list)
     for cell, arms in cells.items():
+        group = cell.group
         layers = sorted({n for name, n in arms if name in (minuend, subtrahend) and n > 0}) or [0]
         for n in layers:
             first, second = (
@@ -266,7 +268,7 @@ def differences(
             )
             if first and second:
                 trials = frozenset().union(*(x.trials for x in first + second))
-                values[cell.group, n].append(Value(cell, difference(first, second), trials))
+                values[group, n].append(Value(cell, difference(first, second), trials))
     return {key: values[key] for key in sorted(values, key=lambda key: (key[0].order, key[1]))}
 
 
