@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from trainers.canonical import freeze_options
 from trainers.config import DatasetInfo, DatasetRef, NetworkRef, Task, Training, Treatment
@@ -27,6 +28,8 @@ SMALL = NetworkRef(  # two convolutions and three fully connected layers
     name="conv8", options=freeze_options({"conv": [4, 8], "pool": [1, 2], "fc": [12, 8]})
 )
 BATCH_NORM = NetworkRef(name="tests.trainings:batch_norm")
+RESIDUAL = NetworkRef(name="tests.trainings:residual")
+GROUP_NORM = NetworkRef(name="tests.trainings:residual", options=(("groups", 2),))
 RECIPE = {
     "rate": 0.05,
     "schedule": Schedule(family="cosine", warmup=0.1),
@@ -45,6 +48,32 @@ def batch_norm(*, classes: int, shape: tuple[int, int, int], width: int = 4) -> 
         nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.BatchNorm2d(width), nn.ReLU()),
         nn.Sequential(nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten()),
         nn.Linear(width * (shape[1] - 4) * (shape[2] - 4), classes),
+    ]
+
+
+def residual(
+    *, classes: int, shape: tuple[int, int, int], width: int = 4, groups: int = 0
+) -> list[nn.Module]:
+    """Return a convolution, two residual blocks, two linear layers, and one for the classes.
+
+    Channels are normalised over the batch, or in `groups`.
+    """
+
+    def norm(channels: int) -> nn.Module:
+        return nn.GroupNorm(groups, channels) if groups else nn.BatchNorm2d(channels)
+
+    wide = 2 * width
+    down = nn.Sequential(nn.Conv2d(width, wide, 1, stride=2, bias=False), norm(wide))
+    first = nn.Conv2d(shape[0], width, 3, padding=1, bias=False)
+    return [
+        nn.Sequential(first, norm(width), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+        BasicBlock(width, width, norm_layer=norm),
+        BasicBlock(width, wide, stride=2, downsample=down, norm_layer=norm),
+        nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            *(nn.Linear(wide, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(inplace=True)),
+        ),
+        nn.Linear(16, classes),
     ]
 
 

@@ -47,6 +47,8 @@ def obstacle(plan: Plan, trial: Trial) -> str | None:
     training, recipe = trial.training, trial.training.recipe
     if plan.sweep.lanes == 1:
         return "lanes: 1"
+    if trial.request.cpu > 1 and not trial.request.gpu:
+        return "several threads"  # whose sums would depend on the number of lanes
     if recipe.detector:
         return "a detector"
     if recipe.classifier:

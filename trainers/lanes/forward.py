@@ -1,14 +1,17 @@
 """Equal layers of several networks as one operation.
 
 A convolution of K lanes is one convolution with K groups, and a linear layer of K lanes is one
-batched matrix product. Modules without weights see the values of all lanes at once. Any other
-module runs lane by lane. The bits of a lane do not depend on the number of lanes from two on, so a
-single lane is computed twice.
+batched matrix product. Modules without weights see the values of all lanes at once, and so does
+normalisation (`normalisation.py`). A block of torchvision runs on joined parts (`blocks.py`). Any
+other module runs lane by lane. The bits of a lane do not depend on the number of lanes from two on,
+so a single lane is computed twice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,16 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainers.caffenet import FilledLayer
-from trainers.lanes.values import LAST, Values
-from trainers.networks import Network, is_random
+from trainers.lanes.blocks import Block, is_block
+from trainers.lanes.normalisation import Stacker, is_joined, normalisation
+from trainers.lanes.values import LAST, Values, lay_out_gradient
+from trainers.networks import is_random
 
-CHAINS = (nn.Sequential, Network, FilledLayer)
 ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh),
     *(nn.Hardswish, nn.Hardsigmoid),
 )
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 LARGE = 2e7
 """Multiply-adds of a layer of one lane from which lanes are computed one by one.
@@ -36,11 +39,11 @@ time of a call no longer counts (`benchmarks/lanes.py` measures both). The bound
 measured when a pack starts: a trial must give the same bits in every run.
 """
 
+WEIGHTS, GROUPS = 1e5, 32
+"""Weights and groups of a convolution of one lane above which lanes are computed one by one."""
+
 ALIGNED = 16
 """Numbers of four bytes that a cache line holds."""
-
-Stacker = Callable[[Sequence[nn.Parameter]], torch.Tensor]
-"""Returns the parameters (O, …) of all lanes as one tensor (K·O, …)."""
 
 
 class Draws:
@@ -73,10 +76,12 @@ Operation = Callable[[Values, Draws | None], Values]
 
 def unjoined(network: nn.Module) -> list[str]:
     """Return the kinds of modules that have no joined form and run lane by lane, sorted."""
-    if type(network) in CHAINS:
+    if _is_chain(network) or is_block(network):
         return sorted({name for part in network.children() for name in unjoined(part)})
+    if is_joined(network):
+        return []
     is_known = type(network) in (*ELEMENTWISE, *POOLS, nn.Dropout, nn.Flatten, nn.Linear, nn.Conv2d)
-    return [] if is_known else [type(network).__name__]
+    return [] if is_known or _is_mean(network) else [type(network).__name__]
 
 
 class Joined:
@@ -100,19 +105,25 @@ class Joined:
         if any(type(one) is not kind or _is_hooked(one) for one in self.modules):
             return self._apart
         operation: Operation = self._apart
-        if kind in CHAINS:
+        if _is_chain(module):
             operation = self._chain()
+        elif is_block(module):
+            operation = self._block()
+        elif normalise := normalisation(self.modules, self.stack, values):
+            operation = lambda values, _: normalise(values)  # noqa: E731
         elif kind in ELEMENTWISE:
-            operation = lambda values, _: values.map(module)  # noqa: E731
+            operation = _elementwise(module)
         elif kind in POOLS:
             operation = lambda values, _: values.map_channels(module)  # noqa: E731
+        elif _is_mean(module):
+            operation = lambda values, _: values.map_channels(_mean)  # noqa: E731
         elif kind is nn.Dropout:
             operation = self._dropout
         elif kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
             operation = lambda values, _: values.flat()  # noqa: E731
         elif kind is nn.Linear and values.dim == 2 and self._is_aligned(values):
             operation = self._linear()
-        elif kind is nn.Conv2d and module.padding_mode == "zeros" and self._is_small(values):
+        elif kind is nn.Conv2d and self._is_joined_convolution(values):
             operation = self._convolution()
         return operation
 
@@ -127,6 +138,20 @@ class Joined:
 
         return run
 
+    def _block(self) -> Operation:
+        block = self.modules[0]
+        parts = {
+            name: Joined([m._modules[name] for m in self.modules], self.stack)
+            for name, part in block._modules.items()
+            if part is not None
+        }
+
+        def run(values: Values, draws: Draws | None) -> Values:
+            called = {name: functools.partial(part, draws=draws) for name, part in parts.items()}
+            return Block(block, called)(values)
+
+        return run
+
     def _apart(self, values: Values, draws: Draws | None) -> Values:
         """Run the modules lane by lane."""
         outputs = []
@@ -134,6 +159,7 @@ class Joined:
             draw = draws is not None and is_random(module)
             with draws.of(lane) if draw and draws else contextlib.nullcontext():
                 outputs.append(module(inputs))
+            lay_out_gradient(outputs[-1])
         return Values.of(outputs)
 
     def _dropout(self, values: Values, draws: Draws | None) -> Values:
@@ -189,6 +215,11 @@ class Joined:
         sizes = images * inputs, images * out, inputs * out
         return self._is_small(values) and not any(size % ALIGNED for size in sizes)
 
+    def _is_joined_convolution(self, values: Values) -> bool:
+        module = self.modules[0]
+        is_narrow = module.weight.numel() <= WEIGHTS and module.groups <= GROUPS
+        return module.padding_mode == "zeros" and is_narrow and self._is_small(values)
+
     def _is_small(self, values: Values) -> bool:
         """Return whether one lane has fewer multiply-adds than `LARGE`, about."""
         module = self.modules[0]
@@ -206,6 +237,33 @@ def _pooled_first(columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
         if type(ordered[place - 1][0]) is nn.ReLU and type(ordered[place][0]) is nn.MaxPool2d:
             ordered[place - 1], ordered[place] = ordered[place], ordered[place - 1]
     return ordered
+
+
+def _elementwise(module: Any) -> Operation:
+    """Return the operation of a module that sees single numbers.
+
+    It never works in place on a view: autograd would copy the whole.
+    """
+    apart = copy.copy(module)
+    if getattr(module, "inplace", False):
+        apart.inplace = False
+    return lambda values, _: values.map(apart if values.is_view else module)
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Return whether a module calls its parts one after the other, and does nothing else."""
+    kind = type(module)
+    is_plain = kind.__call__ is nn.Module.__call__
+    return is_plain and kind.forward is nn.Sequential.forward
+
+
+def _is_mean(module: nn.Module) -> bool:
+    return type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1))
+
+
+def _mean(images: torch.Tensor) -> torch.Tensor:
+    """Return the mean over all positions. Adaptive pooling adds in another order at some places."""
+    return F.avg_pool2d(images, images.shape[2:])
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -26,8 +26,8 @@ class Stack:
     def __init__(self, learners: Sequence[Learner], entries: Sequence[int], *, shares: bool = True):
         """Join the layers from each learner's entry (0 is the first layer) to the last.
 
-        With `shares` the parameters become views of the joined ones, until the next stack of these
-        learners. Otherwise the joined ones are copies, without gradients.
+        With `shares` the parameters and buffers become views of the joined ones, until the next
+        stack of these learners. Otherwise the joined ones are copies, without gradients.
         """
         self.learners, self.entries, self.shares = learners, entries, shares
         self.order = sorted(range(len(learners)), key=lambda lane: entries[lane])
@@ -101,16 +101,20 @@ class Stack:
             if id(parameter) not in views
         ]
 
-    def _join(self, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-        values = torch.cat([parameter.detach() for parameter in parameters])
+    def _join(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the parameters or buffers of all lanes as one tensor, of which they are views."""
+        values = torch.cat([tensor.detach() for tensor in tensors])
         if values.dim() == 4:
             values = values.contiguous(memory_format=torch.channels_last)
         if not self.shares:
             return values
+        for number, tensor in enumerate(tensors):
+            tensor.data = _part(values, number, len(tensor))
+        parameters = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
+        if not parameters:
+            return values
         joined = nn.Parameter(values, requires_grad=any(p.requires_grad for p in parameters))
-        for number, parameter in enumerate(parameters):
-            parameter.data = _part(joined.data, number, len(parameter))
-        self.shared.append((joined, list(parameters)))
+        self.shared.append((joined, parameters))
         return joined
 
 

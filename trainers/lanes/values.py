@@ -9,6 +9,18 @@ import torch
 LAST = torch.channels_last
 
 
+def lay_out_gradient(outputs: torch.Tensor) -> None:
+    """Let the gradient of an operation's outputs have one layout, whatever operation it is from.
+
+    The bits of a backward pass depend on it, and it would differ with the number of lanes.
+    """
+    if outputs.requires_grad:
+        layout = LAST if outputs.dim() == 4 else torch.contiguous_format
+        outputs.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: gradient.contiguous(memory_format=layout)
+        )
+
+
 class Values:
     """Outputs of one layer in K lanes, each for B images.
 
@@ -43,6 +55,13 @@ class Values:
         """Return the values whose lanes are slices of the channels (B, K·C, H, W)."""
         return cls(lanes, channels=channels)
 
+    @classmethod
+    def of_places(cls, places: torch.Tensor, lanes: int, shape: Sequence[int]) -> Values:
+        """Return the values (B, C, H, W) of each lane, which `places` (B·H·W, K·C) has in order."""
+        images, _, height, width = shape
+        channels = places.view(images, height, width, -1).permute(0, 3, 1, 2)
+        return cls(lanes, channels=channels)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (B, …) of the values of one lane."""
@@ -59,6 +78,19 @@ class Values:
         """Number of dimensions of the values of one lane."""
         return len(self.shape)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the values."""
+        if self._channels is not None:
+            return self._channels.device
+        return (self._rows if self._rows is not None else self.apart()[0]).device
+
+    @property
+    def is_view(self) -> bool:
+        """True if the values lie in a tensor of another shape."""
+        joined = self._channels if self._channels is not None else self._rows
+        return joined is not None and bool(joined._is_view())
+
     def channels(self) -> torch.Tensor:
         """Return values (B, C, H, W) of each lane as (B, K·C, H, W), channels last."""
         if self._channels is None:
@@ -66,6 +98,10 @@ class Values:
             joined = torch.cat([part.contiguous(memory_format=LAST) for part in parts], 1)
             self._channels = joined.contiguous(memory_format=LAST)
         return self._channels
+
+    def places(self) -> torch.Tensor:
+        """Return values (B, C, H, W) of each lane as (B·H·W, K·C)."""
+        return self.channels().permute(0, 2, 3, 1).flatten(0, 2).contiguous()
 
     def rows(self) -> torch.Tensor:
         """Return values (B, F) of each lane as (K, B, F)."""
@@ -83,6 +119,17 @@ class Values:
                 parts = self._channels.chunk(self.lanes, 1)
                 self._apart = [part.clone(memory_format=LAST) for part in parts]
         return self._apart
+
+    def side_by_side(self) -> torch.Tensor:
+        """Return values (B, F) of each lane as (B, K·F)."""
+        return self.rows().transpose(0, 1).flatten(1)
+
+    def __add__(self, other: Values) -> Values:
+        """Return the sums of values (B, C, H, W) of each lane."""
+        if self._channels is not None or other._channels is not None:
+            return Values.of_channels(self.channels() + other.channels(), self.lanes)
+        pairs = zip(self.apart(), other.apart(), strict=True)
+        return Values.of([one + another for one, another in pairs])
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Values:
         """Return the values after a function of single numbers."""

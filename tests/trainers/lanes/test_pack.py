@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainings import BATCH_NORM, training
+from tests.trainings import BATCH_NORM, GROUP_NORM, RESIDUAL, SMALL, training
 from trainers.checkpoint import unpack
 from trainers.config import NetworkRef, Training
 from trainers.lanes.pack import Member, Stopwatch, run
@@ -99,6 +99,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dropout": {"network": DROPOUT},
     "batch_norm": {"network": BATCH_NORM},
     "own_normalisation": {"network": BATCH_NORM, "frozen_statistics": False},
+    "residual": {"network": RESIDUAL},
+    "learning_affine": {"network": RESIDUAL, "frozen_affine": False},
+    "group_norm": {"network": GROUP_NORM},
     "stages": {"stages": (Stage(fraction=0.5, learn="fresh"), Stage(fraction=0.5, learn="all"))},
     "early": {"stop": Stop(patience=1)},
 }
@@ -121,7 +124,10 @@ def test_a_lane_gives_the_numbers_of_the_training_alone(name: str, device: str) 
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("name", ["sgd", "dropout", "augmented", "batch_norm"])
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", "dropout", "augmented", "batch_norm", "residual", "learning_affine", "group_norm"],
+)
 def test_the_bits_of_a_lane_do_not_depend_on_the_others(name: str, device: str) -> None:
     ones = grid(**RECIPES[name])
 
@@ -131,8 +137,9 @@ def test_the_bits_of_a_lane_do_not_depend_on_the_others(name: str, device: str) 
     expected = together(*ones)
     backwards = together(*ones[::-1])[::-1]
     pairs = together(*ones[:2]) + together(*ones[2:4]) + together(*ones[4:])
+    odd = together(*ones[:3]) + together(*ones[3:])
     single = [together(one)[0] for one in ones]
-    for others in (backwards, pairs, single):
+    for others in (backwards, pairs, odd, single):
         for one, other in zip(expected, others, strict=True):
             assert other.checkpoint_sha256 == one.checkpoint_sha256
             assert other.validation == one.validation
@@ -150,9 +157,10 @@ def test_layers_that_learn_later_learn_from_the_first_step_of_their_stage() -> N
         assert values(result) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_a_lane_whose_loss_is_not_finite_fails_alone() -> None:
-    good = training()
-    bad = training(rate=1e30, seed=1)
+@pytest.mark.parametrize("network", [SMALL, RESIDUAL])
+def test_a_lane_whose_loss_is_not_finite_fails_alone(network: NetworkRef) -> None:
+    good = training(network=network)
+    bad = training(rate=1e30, seed=1, network=network)
     failed, ended = packed((bad, None), (good, None))
     assert isinstance(failed[-1], Failure)
     assert (
@@ -167,8 +175,9 @@ def test_an_exception_of_one_lane_ends_this_lane() -> None:
     assert isinstance(ended[-1], Result)
 
 
-def test_a_pack_resumes_from_snapshots_bit_for_bit() -> None:
-    ones = grid()[:3]
+@pytest.mark.parametrize("network", [SMALL, RESIDUAL])
+def test_a_pack_resumes_from_snapshots_bit_for_bit(network: NetworkRef) -> None:
+    ones = grid(network=network)[:3]
     expected = results(packed(*ones))
     calls = 0
 
