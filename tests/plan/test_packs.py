@@ -42,7 +42,7 @@ def test_trials_of_equal_shape_and_length_share_a_kind(plan_of: PlanOf) -> None:
         (["axes={recipe.rate: [0.1, 0.2]}"], 2),
         (["axes={recipe.batch: [4, 8]}"], 4),
         (["axes={recipe.optimiser: [sgd, adam]}"], 4),
-        (["resources={transfer: {cpu: 2}}"], 3),
+        (["resources={transfer: {memory_gb: 2}}"], 3),
     ],
 )
 def test_what_lanes_may_differ_in(plan_of: PlanOf, changes: list[str], kinds: int) -> None:
@@ -54,6 +54,8 @@ def test_what_lanes_may_differ_in(plan_of: PlanOf, changes: list[str], kinds: in
     [
         (["recipe.l2_sp=0.1", "treatments=[base, transfer+]"], "a penalty"),
         (["treatments=[base, stitched]"], "a stitched network"),
+        (["resources.default.cpu=2"], "several threads"),
+        (["resources.default.cpu=2", "resources.default.gpu=0.5"], None),
         (["network.conv=[512, 512]"], "a large network"),
         (["network.conv=[512, 512]", "lanes=2"], None),
         (["lanes=1"], "lanes: 1"),
