@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Outcome:
     faults: int
     operations: int
     seconds: float
+    cpu_seconds: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)
 
 
@@ -33,6 +35,7 @@ def at_random(
 
     Every other pair of seeds trains packs.
     """
+    began = time.process_time()
     kind = kind or ("folder", "s3")[seed % 2]
     lanes = LANES if seed % 4 > 1 else 1
 
@@ -76,6 +79,7 @@ def at_random(
         faults=scene.faults.total(),
         operations=scene.world.operations,
         seconds=scene.world.now,
+        cpu_seconds=time.process_time() - began,
         kinds=dict(scene.faults),
     )
 

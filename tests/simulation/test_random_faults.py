@@ -1,4 +1,4 @@
-"""Random faults in simulated sweeps; a file of its own, so that it runs beside the others."""
+"""Random faults in simulated sweeps; three files, so that three workers of xdist share them."""
 
 from __future__ import annotations
 
