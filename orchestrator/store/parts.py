@@ -13,6 +13,7 @@ import functools
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -27,6 +28,7 @@ from orchestrator.store.names import CompactFile
 from orchestrator.store.row_files import TABLES, digest
 from orchestrator.store.schemas import COLUMNS, SCHEMAS
 
+Opened: TypeAlias = pq.ParquetFile
 DIGEST = pa.field("digest", pa.string())
 INDEX = ["id", "outcome", "attempt", "ended"]
 GROUP = {"trials": 4096, "curves": 65_536, "classes": 65_536}  # rows of a row group
@@ -121,7 +123,7 @@ def _content(files: Files, table: str, file: CompactFile) -> bytes:
     return data
 
 
-def opened(files: Files, table: str, file: CompactFile) -> pq.ParquetFile:
+def opened(files: Files, table: str, file: CompactFile) -> Opened:
     """Return a file of a part, after a look at every byte of it.
 
     Raises `DamagedError`, `FileNotFoundError`, and `StoreError` also for a newer version.
@@ -129,7 +131,7 @@ def opened(files: Files, table: str, file: CompactFile) -> pq.ParquetFile:
     return _opened(files, _content(files, table, file))
 
 
-def _opened(files: Files, data: bytes) -> pq.ParquetFile:
+def _opened(files: Files, data: bytes) -> Opened:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         version = table_files.schema_version(file.schema_arrow)
@@ -161,13 +163,13 @@ def fragment(files: Files, table: str, file: CompactFile) -> ds.Fragment:
     return form.make_fragment(pa.py_buffer(data))
 
 
-def digests_of(opened: pq.ParquetFile) -> list[str]:
+def digests_of(opened: Opened) -> list[str]:
     """Return the digests of the attempts in an open file of `trials`."""
     digests: list[str] = opened.read([DIGEST.name])[DIGEST.name].to_pylist()
     return digests
 
 
-def has_unknown_columns(table: str, opened: pq.ParquetFile) -> bool:
+def has_unknown_columns(table: str, opened: Opened) -> bool:
     """Return whether a later version of the program added columns to an open file."""
     return bool(set(opened.schema_arrow.names) - COLUMNS[table].keys() - {DIGEST.name})
 

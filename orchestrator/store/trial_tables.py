@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.states import State
@@ -169,7 +168,7 @@ class TrialTables:
         file = part.file if table == "trials" else part.others[table]
         return parts.path_of(self.files, table, file)
 
-    def opened(self, table: str, part: Part) -> pq.ParquetFile:
+    def opened(self, table: str, part: Part) -> parts.Opened:
         """Return a part's file of a table, after a look at every byte. Raises as `parts.opened`."""
         file = part.file if table == "trials" else part.others[table]
         try:
@@ -185,7 +184,7 @@ class TrialTables:
         part: Part,
         columns: Sequence[str] | None,
         wanted: frozenset[str] | None,
-        opened: pq.ParquetFile,
+        opened: parts.Opened,
     ) -> pa.Table:
         """Return the rows of an open part that count, of all trials or, in `trials`, of these."""
         names = list(SCHEMAS[table].names if columns is None else columns)

@@ -2,6 +2,8 @@
 
 python -m tests.simulation --seed 7            # replay one seed, with every operation
 python -m tests.simulation --faults 100000     # random faults, until there were so many
+python -m tests.simulation --faults 100000 --record tests/simulation/records.json
+                                               # likewise, on from the last seed in the record
 python -m tests.simulation --crashes           # a crash at every write of a sweep
 python -m tests.simulation --mutants           # the protocol, broken on purpose
 """
@@ -16,11 +18,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
-from tests.simulation import scenarios
+from orchestrator.execution.provenance import layerwise_commit
+from tests.simulation import records, scenarios
+from tests.simulation.records import Record
 from tests.simulation.scenarios import Outcome
 from tests.simulation.training import LANES
 
+RECORDED = 100  # sweeps after which the record of a run is written again
 PROGRESS = 1000  # sweeps between two lines of progress
 BATCH = 200  # seeds that are handed out together to several processes
 
@@ -33,7 +40,8 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, help="replay one seed")
     parser.add_argument("--faults", type=int, help="faults in all, in sweeps of 30")
-    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--first", type=int, help="first seed; 0, or the one after the record")
+    parser.add_argument("--record", type=Path, help="file to which the run is added as it goes")
     parser.add_argument("--processes", type=int, default=1, help="processes for --faults")
     parser.add_argument("--crashes", action="store_true", help="a crash at every write")
     parser.add_argument("--mutants", action="store_true", help="break the protocol on purpose")
@@ -59,19 +67,27 @@ def main() -> None:
                         flush=True,
                     )
     if asked.faults:
-        wrong += at_random(asked.first, asked.faults, asked.processes)
+        wrong += at_random(asked.first, asked.faults, asked.processes, asked.record)
     print(f"{wrong} sweeps with problems, {_cpu_seconds() - begun:.0f} s of CPU")
     sys.exit(bool(wrong))
 
 
-def at_random(first: int, faults: int, processes: int) -> int:
-    """Carry out sweeps with random faults. Return the number of those with problems."""
+def at_random(first: int | None, faults: int, processes: int, file: Path | None = None) -> int:
+    """Carry out sweeps with random faults. Return the number of those with problems.
+
+    With `file`, they are recorded every `RECORDED` sweeps, so that the run may be stopped at any
+    time; without `first`, it goes on from the last seed that is recorded.
+    """
+    before = records.read(file) if file else []
+    first = records.next_seed(before) if first is None else first
     done = wrong = sweeps = 0
     begun, kinds = time.monotonic(), Counter[str]()
+    commit, cpu_seconds = layerwise_commit() or "unknown", 0.0
     for one in _sweeps(first, processes):
         wrong += told(one)
         kinds.update(one.kinds)
-        done, sweeps = done + max(one.faults, 1), sweeps + 1
+        cpu_seconds += one.cpu_seconds
+        done, sweeps = done + one.faults, sweeps + 1
         if sweeps % PROGRESS == 0 or done >= faults:
             minutes = (time.monotonic() - begun) / 60
             print(
@@ -79,6 +95,18 @@ def at_random(first: int, faults: int, processes: int) -> int:
                 f"{wrong} with problems, seeds {first} to {first + sweeps - 1}",
                 flush=True,
             )
+        if file and (sweeps % RECORDED == 0 or done >= faults):
+            record = Record(
+                date=f"{datetime.now(UTC):%Y-%m-%d}",
+                commit=commit,
+                first=first,
+                last=first + sweeps - 1,
+                sweeps=sweeps,
+                faults=done,
+                wrong=wrong,
+                cpu_minutes=round(cpu_seconds / 60, 2),
+            )
+            records.write(file, [*before, record])
         if done >= faults:
             break
     print(", ".join(f"{kind} {number}" for kind, number in kinds.items()))

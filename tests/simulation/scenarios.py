@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +25,7 @@ class Outcome:
     faults: int
     operations: int
     seconds: float
+    cpu_seconds: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)
 
 
@@ -33,6 +36,7 @@ def at_random(
 
     Every other pair of seeds trains packs.
     """
+    began = time.process_time()
     kind = kind or ("folder", "s3")[seed % 2]
     lanes = LANES if seed % 4 > 1 else 1
 
@@ -76,8 +80,19 @@ def at_random(
         faults=scene.faults.total(),
         operations=scene.world.operations,
         seconds=scene.world.now,
+        cpu_seconds=time.process_time() - began,
         kinds=dict(scene.faults),
     )
+
+
+def try_at_random(first: int, faults: int) -> None:
+    """Raise `AssertionError` for problems of sweeps with so many faults, in one kind of store."""
+    for seed in itertools.count(first, 2):
+        one = at_random(seed)
+        assert not one.problems, f"{one.label}: {one.problems}"
+        faults -= one.faults
+        if faults <= 0:
+            return
 
 
 CRASHES = ("process", "everything")

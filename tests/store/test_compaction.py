@@ -382,3 +382,15 @@ def test_names_of_parts_are_never_used_twice(folder: Store) -> None:
     compact(folder.trials)
     [name] = folder.names("trials")
     assert (CompactFile.parse(name) or ("",))[0] not in tokens
+
+
+def test_a_part_whose_curves_are_gone_stays_as_it_is(folder: Store) -> None:
+    write(folder, 0)
+    compact(folder.trials)
+    [part], [curves] = folder.names("trials"), folder.names("curves")
+    folder.delete(folder.path("curves", curves))
+    write(folder, 1)
+    later = Store(folder.root)
+    assert compact(later.trials).trials == 1
+    assert part in later.names("trials")
+    assert Store(folder.root).outcomes() == dict.fromkeys([f"{0:016x}", f"{1:016x}"], "complete")

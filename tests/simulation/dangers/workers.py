@@ -18,6 +18,12 @@ from tests.simulation.staging import (
 )
 
 
+def kill(scene: Scene, item: str, ending: Ending = Ending.WORKER_DIED) -> None:
+    """Kill the worker that now trains an item, if one does."""
+    if pair := worker_of(scene, item):
+        pair[0].kill_worker(pair[1], ending)
+
+
 def nothing(scene: Scene) -> None:
     """Nothing happens: each step is taken once."""
     scene.carry_out()
@@ -50,11 +56,7 @@ def three_deaths(scene: Scene) -> None:
     """The worker of a trial dies three times. The trial completes, from its snapshots."""
     victim = base()
 
-    def kill() -> None:
-        if pair := worker_of(scene, victim):
-            pair[0].kill_worker(pair[1])
-
-    on_write(scene, f"/{victim}/", kill, 3)
+    on_write(scene, f"/{victim}/", lambda: kill(scene, victim), 3)
     scene.carry_out()
     at_most(scene, ALL + 3)
     in_one_run(scene)
@@ -64,11 +66,7 @@ def late_death(scene: Scene) -> None:
     """A worker dies when it has trained, before it writes the weights. One step is taken again."""
     victim = base()
 
-    def kill() -> None:
-        if pair := worker_of(scene, victim):
-            pair[0].kill_worker(pair[1])
-
-    on_write(scene, f"/checkpoints/{victim}/", kill)
+    on_write(scene, f"/checkpoints/{victim}/", lambda: kill(scene, victim))
     scene.carry_out()
     at_most(scene, ALL + 1)
     in_one_run(scene)
@@ -80,11 +78,7 @@ def dies_before_the_row(scene: Scene) -> None:
     """A worker dies just before the row appears. Its snapshots are still there."""
     victim = base()
 
-    def kill() -> None:
-        if pair := worker_of(scene, victim):
-            pair[0].kill_worker(pair[1])
-
-    on_write(scene, f"/rows/{victim}", kill)
+    on_write(scene, f"/rows/{victim}", lambda: kill(scene, victim))
     scene.carry_out()
     at_most(scene, ALL + 1)
     in_one_run(scene)
@@ -95,11 +89,7 @@ def four_deaths(scene: Scene) -> None:
     victim = base()
     seen: list[dict[str, str]] = []
 
-    def kill() -> None:
-        if pair := worker_of(scene, victim):
-            pair[0].kill_worker(pair[1])
-
-    on_write(scene, f"/{victim}/", kill, 4)
+    on_write(scene, f"/{victim}/", lambda: kill(scene, victim), 4)
     scene.start()
     scene.until_ended()
     seen.append(Store(scene.root).outcomes())
@@ -130,11 +120,7 @@ def no_memory(scene: Scene) -> None:
     """A trial runs out of memory three times, and completes with more."""
     victim = base()
 
-    def take() -> None:
-        if pair := worker_of(scene, victim):
-            pair[0].kill_worker(pair[1], Ending.OUT_OF_MEMORY)
-
-    on_write(scene, f"/{victim}/", take, 3)
+    on_write(scene, f"/{victim}/", lambda: kill(scene, victim, Ending.OUT_OF_MEMORY), 3)
     scene.carry_out()
     in_one_run(scene)
     row = Store(scene.root).row(victim)
@@ -162,11 +148,11 @@ def woken(scene: Scene) -> None:
     [late] = frozen
     at_write = scene.world.writes
 
-    def kill(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+    def kill_late(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
         if scene.world.writes > at_write + 1 and what != "fsync" and late.alive:
             scene.world.kill(late)
 
-    scene.world.before = kill
+    scene.world.before = kill_late
     scene.world.wake(late)
     scene.world.run(lambda: not late.alive)
     require(scene, scene.steps.total() == taken, "it trained on after the trial was complete")
