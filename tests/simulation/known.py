@@ -1,6 +1,6 @@
 """Dangers that are known by name: each is a scenario, with what must hold beside equal tables.
 
-Some of them were faults of this project once; `mutants.py` brings these back.
+Some of them were faults of this project once; `mutants` brings these back.
 """
 
 from __future__ import annotations
