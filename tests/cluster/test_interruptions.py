@@ -129,11 +129,11 @@ def test_a_sweep_on_s3_whose_server_fails_for_a_while(
     ids = stored["trials"]["id"]
     for table in expected:
         assert stored[table] == expected[table].filter(pc.is_in(expected[table]["id"], ids))
-    # A base is read once by all workers of this machine. The weights whose row could not be written
+    # A base is read once by all workers of this machine. Weights whose rows could not be written
     # are there when they are trained again, and are read to see that they are whole.
     reads = [x for x in s3.asked[healed:] if x.startswith("GET") and "/checkpoints/" in x]
     assert len(set(reads)) == 2
-    assert len(reads) <= 3
+    assert len(reads) <= 4
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(
