@@ -1,8 +1,8 @@
-"""Images per second that reach the device: packed, unpacked, and through a torch DataLoader.
+"""Images per second that reach the device: from a pack, from files, and by a torch DataLoader.
 
     python -m benchmarks.input [--images 1024] [--batch 64] [--repeat 3] [--workers CORES]
 
-All three give the same batches of float images: random crops of 227 from 256, mirrored, less the
+All give the same batches of float images: random crops of 227 from 256, mirrored, less the
 mean image. The benchmark draws the JPEGs, about 500×400 like those of ImageNet. Then it trains
 CaffeNet from the pack, and measures the share of its time that it waits for images.
 """
@@ -29,15 +29,17 @@ from trainers.batches import Batches
 from trainers.canonical import freeze_options
 from trainers.config import DatasetRef, NetworkRef, Task, Training, Treatment
 from trainers.datasets import load
+from trainers.datasets.decoded import DecodedOnce
 from trainers.datasets.pack_writer import pack
 from trainers.datasets.sets import Stored
 from trainers.learner import Learner
 from trainers.recipe import Recipe
-from trainers.task_data import TaskData, task_data
+from trainers.task_data import Streamed, TaskData, task_data
 
 CLASSES = 4
 SIDE, CROP = 256, 227
-PACKED, UNPACKED, LOADER = "packed", "unpacked", "torch DataLoader"
+PACKED, ONCE, UNPACKED = "packed", "decoded once", "unpacked"
+LOADER = "torch DataLoader"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,16 @@ def packed_beside(folder: Path, images: Stored, size: Size) -> Path:
     seconds = time.perf_counter() - began
     print(f"packed {size.images + CLASSES} images in {seconds:.1f} s, once for all trainings")
     return other
+
+
+def decoded_each_time(data: TaskData) -> TaskData:
+    """Return data whose image files are decoded at each reading, as on a disk without room."""
+    parts = []
+    for part in data.parts:
+        assert isinstance(part, Streamed)
+        assert isinstance(part.pixels, DecodedOnce)
+        parts.append(part._replace(pixels=part.pixels.files))
+    return TaskData(*parts)
 
 
 # Ways to the device: each yields batches --------------------------------------------------------
@@ -194,12 +206,13 @@ def measure(size: Size, device: torch.device, folder: Path) -> dict[str, list[fl
     def data(root: Path) -> TaskData:
         return task_data(one, device, whole_bytes=0, readers=size.workers, data_root=str(root))
 
-    unpacked, packed = data(folder), data(packed_beside(folder, stored, size))
+    files, packed = data(folder), data(packed_beside(folder, stored, size))
     mean = packed.view.mean
     assert mean is not None
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         PACKED: lambda: streamed(one, packed, size),
-        UNPACKED: lambda: streamed(one, unpacked, size),
+        ONCE: lambda: streamed(one, files, size),
+        UNPACKED: lambda: streamed(one, decoded_each_time(files), size),
         LOADER: lambda: loaded(folder, mean, size),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -248,6 +261,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen["images"] -= chosen["images"] % CLASSES
     size = Size(**chosen)
     with tempfile.TemporaryDirectory(prefix="layerwise-input-") as scratch:
+        os.environ["LAYERWISE_CACHE"] = str(Path(scratch) / "node")
         folder = Path(scratch) / "images"
         draw(folder, size.images)
         bytes_per_image = sum(f.stat().st_size for f in folder.glob("train/*/*")) / size.images

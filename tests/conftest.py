@@ -44,6 +44,7 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("LAYERWISE_DATA", str(folder / "data"))
+        patch.setenv("LAYERWISE_CACHE", str(folder / "node"))
         for name, value in AWAKE.items():
             patch.setenv(name, value)
         yield folder

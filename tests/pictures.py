@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from trainers import datasets
 from trainers.canonical import freeze_options
 from trainers.config import DatasetRef
 from trainers.datasets import Dataset
-from trainers.datasets.images import Pixels
+from trainers.datasets.images import HASH_BYTES, Files, Form, Pixels, content_hash
 
 SETS = {"train": {"cat": 6, "dog": 5}, "val": {"cat": 2, "dog": 3}}
 
@@ -35,6 +36,37 @@ def write_folder(folder: Path, sets: Mapping[str, Mapping[str, int]] = SETS) -> 
                 picture(number).save(folder / name / label / f"{label}_{index}.JPEG")
                 number += 1
     return folder
+
+
+def files_in(folder: Path, count: int) -> Files:
+    """Write `count` different PNG files of 4×4 pixels, unless they are there, and open them."""
+    folder.mkdir(exist_ok=True)
+    names = [f"{number:02d}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        if not (folder / name).exists():
+            picture(number, size=(4, 4)).save(folder / name)
+    return Files(folder, names, hashes(folder, names), Form(size=4))
+
+
+def hashes(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Return the content hashes (N, 16), uint8, of files."""
+    contents = [content_hash((folder / name).read_bytes()) for name in names]
+    return np.frombuffer(b"".join(contents), np.uint8).reshape(-1, HASH_BYTES)
+
+
+class Counted(Files):
+    """Image files that count how many images were decoded, each of which takes a moment more."""
+
+    pause = 0.002
+
+    def __init__(self, files: Files):
+        super().__init__(files.folder, files.names, files.hashes, files.form)
+        self.decoded: list[int] = []
+
+    def pixels(self, index: int) -> np.ndarray:
+        self.decoded.append(index)
+        time.sleep(self.pause)
+        return super().pixels(index)
 
 
 def read_again(name: str, root: Path, fingerprint: str = "", **options: Any) -> Dataset:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from filelock import FileLock
 
 from trainers import whole_file
 from trainers.checkpoint import CheckpointError, verify
+from trainers.datasets.places import make_own, node_folder
 
 LARGEST = 8 * 2**30  # bytes of all files together; the least recently used are deleted first
 WAIT = 120.0  # seconds to wait for another worker's download before reading the store as well
@@ -30,9 +30,7 @@ class NodeCache:
     @classmethod
     def of_node(cls) -> NodeCache:
         """Return the cache of this node and user: `LAYERWISE_CACHE`, or a temporary folder."""
-        folder = os.environ.get("LAYERWISE_CACHE")
-        default = Path(tempfile.gettempdir(), f"layerwise-cache-{os.getuid()}")
-        return cls(Path(folder) if folder else default)
+        return cls(node_folder())
 
     def get(self, sha256: str, read: Callable[[], bytes]) -> bytes:
         """Return the file with this hash. Where the cache lacks it, `read()` it and keep it."""
@@ -55,17 +53,14 @@ class NodeCache:
 
     def _keep(self, path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk makes it slower, not wrong
-            if self._is_ours() and len(data) <= self.largest:
+            make_own(self.folder)
+            if len(data) <= self.largest:
                 self._make_room(len(data))
                 whole_file.write(path, data)
 
-    def _is_ours(self) -> bool:
-        """Make the folder. Return False if another user owns it: it could redirect writes."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.folder.lstat().st_uid == os.getuid()
-
     def _make_room(self, size: int) -> None:
-        files = [(file.stat(), file) for file in self.folder.glob("*") if file.suffix != ".lock"]
+        entries = [path for path in self.folder.iterdir() if path.suffix != ".lock"]
+        files = [(path.stat(), path) for path in entries if path.is_file()]
         total = sum(stat.st_size for stat, _ in files) + size
         for stat, file in sorted(files, key=lambda item: item[0].st_mtime):
             if total <= self.largest:
@@ -82,7 +77,7 @@ class NodeCache:
         """
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # filelock's Timeout is one
-                if self._is_ours():
-                    name = path.with_suffix(".lock")
-                    stack.enter_context(FileLock(name, timeout=self.wait, fallback_to_soft=False))
+                make_own(self.folder)
+                name = path.with_suffix(".lock")
+                stack.enter_context(FileLock(name, timeout=self.wait, fallback_to_soft=False))
             yield

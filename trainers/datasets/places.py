@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,25 @@ def cache() -> Path:
     `XDG_CACHE_HOME` takes the place of `~/.cache`.
     """
     return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "layerwise"
+
+
+def node_folder() -> Path:
+    """Return the folder in which processes of this node and user share what can be made again.
+
+    It is `LAYERWISE_CACHE`, or in the folder of temporary files.
+    """
+    named = os.environ.get("LAYERWISE_CACHE")
+    return Path(named or Path(tempfile.gettempdir(), f"layerwise-cache-{os.getuid()}"))
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder that only this user may use, unless it is there.
+
+    Raises `OSError`, also if another user owns it, who could redirect writes.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, "another user owns it", str(folder))
 
 
 def place(name: str, root: str | None, expected: str = "") -> Place:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from trainers.canonical import ConfigError, require
-from trainers.datasets.images import DataError, Form, Picked, Pixels, first_few
+from trainers.datasets.decoded import DecodedOnce
+from trainers.datasets.images import DataError, Files, Form, Picked, Pixels, first_few
 
 SUBSETS = ("train", "validation", "test")
 WHOLE_NUMBER = r"[0-9]{1,9}"  # as the name of a class
@@ -248,6 +249,7 @@ def divide(
     or is given although the data has a validation set.
     """
     require(held_out is None or held_out >= 0, "held_out", "expected x ≥ 0")
+    sets = {name: _decoded_once(labelled) for name, labelled in sets.items()}
     train = sets["train"]
     if "val" in sets and "test" in sets:
         message = "the data has its own validation images; expected none"
@@ -269,6 +271,13 @@ def divide(
         )
     mask = held_out_mask(train.names, train.labels, per_class)
     return train.at(np.flatnonzero(~mask)), train.at(np.flatnonzero(mask)), test
+
+
+def _decoded_once(labelled: Labelled) -> Labelled:
+    """Return a set whose image files the processes of this node decode once between them."""
+    if not isinstance(labelled.images, Files):
+        return labelled
+    return dataclasses.replace(labelled, images=DecodedOnce(labelled.images))
 
 
 def held_out_mask(names: Sequence[str], labels: np.ndarray, per_class: np.ndarray) -> np.ndarray:

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import picture, pixels_of
+from tests.pictures import files_in, hashes, picture, pixels_of
 from trainers.canonical import ConfigError
 from trainers.datasets import images
 from trainers.datasets.images import (
-    HASH_BYTES,
     DataError,
     Files,
     Form,
     Picked,
-    content_hash,
     decode,
     first_few,
 )
@@ -147,9 +145,9 @@ def test_whatever_a_decoder_raises_is_a_corrupt_image(
     def failing(*_: Any) -> None:
         raise NotImplementedError("unknown compression")
 
-    image = files(tmp_path)
+    image = files_in(tmp_path, 3)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", failing)
-    with pytest.raises(DataError, match=r"^image .*a.png is damaged .*: unknown compression; "):
+    with pytest.raises(DataError, match=r"^image .*00.png is damaged .*: unknown compression; "):
         pixels_of(image)
 
 
@@ -170,20 +168,8 @@ def test_forms_that_do_not_exist(options: dict[str, Any], field: str) -> None:
     assert error.value.field == field
 
 
-def files(folder: Path) -> Files:
-    names = ["a.png", "b.png", "c.png"]
-    for number, name in enumerate(names):
-        picture(number, size=(4, 4)).save(folder / name)
-    return Files(folder, names, hashes(folder, names), Form(size=4))
-
-
-def hashes(folder: Path, names: list[str]) -> np.ndarray:
-    contents = [content_hash((folder / name).read_bytes()) for name in names]
-    return np.frombuffer(b"".join(contents), np.uint8).reshape(-1, HASH_BYTES)
-
-
 def test_gather_copies_images_in_any_order(tmp_path: Path) -> None:
-    images = files(tmp_path)
+    images = files_in(tmp_path, 3)
     assert images.shape == (3, 3, 4, 4)
     every = pixels_of(images)
     out = np.empty((4, 3, 4, 4), np.uint8)
@@ -195,20 +181,20 @@ def test_gather_copies_images_in_any_order(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changed_since_it_was_listed(tmp_path: Path) -> None:
-    images = files(tmp_path)
-    picture(7, size=(5, 4)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"b.png has changed since its folder was listed: run"):
+    images = files_in(tmp_path, 3)
+    picture(7, size=(5, 4)).save(tmp_path / "01.png")
+    with pytest.raises(DataError, match=r"01.png has changed since its folder was listed: run"):
         pixels_of(images)
-    (tmp_path / "b.png").unlink()
-    with pytest.raises(DataError, match=r"cannot read image .*b.png: No such file"):
+    (tmp_path / "01.png").unlink()
+    with pytest.raises(DataError, match=r"cannot read image .*01.png: No such file"):
         pixels_of(images)
 
 
 def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
-    images = files(tmp_path)
-    (tmp_path / "b.png").write_bytes(b"x")
+    images = files_in(tmp_path, 3)
+    (tmp_path / "01.png").write_bytes(b"x")
     images.hashes = hashes(tmp_path, list(images.names))
-    with pytest.raises(DataError, match=r"image .*b.png is damaged or not an image: cannot iden"):
+    with pytest.raises(DataError, match=r"image .*01.png is damaged or not an image: cannot iden"):
         pixels_of(images)
 
 
