@@ -59,7 +59,7 @@ class NodeCache:
                 whole_file.write(path, data)
 
     def _make_room(self, size: int) -> None:
-        entries = [path for path in self.folder.iterdir() if path.suffix != ".lock"]
+        entries = [path for path in self.folder.glob("*") if path.suffix != ".lock"]
         files = [(path.stat(), path) for path in entries if path.is_file()]
         total = sum(stat.st_size for stat, _ in files) + size
         for stat, file in sorted(files, key=lambda item: item[0].st_mtime):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from tests.simulation.parquet import PARQUET
 from tests.simulation.training import Trainers
 from tests.simulation.world import BEGAN, Process, World
 from trainers import loop, whole_file
+from trainers.datasets import places
 from trainers.lanes import pack as lanes
 
 GROUP = {"trials": 12, "curves": 12, "classes": 120}  # rows that can be decoded by themselves
@@ -358,9 +360,11 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
     of_halves = SimpleNamespace(token_hex=lambda size: world.token(2 * size, " half"))
     socket = SimpleNamespace(gethostname=lambda: "host")
     local = SimpleNamespace(LocalFileSystem=lambda: LocalFileSystem(room.disk))
-    temporary = SimpleNamespace(
-        gettempdir=lambda: f"/nodes/{world.current.node if world.current else 'head'}"
-    )
+    owner = SimpleNamespace(getuid=system.getuid, environ=os.environ, path=os.path)
+
+    def node_folder() -> SimPath:
+        return path(f"/nodes/{world.current.node if world.current else 'head'}/layerwise-cache-0")
+
     return [
         (whole_file, "os", system),
         (whole_file, "secrets", of_halves),
@@ -392,9 +396,9 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (run, "LOOSE", LOOSE),
         (compaction, "LOOSE", LOOSE),
         (compaction, "ALIKE", ALIKE),
-        (node_cache, "Path", path),
+        (node_cache, "node_folder", node_folder),
         (node_cache, "os", system),
-        (node_cache, "tempfile", temporary),
+        (places, "os", owner),
         (node_cache, "FileLock", lambda path, timeout, **_: Lock(world, path, timeout)),
         (leases, "time", time),
         (leases, "os", system),
