@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -83,16 +82,6 @@ def at_random(
         cpu_seconds=time.process_time() - began,
         kinds=dict(scene.faults),
     )
-
-
-def try_at_random(first: int, faults: int) -> None:
-    """Raise `AssertionError` for problems of sweeps with so many faults, in one kind of store."""
-    for seed in itertools.count(first, 2):
-        one = at_random(seed)
-        assert not one.problems, f"{one.label}: {one.problems}"
-        faults -= one.faults
-        if faults <= 0:
-            return
 
 
 CRASHES = ("process", "everything")
