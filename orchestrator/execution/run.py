@@ -131,6 +131,7 @@ class Run:
         if recover(store.trials):
             lacking = store.check(plan.trials, curves=True)
         recorded = store.outcomes()
+        store.keep_rows()
         outcomes = {id: x for id, x in recorded.items() if id not in lacking}
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []

@@ -152,8 +152,7 @@ class Training:
         known = self.assignment.replaces
         if self.before is None or known is None or self.before["attempt"] == known:
             return None
-        self._drop_snapshots()
-        return Report.of_row(self.before)
+        return self._known(self.before)
 
     def parents(self) -> dict[str, bytes]:
         """Return the checkpoints of the bases by id. Raises `BaseMissingError`, `StoreError`."""
@@ -239,8 +238,13 @@ class Training:
         after = self._completed_row()
         if not after or (self.before and after["attempt"] == self.before["attempt"]):
             return None
+        return self._known(after)
+
+    def _known(self, row: Mapping[str, Any]) -> Report:
+        """Return the report of a row that another attempt has written."""
+        self.store.keep_rows()
         self._drop_snapshots()
-        return Report.of_row(after)
+        return Report.of_row(row)
 
     def _completed_row(self) -> dict[str, Any] | None:
         """Return attempt, end and columns of a report of the row that completed this trial."""

@@ -71,7 +71,7 @@ class Files(ABC):
         return None
 
     def settle(self, folder: str) -> None:  # noqa: ARG002
-        """Let what was deleted in a folder stay deleted, also after a loss of power."""
+        """Let the names in a folder stay as they are, also after a loss of power."""
         return
 
     @abstractmethod

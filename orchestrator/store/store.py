@@ -345,6 +345,14 @@ class Store:
         rows = self.trials.rows([trial], list(outcomes), columns)
         return rows[0] if rows else None
 
+    def keep_rows(self) -> None:
+        """Let the rows that were seen stay, also after a loss of power.
+
+        Who wrote one may have died before its name was flushed.
+        """
+        self.files.settle(f"{self.files.base}/rows")
+        self.files.settle(self.files.base)
+
     def rows(self, trials: Sequence[str], outcome: str = State.COMPLETE) -> list[dict[str, Any]]:
         """Return the rows of these trials that have this outcome, by id."""
         for trial in trials:

@@ -80,7 +80,7 @@ class Driver:
         self.refused = ""
         """Reason why the command ended before its run."""
         self.complete: set[str] = set()
-        """Trials of which it was told that they are complete."""
+        """Trials that it found complete, or was told to be."""
         self.deaths: dict[str, int] = {}
         self.raises: dict[str, int] = {}
         self.process = world.spawn(name, self.main)
@@ -92,6 +92,8 @@ class Driver:
             store = Store(self.root)
             with in_use(store, self.plan.sweep.name):
                 self.run = Run.open(self.plan, store, Silence(), retry_failed=self.retry_failed)
+                states = self.run.frontier.state
+                self.complete |= {id for id, one in states.items() if one is State.COMPLETE}
                 self.run.slots = NODES * SLOTS
                 self.carry_out(self.run)
                 self.run.compact()

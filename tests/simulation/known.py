@@ -50,6 +50,8 @@ SCENARIOS: dict[str, Scenario] = {
         workers.killed_driver,
         stores.power_losses,
         stores.maker_dies,
+        stores.writer_dies,
+        stores.writer_and_driver_die,
         workers.several_drivers,
         stores.folder_goes,
         stores.store_goes,

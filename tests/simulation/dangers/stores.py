@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.states import State
 from orchestrator.store.store import Store
 from tests.simulation import faults
@@ -139,7 +141,7 @@ def store_goes(scene: Scene) -> None:
         return
     scene.weather = True
     taken: list[Folder] = []
-    at(scene, [360], lambda: taken.append(scene.room.disk.detach(scene.root)))
+    at(scene, [420], lambda: taken.append(scene.room.disk.detach(scene.root)))
     scene.start()
     scene.until_ended()
     scene.settle()
@@ -189,15 +191,39 @@ def power_losses(scene: Scene) -> None:
 
 def maker_dies(scene: Scene) -> None:
     """Whoever makes the folder of rows dies before it is flushed. Then the power fails."""
+    rows = f"{scene.reader.base}rows"
+    _dies_and_power_fails(scene, lambda _: scene.room.disk.find(rows) is not None)
+
+
+def writer_dies(scene: Scene) -> None:
+    """A worker dies before it flushes the name of its row. Its retry reports, then power fails."""
+    _dies_and_power_fails(scene, lambda done: done == ("fsync", f"{scene.reader.base}rows"))
+
+
+def writer_and_driver_die(scene: Scene) -> None:
+    """Its driver dies with it, and the next one finds the row."""
+    moment = ("fsync", f"{scene.reader.base}rows")
+    _dies_and_power_fails(scene, lambda done: done == moment, with_driver=True)
+
+
+def _dies_and_power_fails(
+    scene: Scene, moment: Callable[[tuple[str, str]], bool], *, with_driver: bool = False
+) -> None:
+    """Kill the worker before its first operation (what, path) that is the `moment`.
+
+    The power fails as soon as a driver knows of a complete trial.
+    """
     killed: list[str] = []
     lost: list[str] = []
 
     def hook(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
-        process, rows = scene.world.current, f"{scene.reader.base}rows"
-        if not killed and scene.is_local and scene.room.disk.find(rows):
+        process = scene.world.current
+        if not killed and scene.is_local and moment((what, path)):
             killed.append(path)
             for driver in scene.running:
                 for worker in [one for one in driver.workers if one.process is process]:
+                    if with_driver:
+                        driver.kill()  # which ends this process too
                     driver.kill_worker(worker)
         if killed and not lost and any(driver.complete for driver in scene.drivers):
             lost.append(path)

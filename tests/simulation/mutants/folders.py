@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.store import local_files
+from orchestrator.store.store import Store
 from tests.simulation.mutants.declared import Mutants
 from trainers import whole_file
 
@@ -75,6 +76,13 @@ def no_rename(path: Path, data: bytes) -> None:
 )
 def one_folder_is_flushed(path: Path) -> None:
     whole_file.flush(path.parent)
+
+
+MUTANTS.add(
+    "found_rows_are_not_flushed",
+    "A row is found whose writer died before it flushed the name. Fault of this project until now.",
+    (Store, "keep_rows", lambda _: None),
+)
 
 
 @MUTANTS.mutant(
