@@ -272,11 +272,23 @@ def yaml_value(value: Any) -> str:
 # datasets, networks, commands --------------------------------------------------------------------
 
 
-def component(name: str, function: Callable[..., Any], given: tuple[str, ...] = ()) -> str:
-    """Return the description of a dataset or a network and a table of its options."""
+def component(
+    name: str,
+    function: Callable[..., Any],
+    given: tuple[str, ...] = (),
+    options: type | None = None,
+) -> str:
+    """Return the description of a dataset or a network and a table of its options.
+
+    Its function takes the options as keywords unless there is a class of them.
+    """
     text, texts = described(inspect.getdoc(function) or "")
+    if options:
+        below, _ = descriptions(options)
+        texts = {option: in_a_cell(words) for option, words in below.items()}
     rows = [["option", "type", "default", "meaning"], ["---"] * 4]
-    for option, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    declared = inspect.signature(options or function, eval_str=True).parameters
+    for option, parameter in declared.items():
         if option not in given and parameter.kind is parameter.KEYWORD_ONLY:
             default = "none" if parameter.default is None else f"`{yaml_value(parameter.default)}`"
             words = type_words(parameter.annotation)
@@ -295,17 +307,24 @@ def described(docstring: str) -> tuple[str, dict[str, str]]:
     text, _, section = docstring.partition("\nOptions:\n")
     section, _, rest = section.partition("\n\n")
     entries = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
-    texts = {option: " ".join(words.split()).replace("|", r"\|") for option, words in entries}
+    texts = {option: in_a_cell(words) for option, words in entries}
     text = re.sub(r"\s*\bRaises (?:[^.]|\.(?!\s|$))*\.", "", f"{text}\n\n{rest}").strip()
     text = re.sub(r"^Return (?:the )?", "", text.replace("the folder of `place`", "its folder"))
     return text[:1].upper() + text[1:], texts
+
+
+def in_a_cell(text: str) -> str:
+    """Return a text as one line in a cell of a table."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def datasets() -> str:
     """Return every dataset with its description and its options."""
     from trainers.datasets import DATASETS
 
-    return "\n\n".join(component(name, kind.load) for name, kind in DATASETS.items())
+    return "\n\n".join(
+        component(name, kind.load, options=kind.options) for name, kind in DATASETS.items()
+    )
 
 
 def networks() -> str:
