@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,14 +44,8 @@ def ref(name: str, **options: Any) -> NetworkRef:
 VIT = ref("vit_b_16", **TINY)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread, the default of trainings: small networks gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+# The default of trainings: small networks gain nothing from more threads.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Number of layers of one network per family; the slow tests check those in `SLOW`.
 DEPTHS = {
