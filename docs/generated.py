@@ -1,7 +1,8 @@
 """Parts of the pages that are generated from the code, so that they cannot disagree with it.
 
 A page asks for a part by a comment of its own line, `<!-- generated: fields Recipe -->`. The
-functions of `PARTS` return Markdown. Documents of the repository's root become pages here, too.
+functions of `PARTS` return Markdown; those of `generated_parts` are found because mkdocs adds the
+folder of a hook to `sys.path`. Documents of the repository's root become pages here, too.
 """
 
 from __future__ import annotations
