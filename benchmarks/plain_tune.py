@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainers.datasets.digits import digits
+from trainers.datasets.digits import DigitsOptions, digits
 from trainers.networks import conv8
 from trainers.splits import random_split
 
@@ -88,7 +88,7 @@ def source_of(config: Mapping[str, Any]) -> str:
 
 def load_tasks(splits: int) -> dict[str, Task]:
     """Return normalised images and labels 0..4 of each set, by half and split such as `A0`."""
-    data = digits(**DATA)
+    data = digits(DigitsOptions(**DATA))
     tasks: dict[str, Task] = {}
     for number, half in itertools.product(range(splits), "AB"):
         classes = torch.tensor(random_split(number, 10).half(half))

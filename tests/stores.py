@@ -1,4 +1,4 @@
-"""Stores in other forms: the files of version 1, and the row files of a trial."""
+"""Rows and files of stores, also in other forms: those of version 1, and row files of a trial."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from orchestrator.store import row_files
@@ -19,6 +20,7 @@ from orchestrator.store.store import Store
 from orchestrator.store.view import NOTICE, old_path
 
 OTHERS = ("sweeps", "studies", "measurements")
+ID, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 def row_file(store: Store, trial: str) -> str:
@@ -150,3 +152,27 @@ def copy_of(store: Store, to: Store) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(Path(entry.path).read_bytes())
     return to
+
+
+def row(outcome: str = "complete", id: str = ID, **columns: Any) -> dict[str, Any]:
+    """A row of `trials`."""
+    return blank("trials") | {"id": id, "outcome": outcome, "attempt": "aaaaaaaa"} | columns
+
+
+def point(attempt: str, step: int = 10, id: str = ID) -> dict[str, Any]:
+    """A row of `curves`."""
+    return blank("curves") | {"id": id, "attempt": attempt, "step": step}
+
+
+def files(store: Store) -> list[str]:
+    """The paths of all files of a store, relative to it."""
+    base = store.files.base
+    selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+    infos = store.files.fs.get_file_info(selector)
+    return sorted(i.path.removeprefix(f"{base}/") for i in infos if i.type == pafs.FileType.File)
+
+
+def replace(store: Store, path: str, data: bytes) -> None:
+    """Overwrite a file in place, as a fault would."""
+    with store.files.fs.open_output_stream(path) as stream:
+        stream.write(data)

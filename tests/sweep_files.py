@@ -1,4 +1,4 @@
-"""A valid sweep file, changes of it, and the mistakes that are reported for a sweep."""
+"""A valid sweep file, one with code of the user, and the mistakes that are reported for a sweep."""
 
 from __future__ import annotations
 
@@ -24,6 +24,48 @@ treatments: [base, transfer]
 layers: [1, 2]
 recipe: {rate: 0.03, steps: 4}
 """
+
+
+# A sweep, a dataset and a network of the user, and the names of modules that tests write.
+GARDEN = """\
+name: garden
+dataset: {name: "garden.data:flowers", size: 9}
+network: {name: "garden.nets:build", width: 4}
+splits: {named: {wild: {A: [daisy, poppy], B: [rose, tulip]}}}
+treatments: [base, transfer, transfer+]
+layers: [1]
+recipe: {rate: 0.1, steps: 3, batch: 4}
+"""
+FLOWERS = """\
+import numpy as np
+
+
+def flowers(size: int = 8):
+    random = np.random.RandomState(0)
+
+    def some(count):
+        labels = np.arange(4).repeat(count)
+        images = random.randint(0, 256, size=(len(labels), 3, size, size)).astype(np.uint8)
+        return images, labels
+
+    return {
+        "train": some(4), "validation": some(2), "test": some(3),
+        "classes": ["daisy", "poppy", "rose", "tulip"],
+    }
+"""
+BUILD = """\
+from torch import nn
+
+
+def build(*, classes, shape, width: int = 2):
+    return [
+        nn.Sequential(
+            nn.Conv2d(shape[0], width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ),
+        nn.Linear(width, classes),
+    ]
+"""
+MODULES = ("mistaken", "unparsable", "dividing", "garden", "garden.data", "garden.nets")
 
 
 def valid_but(lines: str) -> str:

@@ -273,12 +273,16 @@ def test_the_query_example_runs(
 
 
 def load(path: Path) -> ModuleType:
-    """Return the module of a file that belongs to no package."""
+    """Return the module of a file that belongs to no package, and may import those beside it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 
@@ -319,13 +323,13 @@ def test_every_room_and_file_is_described() -> None:
     folders |= {path.parent for path in ROOT.glob("trainers/**/__init__.py")}
     for folder in folders:
         assert f"<!-- generated: files {folder.relative_to(ROOT)} -->" in text
-        rows = GENERATED.files(str(folder.relative_to(ROOT))).splitlines()
+        rows = GENERATED.project.files(str(folder.relative_to(ROOT))).splitlines()
         assert not [row for row in rows if row.endswith("|  |")]
 
 
 def test_tables_are_all_described() -> None:
     text = GENERATED.expand(TEXTS[ROOT / "docs/tables.md"])
-    for name, schema in GENERATED.all_tables().items():
+    for name, schema in GENERATED.tables.all_tables().items():
         assert f"### `{name}`\n" in text
         assert name in SCHEMAS or f"`{name}`" in TEXTS[ROOT / "docs/tables.md"]
         for field in schema:
@@ -335,11 +339,11 @@ def test_tables_are_all_described() -> None:
 
 def test_every_key_of_a_sweep_file_is_described() -> None:
     text = TEXTS[ROOT / "docs/sweep-file.md"]
-    for name in GENERATED.MODELS:
+    for name in GENERATED.fields.MODELS:
         assert f"<!-- generated: fields {name} -->" in text
-        assert "(no description)" not in GENERATED.fields(name), name
-    for name, key in GENERATED.FORMS:
-        assert f"`{key}`" in GENERATED.fields(name)
+        assert "(no description)" not in GENERATED.fields.fields(name), name
+    for name, key in GENERATED.fields.FORMS:
+        assert f"`{key}`" in GENERATED.fields.fields(name)
 
 
 def test_the_bundled_sweeps_have_as_many_networks() -> None:

@@ -32,6 +32,6 @@ def test_every_line_of_the_contract_names_a_test_that_exists() -> None:
 
 def test_the_fields_of_the_id_are_those_of_a_training() -> None:
     assert "<!-- generated: identity -->" in PAGE
-    table = load(ROOT / "docs/generated.py").identity()
+    table = load(ROOT / "docs/generated.py").project.identity()
     listed = re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE)
     assert listed == [field.name for field in dataclasses.fields(Training)]

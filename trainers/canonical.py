@@ -33,6 +33,13 @@ def require(condition: bool, field: str, message: str) -> None:
         raise ConfigError(field, message)
 
 
+def require_ranges(configuration: Any, **ranges: tuple[float, float]) -> None:
+    """Raise `ConfigError` for the first field that lies outside its range, both ends included."""
+    for field, (least, most) in ranges.items():
+        value = getattr(configuration, field)
+        require(least <= value <= most, field, f"expected {least} ≤ x ≤ {most}")
+
+
 def freeze_options(options: Mapping[str, Any]) -> Options:
     """Return a mapping as sorted pairs, lists as tuples, so that configurations can be hashed.
 

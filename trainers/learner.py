@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ class Learner:
         self.recipe = recipe
         view, device = data.view, data.train.labels.device
         c, h, w = view.seen
-        network = self.first_network(training, (c, h, w), view.dtype, parent, upper)
+        replace = partial(self.replace_upper, training=training, shape=(c, h, w))
+        network = starting_network(training, (c, h, w), view.dtype, parent, upper, replace)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.classes = len(training.target.labels)
         self.chance_loss = chance_loss(recipe, self.classes)
@@ -123,16 +125,9 @@ class Learner:
         self.kind = self._kind(training)
         """Equal for learners whose steps can be computed together; None if this one's cannot."""
 
-    def first_network(
-        self,
-        training: Training,
-        shape: Shape,
-        dtype: torch.dtype,
-        parent: bytes | None,
-        upper: bytes | None,
-    ) -> Network:
-        """Return the network before its first step, for images (C, H, W), on the CPU."""
-        return starting_network(training, shape, dtype, parent, upper)
+    def replace_upper(self, network: Network, training: Training, shape: Shape) -> Network:  # noqa: ARG002
+        """Return a network for images (C, H, W) with the upper layers that its task needs."""
+        return network
 
     def step(self, step: int, rate: float) -> torch.Tensor:
         """Learn from the batch of a 0-based step, and return its mean loss before the update."""

@@ -1,7 +1,7 @@
 """Into a network: its filters, and in how many directions its layers spread known and new digits.
 
-Open it with `marimo edit layers.py`, or run it with `python layers.py`. It uses the sweep of
-`first_look.py`, and trains it if the store lacks it.
+Run `first_look.py` first: this notebook looks into the networks that it has trained. Then open it
+with `marimo edit layers.py`, or run it with `python layers.py`.
 """
 
 import marimo
@@ -22,23 +22,7 @@ def _():
 
 @app.cell
 def _(lw):
-    sweep = lw.Sweep(
-        name="first_look",
-        dataset="digits",
-        splits={"random": [0, 1]},
-        treatments=["base", "selffer", "transfer", "random"],
-        layers=[1, 3, 5],
-        keep="all",
-        recipe={
-            "rate": 0.03,
-            "momentum": 0.9,
-            "batch": 32,
-            "steps": 60,
-            "evaluate_every": 20,
-            "schedule": {"family": "cosine", "warmup": 0.1},
-        },
-    )
-    results = lw.run(sweep, "results", inline=True)
+    results = lw.open("results", "first_look")
     return (results,)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StoreError
+from orchestrator.margin import MARGIN_POINTS
 
 if TYPE_CHECKING:
     from orchestrator.stats.statistics import Statistics
@@ -29,7 +30,7 @@ class Page:
 
 
 def write_report_of(
-    store: Store, sweep: str, statistics: Statistics, margin: float | None = None
+    store: Store, sweep: str, statistics: Statistics, margin: float = MARGIN_POINTS
 ) -> Path:
     """Write the report of a sweep, and return the path of its page. `margin` is in points.
 
@@ -38,8 +39,7 @@ def write_report_of(
     from orchestrator.report.page import write_report
 
     folder = report_folder(store, sweep, statistics.metric or "")
-    of = {} if margin is None else {"margin": margin / 100}
-    return write_report(store, sweep, folder, statistics, **of)
+    return write_report(store, sweep, folder, statistics, margin / 100)
 
 
 def report_folder(store: Store, sweep: str, part: str = "") -> Path:

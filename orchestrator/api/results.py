@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.tables import DrawnTable, Table
 from orchestrator.errors import LayerwiseError
+from orchestrator.margin import MARGIN_POINTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,10 +273,10 @@ class Results:
         of = trained(self.statistics, self.store, trial)
         return outputs_of(of, layer, images, pool, normalised=normalised)
 
-    def report(self, sweep: str | None = None, *, margin: float | None = None) -> Page:
+    def report(self, sweep: str | None = None, *, margin: float = MARGIN_POINTS) -> Page:
         """Write the report of a sweep as a page, and return the page.
 
-        `margin` is the loss in points that its answer is about, 3 by default.
+        `margin` is the loss in points that its answers are about.
         """
         from orchestrator.api.pages import Page, write_report_of
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.errors import LayerwiseError
+from orchestrator.margin import MARGIN_POINTS
 from orchestrator.report.console import say, shown, terminal
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ CpusOption = Annotated[int | None, typer.Option(min=1, help="CPUs of the local c
 GpusOption = Annotated[int | None, typer.Option(min=0, help="GPUs of the local cluster.")]
 DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")]
 InlineOption = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
+MarginOption = Annotated[
+    float, typer.Option("--margin", min=0.0, help="Points that frozen layers may lose.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MetricOption = Annotated[
     Literal[
@@ -168,7 +172,7 @@ def statistics_of(store: Store, sweep: str, metric: str) -> Statistics:
 
 
 def report_of(
-    store: Store, sweep: str, statistics: Statistics, margin: float | None = None
+    store: Store, sweep: str, statistics: Statistics, margin: float = MARGIN_POINTS
 ) -> Path:
     """Write the report of a sweep, and return the path of its page. `margin` is in points."""
     from orchestrator.api.pages import write_report_of

@@ -83,7 +83,7 @@ def _stored(data: Data, where: tuple[Path, ...]) -> Stored:
     """Load the images of a dataset from a pack in one of the folders `where`, or from files."""
     options = datasets.options_of(data.name, freeze_options(data.options))
     at = dataclasses.replace(place(data.name, data.root), packs=where)
-    stored = datasets.DATASETS[data.name].load(at, **dict(options)).stored
+    stored = datasets.DATASETS[data.name].loaded(options, at).stored
     assert isinstance(stored, Stored)
     return stored
 

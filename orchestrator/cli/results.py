@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.arguments import (
     RESULTS,
     JsonOption,
+    MarginOption,
     MetricOption,
     SetOption,
     StoreOption,
@@ -24,6 +25,7 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.cli.surroundings import echo
 from orchestrator.errors import LayerwiseError
+from orchestrator.margin import MARGIN_POINTS
 from orchestrator.report.console import terminal
 
 if TYPE_CHECKING:
@@ -159,9 +161,7 @@ def report(
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
     metric: MetricOption = "top1",
-    margin: Annotated[
-        float, typer.Option(min=0.0, help="Loss in points that the answer of the report is about.")
-    ] = 3.0,
+    margin: MarginOption = MARGIN_POINTS,
 ) -> None:
     """Write the report of a sweep: one HTML file, and its figures.
 
@@ -176,9 +176,7 @@ def advise(
     sweep: SweepArgument,
     store: StoreOption = RESULTS,
     changes: SetOption = [],  # noqa: B006
-    margin: Annotated[
-        float, typer.Option(min=0.0, help="Points that frozen layers may lose against the best.")
-    ] = 1.0,
+    margin: MarginOption = MARGIN_POINTS,
     as_json: JsonOption = False,
 ) -> None:
     """Say which layers to freeze and which to fine-tune.

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.execution import derived, feature_parts
 from orchestrator.execution.assignment import Report
+from orchestrator.execution.derived_fields import DerivedFields
 from orchestrator.execution.feature_parts import Parts
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.items import Bench
-from orchestrator.execution.provenance import git_commit
 from orchestrator.plan.extraction import Extraction, extractions_of
 from orchestrator.store.names import FeaturesFolder, PartFile
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
 from trainers.canonical import canonical, digest
-from trainers.datasets.places import portable
 from trainers.feature_form import FeatureForm
 
 if TYPE_CHECKING:
@@ -28,11 +26,9 @@ FOLDER = "features"  # below the root of a store
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionAssignment:
+class ExtractionAssignment(DerivedFields):
     """One extraction to carry out."""
 
-    id: str
-    name: str
     network: str
     """Id of the trial, or of the file of weights."""
     network_name: str
@@ -43,22 +39,15 @@ class ExtractionAssignment:
     """Canonical JSON of the training whose network it is, and whose images it sees."""
     target: str
     """Name of the task of the images."""
-    layers: list[int]
     pool: str
     most: int | None
-    request: dict[str, Any]
-    store: str
-    git_commit: str | None
-    data_root: str | None = None
-    source_root: str | None = None
 
     @classmethod
     def of(cls, extraction: Extraction, bench: Bench, attempt: Attempt) -> ExtractionAssignment:
         """Return the assignment of an extraction whose network is complete."""
         origin = extraction.origin
         return cls(
-            id=extraction.id,
-            name=extraction.name,
+            **cls.shared(extraction, origin, bench, attempt),
             network=origin.id,
             network_name=origin.name,
             checkpoint=bench.checkpoints[origin.id],
@@ -68,11 +57,6 @@ class ExtractionAssignment:
             layers=list(extraction.form.layers),
             pool=extraction.form.pool,
             most=extraction.form.most,
-            request=attempt.request.model_dump(),
-            store=bench.store.root,
-            git_commit=git_commit(),
-            data_root=portable(origin.data_root),
-            source_root=portable(origin.source_root),
         )
 
     @property
@@ -103,17 +87,6 @@ class ExtractionAssignment:
             "checkpoint": self.checkpoint,
             "git_commit": self.git_commit,
         }
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return (self.id,)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ExtractionAssignment:
-        return cls(**json.loads(text))
 
 
 def whole(store: Store, rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -164,14 +137,7 @@ def run(assignment: ExtractionAssignment, stop: Callable[[], bool] = lambda: Fal
 
 def _extractor(assignment: ExtractionAssignment, weights: bytes) -> Extractor:
     from trainers.features import Extractor, Trained
-    from trainers.results import Runtime
 
     seen = training_from(assignment.seen)
-    runtime = Runtime(
-        device="cuda" if assignment.request["gpu"] else "cpu",
-        threads=max(1, int(assignment.request["cpu"])),
-        data_root=assignment.data_root,
-        source_root=assignment.source_root,
-    )
     trained = Trained(seen.network, assignment.classes, weights)
-    return Extractor(trained, seen, assignment.form, runtime)
+    return Extractor(trained, seen, assignment.form, assignment.runtime)

@@ -131,16 +131,27 @@ class TrialItem:
         self.bench.store.write_row(driver_row(self.trial, state, reason))
 
 
+class DriverItem:
+    """An item that the driver carries out itself, without a worker."""
+
+    is_shown = False
+    unit: Unit = "trial"
+    part_of: str | None = None
+
+    def tell(self, report: Report) -> bool:  # noqa: ARG002
+        return False
+
+    def give_up(self, state: State, reason: str) -> None:
+        """Do nothing: it has no row, and trials that wait for it say that they were skipped."""
+
+
 @dataclass
-class WeightsItem:
-    """A file of weights, which the driver copies into the store once. No worker trains it."""
+class WeightsItem(DriverItem):
+    """A file of weights, which the driver copies into the store once."""
 
     weights: WeightsParent
     node: Node
     bench: Bench
-    is_shown: bool = False
-    unit: Unit = "trial"
-    part_of: str | None = None
 
     @property
     def id(self) -> str:
@@ -155,11 +166,5 @@ class WeightsItem:
         self.bench.checkpoints[self.id] = sha256
         return []
 
-    def tell(self, report: Report) -> bool:  # noqa: ARG002
-        return False
-
     def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:  # noqa: ARG002
         return Ending.COMPLETE, ""
-
-    def give_up(self, state: State, reason: str) -> None:
-        """Do nothing: it has no row, and its trials say that they were skipped."""

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.execution import derived
 from orchestrator.execution.assignment import Report
+from orchestrator.execution.derived_fields import DerivedFields
 from orchestrator.execution.frontier import Attempt
 from orchestrator.execution.items import Bench
-from orchestrator.execution.provenance import git_commit
 from orchestrator.plan.measurement import Measurement, measurements_of
 from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
 from trainers.canonical import canonical, digest
-from trainers.datasets.places import portable
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasurementAssignment:
+class MeasurementAssignment(DerivedFields):
     """One measurement to carry out."""
 
-    id: str
     measure: str
-    name: str
     subjects: list[dict[str, Any]]
     """`id`, `checkpoint` (SHA-256), `training` and `seen` (canonical JSON or None) of each."""
-    layers: list[int]
-    request: dict[str, Any]
-    store: str
-    git_commit: str | None
-    data_root: str | None = None
-    source_root: str | None = None
 
     @classmethod
     def of(cls, measurement: Measurement, bench: Bench, attempt: Attempt) -> MeasurementAssignment:
         """Return the assignment of a measurement whose networks are complete."""
-        trial = measurement.trial
         return cls(
-            id=measurement.id,
+            **cls.shared(measurement, measurement.trial, bench, attempt),
             measure=measurement.measure,
-            name=measurement.name,
             subjects=[
                 {
                     "id": subject.id,
@@ -53,16 +41,7 @@ class MeasurementAssignment:
                 for subject in measurement.subjects
             ],
             layers=list(measurement.layers),
-            request=attempt.request.model_dump(),
-            store=bench.store.root,
-            git_commit=git_commit(),
-            data_root=portable(trial.data_root),
-            source_root=portable(trial.source_root),
         )
-
-    @property
-    def ids(self) -> Sequence[str]:
-        return (self.id,)
 
     @property
     def networks(self) -> list[tuple[str, str]]:
@@ -81,13 +60,6 @@ class MeasurementAssignment:
             "other_checkpoint": others[0]["checkpoint"] if others else None,
             "git_commit": self.git_commit,
         }
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> MeasurementAssignment:
-        return cls(**json.loads(text))
 
 
 KIND = derived.Kind("measurement", "measurements", measurements_of, MeasurementAssignment.of)
@@ -111,14 +83,7 @@ def _rows(
     """Return a row per value; None if it was stopped."""
     from trainers.measures import Subject as Network
     from trainers.measures import measure
-    from trainers.results import Runtime
 
-    runtime = Runtime(
-        device="cuda" if assignment.request["gpu"] else "cpu",
-        threads=max(1, int(assignment.request["cpu"])),
-        data_root=assignment.data_root,
-        source_root=assignment.source_root,
-    )
     networks = [
         Network(
             training=training_from(x["training"]) if x["training"] else None,
@@ -127,5 +92,5 @@ def _rows(
         )
         for x, data in zip(assignment.subjects, weights, strict=True)
     ]
-    values = measure(assignment.measure, networks, assignment.layers, runtime, stop)
+    values = measure(assignment.measure, networks, assignment.layers, assignment.runtime, stop)
     return None if values is None else [value._asdict() for value in values]

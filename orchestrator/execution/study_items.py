@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.frontier import Attempt, Node
-from orchestrator.execution.items import Item, Unit
+from orchestrator.execution.items import DriverItem, Item, Unit
 from orchestrator.execution.study_run import StudyRun
 from orchestrator.states import Ending, State
 from orchestrator.sweep.schema import Resources
@@ -134,14 +134,11 @@ class StudyCellItem:
 
 
 @dataclass
-class ChoiceItem:
+class ChoiceItem(DriverItem):
     """The choice of a study's best trial. Nothing is trained; other trials wait for it."""
 
     study_run: StudyRun
     node: Node
-    is_shown: bool = False
-    unit: Unit = "trial"
-    part_of: str | None = None
 
     @property
     def id(self) -> str:
@@ -154,16 +151,10 @@ class ChoiceItem:
     def begin(self, attempt: Attempt) -> list[Assignment]:  # noqa: ARG002
         return []
 
-    def tell(self, report: Report) -> bool:  # noqa: ARG002
-        return False
-
     def end(self, reports: Mapping[str, Report]) -> tuple[Ending, str]:  # noqa: ARG002
         if self.study_run.choice():
             return Ending.COMPLETE, ""
         return Ending.FAILED, self.study_run.reason()
-
-    def give_up(self, state: State, reason: str) -> None:
-        """Do nothing: a study has no row of its own."""
 
 
 def _size(request: Resources) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.report.wording import duration, per_minute
+from orchestrator.report.wording import VERBS_OF_TABLES, duration, per_minute
 from orchestrator.states import State
 from orchestrator.store.leases import Lease, leases
 from orchestrator.store.names import DerivedFile
@@ -19,7 +19,6 @@ from orchestrator.store.store import Store
 
 EVERY = 5.0  # seconds between looks; a look is six listings, a file per run, and a search's listing
 PATIENCE = 3  # looks without a sign of a run after which there is none
-VERBS = {"measurements": "measured", "extractions": "extracted"}
 CHANGES = 20  # latest changes of a count, from which the rate is computed
 
 
@@ -79,7 +78,8 @@ class Follower:
         if self.studies:
             parts.append(f"search {self.searched}/{sum(self.studies.values())}")
         parts += [
-            f"{VERBS[table]} {self.derived[table]}/{len(ids)}" for table, ids in self.asked.items()
+            f"{VERBS_OF_TABLES[table]} {self.derived[table]}/{len(ids)}"
+            for table, ids in self.asked.items()
         ]
         if self.runs:
             parts.append(f"{sum(run.running for run in self.runs)} running")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.margin import MARGIN
 from orchestrator.report import advised, charts, rendering, templates
 from orchestrator.report.alternatives import panel_text
 from orchestrator.report.charts import Panel
@@ -37,7 +38,7 @@ from orchestrator.report.wording import (
 from orchestrator.states import State
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import ARMS, DIFFERENCES, METRICS, Group, is_direction
-from orchestrator.stats.reach import MARGIN, reach
+from orchestrator.stats.reach import reach
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.names import FORMATS, PAGE, PICTURES, FigureFile
 from orchestrator.store.store import Store
@@ -82,8 +83,8 @@ def write_report(
     """Write `index.html` and the figures of a sweep into a folder; return the path of the page.
 
     Trials that have not run are left out. `statistics` are those of the sweep, if the caller has
-    them. `margin` is the loss, as a fraction, that the answer is about. Raises `StoreError` if the
-    store does not know the sweep.
+    them. `margin` is the loss, as a fraction, that the answers are about. Raises `StoreError` if
+    the store does not know the sweep.
     """
     statistics = statistics or Statistics.of_sweep(store, sweep)
     record = store.sweep_record(sweep)
@@ -158,7 +159,7 @@ def _context(
     members, rows = statistics.members, statistics.trials.to_pylist()
     answers = {
         answer.group: advised.on_page(answer)
-        for answer in statistics.advice()
+        for answer in statistics.advice(margin)
         if is_direction(answer.group.division)
     }
     classes = _classes(statistics)

@@ -25,14 +25,13 @@ from rich.text import Text
 from orchestrator.execution.items import Item, Unit
 from orchestrator.report.console import terminal
 from orchestrator.report.time_left import TimeLeft
-from orchestrator.report.wording import duration, per_minute, percent
+from orchestrator.report.wording import VERBS_OF_UNITS, duration, per_minute, percent
 from orchestrator.states import Ending, State
 
 LINE_SECONDS = 10.0  # least time between two lines outside of a terminal
 BAR_WIDTH = 110  # columns of a terminal from which on a bar is drawn
 BAR_ROOM = 52  # columns of the bar and its title
 
-VERBS: dict[Unit, str] = {"measurement": "measured", "extraction": "extracted"}
 Advance = Callable[[int, int], None]  # takes units done, and units in all
 
 
@@ -93,7 +92,7 @@ class RunProgress:
         open_ones = Counter(item.unit for item in items)
         self.total, self.done = open_ones["trial"] + before.total(), before.pop(State.COMPLETE, 0)
         self.bad = before
-        for unit in VERBS:
+        for unit in VERBS_OF_UNITS:
             counts = Counter((others or {}).get(unit, {}))
             total, complete = open_ones[unit] + counts.total(), counts[State.COMPLETE]
             self.others[unit] = Others(total, complete, counts.total() - complete)
@@ -179,7 +178,7 @@ class RunProgress:
         """Return `2 running`, `0 failed`, `1:30 left`, …, the most useful first."""
         parts = [f"{self.running} running", f"{self.bad[State.FAILED]} failed"]
         parts += [f"{n} {state}" for state, n in self.bad.items() if n and state != State.FAILED]
-        for unit, verb in VERBS.items():
+        for unit, verb in VERBS_OF_UNITS.items():
             counts = self.others.get(unit, Others())
             bad = f", {counts.bad} not" if counts.bad else ""
             parts += [f"{counts.done}/{counts.total} {verb}{bad}"] if counts.total else []

@@ -12,9 +12,12 @@ from orchestrator.stats.intervals import CLASS_AND_SEED
 from orchestrator.stats.measurements import Group, is_direction
 
 if TYPE_CHECKING:
+    from orchestrator.execution.items import Unit
     from orchestrator.stats.statistics import Statistics
 
 MOST_NAMES = 5  # of trials in a line
+VERBS_OF_UNITS: dict[Unit, str] = {"measurement": "measured", "extraction": "extracted"}
+VERBS_OF_TABLES = {f"{unit}s": verb for unit, verb in VERBS_OF_UNITS.items()}
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 

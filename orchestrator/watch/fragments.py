@@ -11,7 +11,8 @@ from orchestrator.report.charts import DARK
 from orchestrator.report.templates import style, template
 from orchestrator.report.wording import count, percent
 from orchestrator.watch.drawing import Drawing
-from orchestrator.watch.observation import Cell, Observation, Running, described
+from orchestrator.watch.observation import Cell, Observation, Running
+from orchestrator.watch.sentences import described
 
 NAMES = ("title", "notes", "state", "map", "figure", "running", "failures", "sweeps")
 WIDE, HIGH = 180, 34  # pixels of a curve
@@ -27,7 +28,7 @@ def fragments(seen: Observation, drawing: Drawing | None, token: str) -> Fragmen
     module = _template("fragments.html").module
     span = _span(seen.running)
     last = max((one.step for one in seen.running), default=1)
-    rows = [(one, described(one), _points(one.curve, last, span)) for one in seen.running]
+    rows = [(one, described(one.curve), _points(one.curve, last, span)) for one in seen.running]
     parts = {
         "title": module.title(seen),
         "notes": module.notes(_notes(seen, drawing)),

@@ -8,15 +8,13 @@ the newest snapshots of these, which hold their curves.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.errors import StoreError
-from orchestrator.report.follow import VERBS, Follower
-from orchestrator.report.wording import count, duration, percent
+from orchestrator.report.follow import Follower
 from orchestrator.states import BAD_OUTCOMES, State
 from orchestrator.stats.measurements import ARMS, WITHOUT_LAYERS, arm
 from orchestrator.store.files import Entry
@@ -25,6 +23,7 @@ from orchestrator.store.names import SnapshotFile, SweepFile
 from orchestrator.store.ownership import refuse_newer_store
 from orchestrator.store.store import Store
 from orchestrator.store.under_way import UnderWay, under_way
+from orchestrator.watch import sentences
 
 MOST_RUNNING = 12  # trials under way whose curves are shown
 MOST_FAILURES = 500  # trials whose reasons are read
@@ -109,7 +108,7 @@ class Observer:
         self.places: dict[str, Place] = {}
         self.reasons: dict[str, tuple[str, int | None, str]] = {}
         self.snapshots: dict[str, tuple[SnapshotFile, Sequence[tuple[int, float]]]] = {}
-        self.last = Observation(sweep=sweep, waits="the store is being read")
+        self.last = Observation(sweep=sweep, waits=sentences.BEING_READ)
 
     def look(self, seconds: Mapping[Place, float] | None = None) -> Observation:
         """Return what the store says now. `seconds` are median times of complete trials.
@@ -129,14 +128,13 @@ class Observer:
         store.damage.is_quiet = True
         if not store.exists():
             self.record = None
-            return Observation(sweep=self.sweep, waits=f"There is no store at {self.place} yet.")
+            return Observation(sweep=self.sweep, waits=sentences.no_store(self.place))
         records = _records(store)
         sweep = self.sweep or _chosen(store, records)
         if sweep not in records:
             self.record = None
-            who = f"sweep {sweep}" if sweep else "any sweep"
-            text = f"No run has recorded {who} in {self.place} yet."
-            return Observation(sweep=sweep, sweeps=sorted(records), waits=text)
+            waits = sentences.no_record(self.place, sweep)
+            return Observation(sweep=sweep, sweeps=sorted(records), waits=waits)
         if self.follower is None or records[sweep] != self.record:
             refuse_newer_store(store.files)
             self._read_members(store, sweep)
@@ -173,8 +171,8 @@ class Observer:
             layers=sorted({n for _, n in cells} - {0}),
             rows=rows,
             whole=_sum(cells.values()),
-            facts=self._facts(follower, cells, seconds),
-            sentence=_sentence(follower),
+            facts=sentences.facts(follower, _work_left(cells, seconds)),
+            sentence=sentences.on_runs(follower),
             is_live=bool(follower.runs),
             running=self._running(store, begun[:MOST_RUNNING], trained),
             more_running=max(0, len(begun) - MOST_RUNNING),
@@ -196,29 +194,6 @@ class Observer:
             elif id in under_way:
                 cell.running += 1
         return cells
-
-    def _facts(
-        self, follower: Follower, cells: Mapping[Place, Cell], seconds: Mapping[Place, float]
-    ) -> list[tuple[str, str]]:
-        counts, total = follower.counts, len(follower.ids)
-        complete = counts[State.COMPLETE]
-        share = f"{100 * complete // max(1, total)} %"
-        facts = [("complete", f"{complete:,} of {total:,}, {share}")]
-        facts += [(str(x), f"{counts[x]:,}") for x in BAD_OUTCOMES if counts[x]]
-        if follower.studies:
-            planned = sum(follower.studies.values())
-            facts.append(("search", f"{follower.searched} of {planned} trials"))
-        facts += [
-            (VERBS[table], f"{follower.derived[table]} of {len(ids)}")
-            for table, ids in follower.asked.items()
-        ]
-        if follower.runs:
-            facts.append(("running", f"{sum(run.running for run in follower.runs):,}"))
-            if follower.seconds_left is not None:
-                facts.append(("time left", duration(follower.seconds_left)))
-        if (work := _work_left(cells, seconds)) and not follower.done:
-            facts.append(("slot time left", duration(work)))
-        return facts
 
     def _running(
         self, store: Store, ids: Sequence[str], trained: Mapping[str, UnderWay]
@@ -326,19 +301,6 @@ def _work_left(cells: Mapping[Place, Cell], seconds: Mapping[Place, float]) -> f
     return sum(number * seconds.get(place, mean) for place, number in open_ones)
 
 
-def _sentence(follower: Follower) -> str:
-    if follower.done and not follower.runs:
-        return "Everything that the sweep asks for has ended."
-    if follower.runs:
-        hosts = ", ".join(sorted({run.host for run in follower.runs}))
-        since = time.time() - min(run.began for run in follower.runs)
-        return f"A run on {hosts} has been writing for {duration(max(0.0, since))}."
-    if follower.under_way:
-        trials = count(len(follower.under_way), "trial")
-        return f"No run is writing. `layerwise run` goes on from the snapshots of {trials}."
-    return "No run is writing. `layerwise run` trains what is missing."
-
-
 def _curve(points: Any) -> list[tuple[int, float]]:
     """Return steps and heights of the points of a snapshot; what is no number is left out."""
     heights = []
@@ -348,13 +310,3 @@ def _curve(points: Any) -> list[tuple[int, float]]:
         if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value):
             heights.append((step, float(value)))
     return heights
-
-
-def described(running: Running) -> str:
-    """Return a curve in words: `validation from 12.0 % at step 50 to 87.2 % at step 1200`."""
-    if not running.curve:
-        return "no evaluation yet"
-    (first, low), (last, high) = running.curve[0], running.curve[-1]
-    if first == last:
-        return f"validation {percent(high)} % at step {last}"
-    return f"validation from {percent(low)} % at step {first} to {percent(high)} % at step {last}"

@@ -1,16 +1,21 @@
-"""A small sweep, and runs of it in this process whose events are noted."""
+"""Runs in this process: of a small sweep, with their events, and of searches without training."""
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.execution.assignment import Assignment, Report
 from orchestrator.execution.inline import run_inline
 from orchestrator.execution.items import Item
-from orchestrator.execution.run import Run
+from orchestrator.execution.pack import PackAssignment
+from orchestrator.execution.run import Job, Run
 from orchestrator.plan.plan import Plan
 from orchestrator.states import Ending, State
+from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 
 PlanOf = Callable[..., Plan]
@@ -61,3 +66,58 @@ def carry_out(plan: Plan, store: Store, **options: Any) -> tuple[Events, dict[st
 
 def ids(plan: Plan) -> dict[str, str]:
     return {trial.name: trial.id for trial in plan.members}
+
+
+# Searches ----------------------------------------------------------------------------------------
+
+Row = dict[str, Any]
+Value = Callable[[Assignment], float]
+
+SHORT = ("fine_tune.search.trials=2", "treatments=[base, selffer+, transfer+]")
+
+
+def studies(store: Store) -> list[Row]:
+    """The rows of all studies, in the columns that are results."""
+    rows: list[Row] = store.table("studies", result_columns("studies")).to_pylist()
+    return sorted(rows, key=lambda row: (row["role"], row["number"]))
+
+
+def trials(store: Store) -> dict[str, Row]:
+    rows = store.table("trials", result_columns("trials")).to_pylist()
+    return {row["id"]: row for row in rows}
+
+
+def networks(work: Any) -> list[Assignment]:
+    """The networks that a piece of work trains."""
+    return list(work.assignments) if isinstance(work, PackAssignment) else [work]
+
+
+def simulate(run: Run, value: Value, *, slots: int = 1, seed: int = 0) -> None:
+    """Carry out a run without training: networks reach `value`, on `slots` workers of any speed."""
+    generator = random.Random(seed)
+    jobs: list[tuple[Job, list[Any], dict[str, Report]]] = []
+    while True:
+        while len(jobs) < slots and (taken := run.take()) is not None:
+            run.started(taken)
+            jobs.append((taken, [one for work in taken.works for one in networks(work)], {}))
+        if not jobs:
+            break
+        job, left, reports = jobs.pop(generator.randrange(len(jobs)))
+        assignment = left.pop(0)
+        reached = value(assignment)
+        id = assignment.labels["id"]
+        ending = Ending.COMPLETE if math.isfinite(reached) else Ending.FAILED
+        message = "" if ending is Ending.COMPLETE else f"{assignment.labels['name']}: loss is nan"
+        reports[id] = Report(id, ending, message, "0" * 64, val_top1=reached)
+        if run.tell(job, reports[id]) or not left:
+            run.end(job, reports)
+        else:
+            jobs.append((job, left, reports))
+    assert run.done
+
+
+def by_rate(assignment: Assignment) -> float:
+    """The nearer the rate is to 0.01, the better; cells differ a little."""
+    training = assignment.trained()
+    cell = {"selffer": 0.02, "transfer": 0.0}.get(training.treatment.kind, 0.0)
+    return 0.9 - abs(training.recipe.rate - 0.01) + cell + training.treatment.n / 1000

@@ -16,8 +16,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.study import Study
 from orchestrator.states import Ending, State
 from orchestrator.store.store import Store
-from tests.execution.runs import Events, PlanOf
-from tests.execution.test_study_run import by_rate, carry_out, simulate, studies
+from tests.execution.runs import Events, PlanOf, by_rate, carry_out, simulate, studies
 from tests.searches import SEARCHED
 
 SIX = (

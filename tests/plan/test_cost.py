@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,11 @@ import pytest
 from orchestrator.errors import LayerwiseError
 from orchestrator.plan.cost import DEVICES, NETWORKS, budget, device_of, evaluated_images
 from orchestrator.plan.plan import Plan, make_plan
-from orchestrator.plan.resolve import ResolvedSweep
-from orchestrator.plan.splits import splits_of
+from orchestrator.plan.resolve import resolve
 from orchestrator.report.plan_status import plan_summary
 from orchestrator.store.store import Store
 from orchestrator.sweep.load import load_sweep
-from trainers.config import (
-    Adaptation,
-    DatasetInfo,
-    DatasetRef,
-    NetworkInfo,
-    NetworkRef,
-    training_macs,
-)
+from trainers.config import NetworkRef, training_macs
 
 Layerwise = Callable[..., tuple[int, str, str]]
 
@@ -36,10 +29,9 @@ reference: paper
 splits: {random: [0, 1]}
 treatments: [base, selffer+, transfer, transfer+]
 layers: [1, 7]
-recipe: {optimiser: caffe_sgd, steps: 450000, batch: 256, evaluate_every: 1000}
+recipe: {optimiser: caffe_sgd, steps: 450000, batch: 256, evaluate_every: 1000, crop: 227}
 """
 MACS = NETWORKS["caffenet"]
-CLASSES = tuple(f"n{index:08}" for index in range(1000))
 MEASURED = {
     "device": "Fast",
     "network": "caffenet",
@@ -48,37 +40,12 @@ MEASURED = {
 
 
 def planned(folder: Path, text: str = PAPER, macs: tuple[int, ...] = MACS) -> Plan:
-    """The plan of a sweep on ImageNet's class counts, without data or network."""
+    """The plan of a sweep on ImageNet, whose images need not be there, by these multiply-adds."""
     path = folder / "paper.yaml"
     path.write_text(text)
-    sweep, source = load_sweep(str(path))
-    data = DatasetInfo(
-        classes=CLASSES,
-        shape=(3, 227, 227),
-        train=(1281,) * 1000,
-        validation=(50,) * 1000,
-        test=(50,) * 1000,
-        fingerprint="",
-    )
-    layers = NetworkInfo(
-        macs=macs, parameters=(1,) * len(macs), shapes=((1,),) * len(macs), state_bytes=1
-    )
-    parts = tuple((grid, splits_of(grid, data.classes)) for grid in sweep.parts.values())
-    dataset, network = DatasetRef(name="imagenet"), NetworkRef(name="caffenet")
-    known = {network: layers}
-    return make_plan(
-        ResolvedSweep(
-            sweep=sweep,
-            source=source,
-            dataset=dataset,
-            data=data,
-            network=network,
-            target=network,
-            adapt=Adaptation(),
-            networks=known,
-            parts=parts,
-        )
-    )
+    resolved = resolve(*load_sweep(str(path)))
+    layers = replace(resolved.layers, macs=macs)
+    return make_plan(replace(resolved, networks={resolved.network: layers}))
 
 
 def hours_of(plan: Plan, device: str) -> dict[str, Any]:

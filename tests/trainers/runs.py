@@ -1,22 +1,47 @@
-"""Runs of a training for tests: its base, scores made by hand, equal results, a worker's job."""
+"""Parts of a training for tests: its base, learner and results, scores by hand, a worker's job."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torchvision import models
 
 from orchestrator.execution.assignment import Assignment
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
 from tests.trainings import points, result, training
-from trainers.canonical import canonical
-from trainers.config import Training
+from trainers import checkpoint
+from trainers.canonical import canonical, freeze_options
+from trainers.config import NetworkRef, Training
 from trainers.evaluation import Score
 from trainers.learner import Learner
+from trainers.networks import Network, build
 from trainers.results import Result
+from trainers.task_data import task_data
+
+SHAPE = (1, 12, 12)
+CACHE, NO_CACHE = 2**28, 0
+TINY = {"patch_size": 4, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 24}
+
+
+def ref(name: str, **options: Any) -> NetworkRef:
+    """Return a reference to one of torchvision's networks."""
+    return NetworkRef(name=f"torchvision:{name}", options=freeze_options(options))
+
+
+VIT = ref("vit_b_16", **TINY)
+
+
+def of_torchvision(name: str, **options: Any) -> nn.Module:
+    """Return torchvision's own network, without the parts that it adds for training alone."""
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    return models.get_model(name, weights=None, num_classes=5, **options)
 
 
 def parent_of(one: Training) -> bytes | None:
@@ -32,6 +57,36 @@ def parent_of(one: Training) -> bytes | None:
     )
     assert base.id == one.parent
     return result(base).checkpoint
+
+
+def base_of(one: Training) -> bytes:
+    """Return the checkpoint of a base with random weights and batch statistics."""
+    torch.manual_seed(5)
+    network = build(one.network, 5, SHAPE)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(
+                torch.rand_like(tensor) + 0.5 if "var" in name else torch.randn_like(tensor)
+            )
+    return checkpoint.pack(network.state_dict(), {})
+
+
+def learner(one: Training, feature_bytes: int = CACHE) -> Learner:
+    parent = base_of(one) if one.treatment.has_parent else None
+    return Learner(one, task_data(one, torch.device("cpu")), parent, feature_bytes)
+
+
+def state(network: Network, n: int) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network[:n].state_dict().items()}
+
+
+def first_layers(network: Network, n: int) -> set[str]:
+    return set(network[:n].state_dict())
+
+
+def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 class FakeScores:

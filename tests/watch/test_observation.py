@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.report.wording import duration
 from orchestrator.store.store import Store
 from orchestrator.store.under_way import UnderWay
 from orchestrator.watch import observation
-from orchestrator.watch.observation import Cell, Observer, Running, described
+from orchestrator.watch.observation import Cell, Observer, Running
+from orchestrator.watch.sentences import described
 from tests import watched
 from tests.s3_server import S3Server
 from tests.watch.conftest import Make
@@ -63,7 +65,7 @@ def test_a_sweep_while_it_runs(make: Make) -> None:
         "failed": "3",
         "running": "4",
         "time left": "12:34",
-        "slot time left": observation.duration(of_both + others),
+        "slot time left": duration(of_both + others),
     }
     assert seen.is_live
     assert re.fullmatch(r"A run on node-3 has been writing for \d+:\d\d\.", seen.sentence)
@@ -81,9 +83,9 @@ def test_a_sweep_while_it_runs(make: Make) -> None:
 def test_numbers_that_are_none_are_left_out_of_a_curve(make: Make) -> None:
     (one,) = Observer(make("nan").root, "").look().running
     assert one.curve == [(50, 0.4), (100, 0.5)]
-    assert described(one) == "validation from 40.0 % at step 50 to 50.0 % at step 100"
-    assert described(Running("", 5, [(5, 0.5)])) == "validation 50.0 % at step 5"
-    assert described(Running("", 0, [])) == "no evaluation yet"
+    assert described(one.curve) == "validation from 40.0 % at step 50 to 50.0 % at step 100"
+    assert described([(5, 0.5)]) == "validation 50.0 % at step 5"
+    assert described([]) == "no evaluation yet"
 
 
 def test_a_stopped_sweep_says_how_it_goes_on(make: Make) -> None:

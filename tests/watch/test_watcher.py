@@ -114,6 +114,14 @@ def test_times_of_complete_trials_give_the_work_that_is_left(
     assert "<dt>slot time left</dt><dd>2:48:00</dd>" in made.parts["state"]
 
 
+async def other_total(made: Watcher, changed: asyncio.Event, before: int) -> int:
+    """Wait until the number of complete trials is no longer `before`, and return it."""
+    while made.seen.whole.complete == before:
+        await asyncio.wait_for(changed.wait(), 60.0)
+        changed.clear()
+    return made.seen.whole.complete
+
+
 def test_a_page_waits_for_the_first_look_and_hears_of_the_next(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,10 +135,7 @@ def test_a_page_waits_for_the_first_look_and_hears_of_the_next(
         totals = [first.whole.complete]
         with made.changes() as changed:
             watched.one_trial(store)
-            while made.seen.whole.complete < 1:
-                await asyncio.wait_for(changed.wait(), 60.0)
-                changed.clear()
-            totals.append(made.seen.whole.complete)
+            totals.append(await other_total(made, changed, totals[0]))
         return totals
 
     assert asyncio.run(watch()) == [0, 1]
@@ -151,10 +156,7 @@ def test_a_row_is_looked_at_before_the_next_usual_look(
             await asyncio.wait_for(changed.wait(), 60.0)
             await asyncio.sleep(0.2)
             watched.one_more(store)
-            while made.seen.whole.complete == before:
-                await asyncio.wait_for(changed.wait(), 60.0)
-                changed.clear()
-        return made.seen.whole.complete - before
+            return await other_total(made, changed, before) - before
 
     assert asyncio.run(watch()) == 1
     end(made)

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
 SHARED = "shared_images"
 """Option of every own dataset: true allows equal images in two of its sets."""
 
@@ -54,10 +56,13 @@ class DatasetKind(NamedTuple):
     """A known dataset: the functions that load, describe and download it."""
 
     load: Callable[..., Dataset]
-    """Loader; it takes the options as keywords, and first a `Place` if the dataset has `files`."""
+    """Loader; it takes the options, and first a `Place` if the dataset has `files`."""
 
     info: Callable[..., DatasetInfo] | None = None
     """Description by the options, without the data; None if that is impossible."""
+
+    options: type | None = None
+    """Class of the options; None if `load` and `info` take them as keywords."""
 
     files: bool = False
     """True if the dataset is read from files that a sweep may place with `root`."""
@@ -68,6 +73,24 @@ class DatasetKind(NamedTuple):
     packable: bool = False
     """True if the dataset consists of image files, of which a pack can be made."""
 
+    @property
+    def declares(self) -> Callable[..., Any]:
+        """The class or function whose keywords are the options."""
+        return self.options or self.load
+
+    def loaded(self, options: Options, where: Place | None = None) -> Dataset:
+        """Return the dataset with these options. Raises as its loader does."""
+        return self._called(self.load, [where] if where else [], options)
+
+    def described(self, options: Options) -> DatasetInfo | None:
+        """Return the description by these options; None if the data is needed for it."""
+        return self._called(self.info, [], options) if self.info else None
+
+    def _called(self, function: Callable[..., T], places: list[Place], options: Options) -> T:
+        if self.options:
+            return function(*places, self.options(**dict(options)))
+        return function(*places, **dict(options))
+
 
 def _archive(name: str) -> DatasetKind:
     functions = archives.functions(name)
@@ -75,18 +98,28 @@ def _archive(name: str) -> DatasetKind:
 
 
 DATASETS: dict[str, DatasetKind] = {
-    "digits": DatasetKind(digits.digits, digits.digits_info),
+    "digits": DatasetKind(digits.digits, digits.digits_info, digits.DigitsOptions),
     "mnist": _archive("mnist"),
     "fashion_mnist": _archive("fashion_mnist"),
     "cifar10": _archive("cifar10"),
     "cifar100": _archive("cifar100"),
-    "imagenet": DatasetKind(imagenet.imagenet, imagenet.imagenet_info, files=True, packable=True),
+    "imagenet": DatasetKind(
+        imagenet.imagenet,
+        imagenet.imagenet_info,
+        imagenet.ImageNetOptions,
+        files=True,
+        packable=True,
+    ),
     "image_folder": DatasetKind(folders.image_folder, files=True, packable=True),
     "generated": DatasetKind(
-        generated.generated, generated.generated_info, files=True, packable=True
+        generated.generated,
+        generated.generated_info,
+        generated.GeneratedOptions,
+        files=True,
+        packable=True,
     ),
     "voc": DatasetKind(voc.voc, files=True),
-    "shapes": DatasetKind(shapes.shapes, shapes.shapes_info, files=True),
+    "shapes": DatasetKind(shapes.shapes, shapes.shapes_info, shapes.ShapesOptions, files=True),
 }
 
 
@@ -134,8 +167,8 @@ def describe(name: str, options: Options, root: str | None = None) -> DatasetInf
     fitting = options_of(name, options)
     if root is not None and not (name in DATASETS and DATASETS[name].files):
         raise ConfigError("root", f"dataset {name} reads no files; expected no root")
-    if name in DATASETS and (info := DATASETS[name].info) is not None:
-        return info(**dict(fitting))
+    if name in DATASETS and (info := DATASETS[name].described(fitting)) is not None:
+        return info
     dataset = _load(name, fitting, _place(name, root))
     n = len(dataset.classes)
     counts = {s: np.bincount(dataset.subset(s).labels, minlength=n).tolist() for s in SUBSETS}
@@ -168,7 +201,7 @@ def options_of(name: str, options: Options) -> Options:
     Raises `ConfigError`, which names the wrong option.
     """
     if name in DATASETS:
-        return fit_options(DATASETS[name].load, options, given=())
+        return fit_options(DATASETS[name].declares, options, given=())
     allowed, others = _apart(options)
     fitting = fit_options(resolve(name)[0], others, given=())
     return tuple(sorted((*fitting, (SHARED, True)))) if allowed else fitting
@@ -181,7 +214,7 @@ def _place(name: str, root: str | None, expected: str = "") -> Place | None:
 @functools.lru_cache(maxsize=2)
 def _load(name: str, options: Options, where: Place | None) -> Dataset:
     if name in DATASETS:
-        dataset = DATASETS[name].load(*([where] if where else []), **dict(options))
+        dataset = DATASETS[name].loaded(options, where)
         check_classes(name, dataset)
         return dataset
     allowed, others = _apart(options)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trainers.canonical import ConfigError
+from trainers.canonical import require, require_ranges
 from trainers.config import DatasetInfo
 from trainers.datasets.images import DataError
 from trainers.datasets.own import hash_arrays
@@ -24,34 +25,62 @@ DIGITS_HASH = "192c099834f8e7cd"
 DIGITS_IMAGES = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
-def digits(
-    *,
-    canvas: int = 12,
-    noise: float = 0.15,
-    renderings: int = 4,
-    train: int = 40,
-    validation: int = 40,
-    test: int = 94,
-    seed: int = 0,
-) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class DigitsOptions:
+    """Options of `digits`. Raises `ConfigError` for one that is out of range."""
+
+    canvas: int = 12
+    """Height and width of the images in pixels, 8 to 256."""
+
+    noise: float = 0.15
+    """Standard deviation of the Gaussian noise; ink is 1, paper 0."""
+
+    renderings: int = 4
+    """Images per training original, 1 to 1000, each with its own place and noise. Originals of the
+    other sets are rendered once."""
+
+    train: int = 40
+    """Originals per class for training. The three numbers together are at most 174, the originals
+    of the smallest class."""
+
+    validation: int = 40
+    """Originals per class for validation."""
+
+    test: int = 94
+    """Originals per class for test."""
+
+    seed: int = 0
+    """Seed of the division, the places and the noise, 0 to 2^32 - 1."""
+
+    def __post_init__(self) -> None:
+        smallest = min(DIGITS_IMAGES)
+        require_ranges(
+            self,
+            canvas=(8, 256),
+            noise=(0, 100),
+            renderings=(1, 1000),
+            train=(1, smallest),
+            validation=(1, smallest),
+            test=(1, smallest),
+            seed=(0, 2**32 - 1),
+        )
+        images = self.train + self.validation + self.test
+        require(
+            images <= smallest,
+            "train",
+            f"train + validation + test is {images} images per class; "
+            f"expected at most {smallest}, the images of the smallest class",
+        )
+
+
+def digits(options: DigitsOptions) -> Dataset:
     """Return renderings of scikit-learn's digits: each original at a random place under noise.
 
     Images are (1, canvas, canvas), float32, 0..1 before the noise. The originals are divided into
     the three sets before any rendering, so that no original is in two sets. Raises `DataError` if
     scikit-learn or its digits are missing or have changed.
-
-    Options:
-        canvas: Height and width of the images in pixels, 8 to 256.
-        noise: Standard deviation of the Gaussian noise; ink is 1, paper 0.
-        renderings: Images per training original, 1 to 1000, each with its own place and noise.
-            Originals of the other sets are rendered once.
-        train: Originals per class for training. The three numbers together are at most 174, the
-            originals of the smallest class.
-        validation: Originals per class for validation.
-        test: Originals per class for test.
-        seed: Seed of the division, the places and the noise, 0 to 2^32 - 1.
     """
-    counts = {"train": train, "validation": validation, "test": test}
+    canvas, noise, seed = options.canvas, options.noise, options.seed
     originals, labels = _digits_file()
     actual = hash_arrays(originals.astype(np.uint8), labels.astype(np.int64))
     if actual != DIGITS_HASH:
@@ -62,13 +91,14 @@ def digits(
     pixels = originals.reshape(-1, 8, 8).astype(np.float32) / 16
     order = np.random.RandomState([seed, 0]).permutation(len(labels))
     subsets, start = {}, dict.fromkeys(range(10), 0)
-    for number, (name, count) in enumerate(counts.items(), start=1):
+    for number, name in enumerate(SUBSETS, start=1):
+        count = getattr(options, name)
         chosen = []
         for label in range(10):
             members = order[labels[order] == label]
             chosen.append(members[start[label] : start[label] + count])
             start[label] += count
-        copies = renderings if name == "train" else 1
+        copies = options.renderings if name == "train" else 1
         picked = np.repeat(np.concatenate(chosen), copies)
         random = np.random.RandomState([seed, number])
         corners = random.randint(0, canvas - 8 + 1, size=(len(picked), 2))
@@ -99,42 +129,13 @@ def _digits_file() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1], table[:, -1]
 
 
-def digits_info(
-    *,
-    canvas: int = 12,
-    noise: float = 0.15,
-    renderings: int = 4,
-    train: int = 40,
-    validation: int = 40,
-    test: int = 94,
-    seed: int = 0,
-) -> DatasetInfo:
-    """Return the facts that planning needs, without scikit-learn.
-
-    Raises `ConfigError` for an option of `digits` that is out of range.
-    """
-    for name, value, least, most in (
-        ("canvas", canvas, 8, 256),
-        ("noise", noise, 0, 100),
-        ("renderings", renderings, 1, 1000),
-        ("train", train, 1, min(DIGITS_IMAGES)),
-        ("validation", validation, 1, min(DIGITS_IMAGES)),
-        ("test", test, 1, min(DIGITS_IMAGES)),
-        ("seed", seed, 0, 2**32 - 1),
-    ):
-        if not least <= value <= most:
-            raise ConfigError(name, f"expected {least} ≤ x ≤ {most}")
-    if train + validation + test > min(DIGITS_IMAGES):
-        raise ConfigError(
-            "train",
-            f"train + validation + test is {train + validation + test} images per class; "
-            f"expected at most {min(DIGITS_IMAGES)}, the images of the smallest class",
-        )
+def digits_info(options: DigitsOptions) -> DatasetInfo:
+    """Return the facts that planning needs, without scikit-learn."""
     return DatasetInfo(
         classes=tuple("0123456789"),
-        shape=(1, canvas, canvas),
-        train=(train * renderings,) * 10,
-        validation=(validation,) * 10,
-        test=(test,) * 10,
+        shape=(1, options.canvas, options.canvas),
+        train=(options.train * options.renderings,) * 10,
+        validation=(options.validation,) * 10,
+        test=(options.test,) * 10,
         fingerprint=DIGITS_HASH,
     )

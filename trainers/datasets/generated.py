@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trainers.canonical import digest, require
+from trainers.canonical import digest, require_ranges
 from trainers.config import DatasetInfo
 from trainers.datasets import folders
 from trainers.datasets.imagenet import groups
@@ -26,80 +27,80 @@ VERSION = 1  # of the drawing; part of the fingerprint
 GREY, CMYK = 7, 11  # every 7th image is grey, every 11th CMYK
 
 
-def generated(
-    place: Place,
-    /,
-    *,
-    classes: int = 10,
-    images: int = 30,
-    test: int = 10,
-    size: int = 48,
-    resize: str = "squash",
-    held_out: int = 6,
-    seed: int = 0,
-) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class GeneratedOptions:
+    """Options of `generated`. Raises `ConfigError` for one that is out of range."""
+
+    classes: int = 10
+    """Number of classes, 2 to 898."""
+
+    images: int = 30
+    """Images per class for training and validation, 1 to 10,000."""
+
+    test: int = 10
+    """Images per class for test, 1 to 10,000."""
+
+    size: int = 48
+    """Height and width in pixels that images are brought to, 1 to 4096; sides are drawn with 0.75
+    to 1.5 times as many pixels."""
+
+    resize: str = "squash"
+    """`squash` changes the aspect ratio; `crop` scales the shorter side and keeps the centre."""
+
+    held_out: int = 6
+    """Of `images`, how many per class are held out of training for validation, 0 to `images` - 1.
+    With 0 the test set is also the validation set."""
+
+    seed: int = 0
+    """Seed of the drawing, 0 to 2^32 - 1."""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            classes=(2, 898),
+            images=(1, 10_000),
+            test=(1, 10_000),
+            held_out=(0, self.images - 1),
+            seed=(0, 2**32 - 1),
+        )
+
+    @property
+    def form(self) -> Form:
+        """The form that images are brought to. Raises `ConfigError` for `size` or `resize`."""
+        return Form(size=self.size, resize=self.resize)
+
+
+def generated(place: Place, options: GeneratedOptions) -> Dataset:
     """Return generated images, drawn into the place's folder unless they are there.
 
     Images are (3, size, size), uint8. Raises `DataError` if they cannot be written or are
-    incomplete, and `ConfigError` for an option.
-
-    Options:
-        classes: Number of classes, 2 to 898.
-        images: Images per class for training and validation, 1 to 10,000.
-        test: Images per class for test, 1 to 10,000.
-        size: Height and width in pixels that images are brought to, 1 to 4096; sides are drawn
-            with 0.75 to 1.5 times as many pixels.
-        resize: `squash` changes the aspect ratio; `crop` scales the shorter side and keeps the
-            centre.
-        held_out: Of `images`, how many per class are held out of training for validation, 0 to
-            `images` - 1. With 0 the test set is also the validation set.
-        seed: Seed of the drawing, 0 to 2^32 - 1.
+    incomplete.
     """
-    info = generated_info(
-        classes=classes, images=images, test=test, size=size, held_out=held_out, seed=seed
-    )
-    drawn = place.within(digest([info.fingerprint, size], 16))
-    counts = {"train": images, "val": test}
+    info = generated_info(options)
+    drawn = place.within(digest([info.fingerprint, options.size], 16))
+    counts = {"train": options.images, "val": options.test}
     if not drawn.folder.is_dir():
-        _write(drawn.folder, info.classes, counts, size, seed)
-    form = Form(size=size, resize=resize)
-    stored = folders.find_stored(drawn, form, folders.read_files, info.fingerprint)
+        _write(drawn.folder, info.classes, counts, options.size, options.seed)
+    stored = folders.find_stored(drawn, options.form, folders.read_files, info.fingerprint)
     for name, count in counts.items():
-        if len(stored.sets[name].labels) != count * classes:
+        if len(stored.sets[name].labels) != count * options.classes:
             raise DataError(
                 f"some generated images in {drawn.folder} are missing: remove the folder, and they "
                 "are drawn again"
             )
-    return folders.dataset(stored, held_out)
+    return folders.dataset(stored, options.held_out)
 
 
-def generated_info(
-    *,
-    classes: int = 10,
-    images: int = 30,
-    test: int = 10,
-    size: int = 48,
-    resize: str = "squash",
-    held_out: int = 6,
-    seed: int = 0,
-) -> DatasetInfo:
-    """Return the facts that planning needs, without drawing. Raises `ConfigError` for an option."""
-    form = Form(size=size, resize=resize)
-    for name, value, least, most in (
-        ("classes", classes, 2, 898),
-        ("images", images, 1, 10_000),
-        ("test", test, 1, 10_000),
-        ("held_out", held_out, 0, images - 1),
-        ("seed", seed, 0, 2**32 - 1),
-    ):
-        require(least <= value <= most, name, f"expected {least} ≤ x ≤ {most}")
+def generated_info(options: GeneratedOptions) -> DatasetInfo:
+    """Return the facts that planning needs, without drawing."""
+    classes, images, test = options.classes, options.images, options.test
     return DatasetInfo(
         classes=_wnids(classes),
-        shape=form.shape,
-        train=(images - held_out,) * classes,
-        validation=(held_out or test,) * classes,
+        shape=options.form.shape,
+        train=(images - options.held_out,) * classes,
+        validation=(options.held_out or test,) * classes,
         test=(test,) * classes,
-        fingerprint=digest(["generated", VERSION, classes, images, test, seed], 16),
+        fingerprint=digest(["generated", VERSION, classes, images, test, options.seed], 16),
     )
 
 

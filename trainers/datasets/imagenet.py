@@ -95,39 +95,51 @@ def natural_manmade(classes: Sequence[str]) -> tuple[tuple[int, ...], tuple[int,
     return (natural, manmade) if natural and manmade else None
 
 
-def imagenet(
-    place: Place, /, *, size: int = 256, resize: str = "squash", held_out: int = 50
-) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class ImageNetOptions:
+    """Options of `imagenet`. Raises `ConfigError` for one that is out of range."""
+
+    size: int = 256
+    """Height and width in pixels that images are brought to, 1 to 4096."""
+
+    resize: str = "squash"
+    """`squash` changes the aspect ratio, as in the paper; `crop` scales the shorter side and keeps
+    the centre."""
+
+    held_out: int = 50
+    """Images per class that are held out of training for validation, 0 to 731. With 0 the 50,000
+    images serve for validation and test, as in the paper; the test scores of the best validation
+    step are then a little too good."""
+
+    def __post_init__(self) -> None:
+        least = ARCHIVES["train"].least
+        fits = 0 <= self.held_out < least
+        require(fits, "held_out", f"expected 0 ≤ x < {least}, the smallest class")
+
+    @property
+    def form(self) -> Form:
+        """The form that images are brought to. Raises `ConfigError` for `size` or `resize`."""
+        return Form(size=self.size, resize=self.resize)
+
+
+def imagenet(place: Place, options: ImageNetOptions) -> Dataset:
     """Return ImageNet from its folder: `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`.
 
     The layout is that of torchvision's `ImageNet`. The 50,000 validation images are the test set.
     Images are (3, size, size), uint8. Raises `DataError` for a folder that differs from the
     published facts.
-
-    Options:
-        size: Height and width in pixels that images are brought to, 1 to 4096.
-        resize: `squash` changes the aspect ratio, as in the paper; `crop` scales the shorter side
-            and keeps the centre.
-        held_out: Images per class that are held out of training for validation, 0 to 731. With 0
-            the 50,000 images serve for validation and test, as in the paper; the test scores of
-            the best validation step are then a little too good.
     """
-    form = Form(size=size, resize=resize)
-    return folders.dataset(folders.find_stored(place, form, checked, FINGERPRINT), held_out)
+    stored = folders.find_stored(place, options.form, checked, FINGERPRINT)
+    return folders.dataset(stored, options.held_out)
 
 
-def imagenet_info(*, size: int = 256, resize: str = "squash", held_out: int = 50) -> DatasetInfo:
-    """Return the facts that planning needs; the training counts are estimates (see the module).
-
-    Raises `ConfigError` for an option.
-    """
-    form = Form(size=size, resize=resize)
-    least = ARCHIVES["train"].least
-    require(0 <= held_out < least, "held_out", f"expected 0 ≤ x < {least}, the smallest class")
+def imagenet_info(options: ImageNetOptions) -> DatasetInfo:
+    """Return the facts that planning needs; the training counts are estimates (see the module)."""
+    held_out = options.held_out
     test = (ARCHIVES["val"].images // CLASSES,) * CLASSES
     return DatasetInfo(
         classes=tuple(groups()),
-        shape=form.shape,
+        shape=options.form.shape,
         train=tuple(count - held_out for count in _training_counts()),
         validation=(held_out,) * CLASSES if held_out else test,
         test=test,

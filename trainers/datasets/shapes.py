@@ -10,11 +10,12 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trainers.canonical import digest, require
+from trainers.canonical import digest, require, require_ranges
 from trainers.config import DatasetInfo
 from trainers.datasets import voc
 from trainers.datasets.images import DataError, Form
@@ -39,44 +40,69 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def shapes(  # noqa: PLR0913
-    place: Place,
-    /,
-    *,
-    classes: tuple[str, ...] = tuple(SHAPES),
-    images: int = 40,
-    held_out: int = 10,
-    test: int = 20,
-    most: int = 4,
-    size: int = 64,
-    boxes: bool = True,
-    seed: int = 0,
-) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class ShapesOptions:
+    """Options of `shapes`. Raises `ConfigError` for one that is out of range."""
+
+    classes: tuple[str, ...] = tuple(SHAPES)
+    """Names of the shapes: circle, square, triangle, cross, ring, diamond, hourglass, bars."""
+
+    images: int = 40
+    """Images per class for training and validation, 2 to 10,000."""
+
+    held_out: int = 10
+    """Of `images`, how many per class are validation images, 1 to `images` - 1."""
+
+    test: int = 20
+    """Images per class for test, 1 to 10,000."""
+
+    most: int = 4
+    """Shapes per image at most, 1 to 10."""
+
+    size: int = 64
+    """Height and width in pixels that images are brought to, 16 to 4096; sides are drawn with 0.75
+    to 1.5 times as many pixels."""
+
+    boxes: bool = True
+    """True for a task of objects in boxes; false for one of the class of each image."""
+
+    seed: int = 0
+    """Seed of the drawing, 0 to 2^32 - 1."""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            images=(2, 10_000),
+            held_out=(1, self.images - 1),
+            test=(1, 10_000),
+            most=(1, 10),
+            size=(16, 4096),
+            seed=(0, 2**32 - 1),
+        )
+        unknown = [name for name in self.classes if name not in SHAPES]
+        require(not unknown, "classes", f"expected some of {', '.join(SHAPES)}")
+        different = len(set(self.classes)) == len(self.classes) > 0
+        require(different, "classes", "expected different names")
+
+    @property
+    def form(self) -> Form:
+        """The form that images are brought to."""
+        return Form(size=self.size)
+
+
+def shapes(place: Place, options: ShapesOptions) -> Dataset:
     """Return generated images, drawn into the place's folder unless they are there.
 
     Images are (3, size, size), uint8. The class of an image is that of its largest shape. Raises
-    `DataError` if they cannot be written or are incomplete, and `ConfigError` for an option.
-
-    Options:
-        classes: Names of the shapes: circle, square, triangle, cross, ring, diamond, hourglass,
-            bars.
-        images: Images per class for training and validation, 2 to 10,000.
-        held_out: Of `images`, how many per class are validation images, 1 to `images` - 1.
-        test: Images per class for test, 1 to 10,000.
-        most: Shapes per image at most, 1 to 10.
-        size: Height and width in pixels that images are brought to, 16 to 4096; sides are drawn
-            with 0.75 to 1.5 times as many pixels.
-        boxes: True for a task of objects in boxes; false for one of the class of each image.
-        seed: Seed of the drawing, 0 to 2^32 - 1.
+    `DataError` if they cannot be written or are incomplete.
     """
-    options = {"classes": classes, "images": images, "held_out": held_out, "test": test}
-    options |= {"most": most, "size": size, "boxes": boxes, "seed": seed}
-    info = shapes_info(**options)  # type: ignore[arg-type]
-    folder = place.folder / digest([info.fingerprint, size], 16)
-    counts = dict(zip(SETS, (images - held_out, held_out, test), strict=True))
+    classes, held_out = options.classes, options.held_out
+    info = shapes_info(options)
+    folder = place.folder / digest([info.fingerprint, options.size], 16)
+    counts = dict(zip(SETS, (options.images - held_out, held_out, options.test), strict=True))
     if not folder.is_dir():
-        _write(folder, classes, counts, most, size, seed)
-    dataset = voc.read(folder, Form(size=size), classes)
+        _write(folder, classes, counts, options.most, options.size, options.seed)
+    dataset = voc.read(folder, options.form, classes)
     sets = [dataset.subset(name) for name in ("train", "validation", "test")]
     for subset, count in zip(sets, counts.values(), strict=True):
         if len(subset.labels) != count * len(classes):
@@ -84,45 +110,23 @@ def shapes(  # noqa: PLR0913
                 f"some generated images in {folder} are missing: remove the folder, and they are "
                 "drawn again"
             )
-    if not boxes:
+    if not options.boxes:
         sets = [dataclasses.replace(subset, objects=None) for subset in sets]
     return Dataset(classes, *sets, fingerprint=info.fingerprint)
 
 
-def shapes_info(  # noqa: PLR0913
-    *,
-    classes: tuple[str, ...] = tuple(SHAPES),
-    images: int = 40,
-    held_out: int = 10,
-    test: int = 20,
-    most: int = 4,
-    size: int = 64,
-    boxes: bool = True,
-    seed: int = 0,
-) -> DatasetInfo:
-    """Return the facts that planning needs, without drawing. Raises `ConfigError` for an option."""
-    form = Form(size=size)
-    for name, value, least, largest in (
-        ("images", images, 2, 10_000),
-        ("held_out", held_out, 1, images - 1),
-        ("test", test, 1, 10_000),
-        ("most", most, 1, 10),
-        ("size", size, 16, 4096),
-        ("seed", seed, 0, 2**32 - 1),
-    ):
-        require(least <= value <= largest, name, f"expected {least} ≤ x ≤ {largest}")
-    unknown = [name for name in classes if name not in SHAPES]
-    require(not unknown, "classes", f"expected some of {', '.join(SHAPES)}")
-    require(len(set(classes)) == len(classes) > 0, "classes", "expected different names")
-    drawing = ["shapes", VERSION, classes, images, held_out, test, most, seed]
+def shapes_info(options: ShapesOptions) -> DatasetInfo:
+    """Return the facts that planning needs, without drawing."""
+    classes, images, held_out = options.classes, options.images, options.held_out
+    drawing = ["shapes", VERSION, classes, images, held_out, options.test, options.most]
     return DatasetInfo(
         classes=classes,
-        shape=form.shape,
+        shape=options.form.shape,
         train=(images - held_out,) * len(classes),
         validation=(held_out,) * len(classes),
-        test=(test,) * len(classes),
-        fingerprint=digest([*drawing, boxes], 16),
-        has_objects=boxes,
+        test=(options.test,) * len(classes),
+        fingerprint=digest([*drawing, options.seed, options.boxes], 16),
+        has_objects=options.boxes,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -17,7 +15,7 @@ from trainers.evaluation import BoxScore
 from trainers.learner import Learner
 from trainers.networks import Network, Shape
 from trainers.task_data import READERS, TaskData
-from trainers.transfer import starting_network, training_mode
+from trainers.transfer import training_mode
 
 
 class DetectorLearner(Learner):
@@ -38,19 +36,11 @@ class DetectorLearner(Learner):
         self.width = data.view.seen[-1]
         super().__init__(training, data, parent, feature_bytes, readers)
 
-    def first_network(
-        self,
-        training: Training,
-        shape: Shape,
-        dtype: torch.dtype,
-        parent: bytes | None,
-        upper: bytes | None,
-    ) -> Network:
+    def replace_upper(self, network: Network, training: Training, shape: Shape) -> Network:
+        """Return the network with a detector in place of the layers above its backbone."""
         detector = training.recipe.detector
         assert detector is not None
-        classes = len(training.target.labels)
-        replace = partial(with_detector, detector=detector, classes=classes, shape=shape)
-        return starting_network(training, shape, dtype, parent, upper, replace)
+        return with_detector(network, detector, len(training.target.labels), shape)
 
     @property
     def head(self) -> DetectorHead:

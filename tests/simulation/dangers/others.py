@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from orchestrator.errors import LayerwiseError
 from orchestrator.store.cleanup import Choice, Cleaner
 from orchestrator.store.store import Store
@@ -24,10 +26,9 @@ def cleaned_at_each_row(scene: Scene) -> None:
     def clean() -> None:
         before, scene.world.current = scene.world.current, None
         try:
-            cleaner = Cleaner(Store(scene.root), Choice())
-            cleaner.remove(cleaner.waste)
-        except LayerwiseError:
-            pass  # no row can be read yet
+            with contextlib.suppress(LayerwiseError):  # refused as long as no row can be read
+                cleaner = Cleaner(Store(scene.root), Choice())
+                cleaner.remove(cleaner.waste)
         finally:
             scene.world.current = before
 
@@ -47,13 +48,11 @@ def cleaned_by_a_slow_one(scene: Scene) -> None:
     scene.start()
     scene.until_ended()
     scene.world.now += 10_000.0
-    try:
+    with contextlib.suppress(LayerwiseError):  # refused as long as no row was written
         cleaner = Cleaner(Store(scene.root), Choice())
         waste = cleaner.waste
         scene.carry_out()
         cleaner.remove(waste)
-    except LayerwiseError:  # no row was written yet
-        pass
     scene.carry_out()
     at_most(scene, ALL + 4)
 

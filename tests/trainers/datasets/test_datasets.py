@@ -21,7 +21,7 @@ from trainers import datasets
 from trainers.canonical import ConfigError, freeze_options
 from trainers.config import DatasetRef
 from trainers.datasets import SUBSETS, DataError, describe, load, task_arrays
-from trainers.datasets.digits import DIGITS_HASH, DIGITS_IMAGES, digits, digits_info
+from trainers.datasets.digits import DIGITS_HASH, DIGITS_IMAGES, DigitsOptions, digits, digits_info
 from trainers.datasets.own import from_mapping
 
 DEFAULT = {"train": 40, "validation": 40, "test": 94}
@@ -50,7 +50,7 @@ def originals(subset: datasets.Subset, canvas: int) -> list[int]:
 
 
 def test_no_original_is_in_two_sets() -> None:
-    data = digits(noise=0, **DEFAULT)
+    data = digits(DigitsOptions(noise=0, **DEFAULT))
     sets = {name: originals(data.subset(name), 12) for name in SUBSETS}
     for name in SUBSETS:
         copies = 4 if name == "train" else 1
@@ -66,7 +66,7 @@ def test_no_original_is_in_two_sets() -> None:
 
 def test_noise_and_places_do_not_move_originals_between_sets() -> None:
     """Another number of renderings leaves the originals as they are: the division comes first."""
-    one, four = digits(noise=0, renderings=1), digits(noise=0, renderings=4)
+    one, four = (digits(DigitsOptions(noise=0, renderings=count)) for count in (1, 4))
     assert originals(one.train, 12) == originals(four.train, 12)[::4]
     for name in ("validation", "test"):
         assert (one.subset(name).images == four.subset(name).images).all()
@@ -82,7 +82,7 @@ def test_noise_and_places_do_not_move_originals_between_sets() -> None:
     ],
 )
 def test_the_info_equals_what_loading_gives(options: dict[str, Any]) -> None:
-    info, data = digits_info(**options), digits(**options)
+    info, data = digits_info(DigitsOptions(**options)), digits(DigitsOptions(**options))
     assert info.classes == data.classes == tuple("0123456789")
     for name in SUBSETS:
         subset = data.subset(name)
@@ -99,17 +99,17 @@ def test_the_counts_of_digits_are_those_of_scikit_learn() -> None:
 
 
 def test_equal_seeds_give_equal_images_and_another_seed_others() -> None:
-    first, second, other = digits(**SIZES), digits(**SIZES), digits(**SIZES, seed=1)
+    first, second, other = (digits(DigitsOptions(**SIZES, seed=seed)) for seed in (0, 0, 1))
     for name in SUBSETS:
         assert (first.subset(name).images == second.subset(name).images).all()
         assert (first.subset(name).images != other.subset(name).images).any()
 
 
 def test_renderings_differ_in_place_and_noise() -> None:
-    images = digits(train=1, renderings=4).train.images[:4]
+    images = digits(DigitsOptions(train=1, renderings=4)).train.images[:4]
     assert len({image.tobytes() for image in images}) == 4
-    plain = digits(train=1, renderings=1, canvas=8, noise=0).train.images
-    noisy = digits(train=1, renderings=400, canvas=8).train.images[:400]
+    plain = digits(DigitsOptions(train=1, renderings=1, canvas=8, noise=0)).train.images
+    noisy = digits(DigitsOptions(train=1, renderings=400, canvas=8)).train.images[:400]
     assert (noisy - plain[0]).std() == pytest.approx(0.15, rel=0.02)
 
 
@@ -166,11 +166,18 @@ def test_a_known_dataset_is_described_without_its_data(
 
 @pytest.mark.parametrize("name", datasets.DATASETS)
 def test_each_option_is_documented(name: str) -> None:
-    """A section `Options:` has one entry per option, in the order of the signature."""
-    load = datasets.DATASETS[name].load
-    parameters = inspect.signature(load).parameters.values()
-    section = (inspect.getdoc(load) or "").partition("\nOptions:\n")[2]
-    documented = re.findall(r"^    (\w+): ", section, re.MULTILINE)
+    """A class has a string below each option.
+
+    In a function, a section `Options:` has one entry per option, in the order of the signature.
+    """
+    kind = datasets.DATASETS[name]
+    parameters = inspect.signature(kind.declares).parameters.values()
+    if kind.options:
+        source = inspect.getsource(kind.options)
+        documented = re.findall(r'^    (\w+): .+ = .+\n    """\S', source, re.MULTILINE)
+    else:
+        section = (inspect.getdoc(kind.load) or "").partition("\nOptions:\n")[2]
+        documented = re.findall(r"^    (\w+): ", section, re.MULTILINE)
     assert documented == [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
@@ -187,7 +194,7 @@ def test_describing_known_datasets_imports_no_heavy_library() -> None:
 def test_changed_digits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainers.datasets.digits.DIGITS_HASH", "0" * 16)
     with pytest.raises(DataError, match="scikit-learn's digits have changed: expected hash 0000"):
-        digits()
+        digits(DigitsOptions())
 
 
 def test_data_that_differ_from_those_of_the_plan_are_refused() -> None:

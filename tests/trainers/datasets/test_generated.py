@@ -99,7 +99,7 @@ def test_classes_can_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_several_processes_may_draw_at_once(tmp_path: Path) -> None:
-    info = generated.generated_info(**SMALL)
+    info = generated.generated_info(generated.GeneratedOptions(**SMALL))
 
     def draw(_: int) -> None:
         generated._write(tmp_path / "x", info.classes, {"train": 12, "val": 2}, 16, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,13 +24,8 @@ Make = Callable[[], nn.Module]
 Shape = tuple[int, ...]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread, as trials do: with more, sums depend on the number of lanes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# As trials do: with more threads, sums depend on the number of lanes.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bottleneck() -> nn.Module:
