@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.plan.cost import Device, RateKey, budget, cost
+from orchestrator.plan.cost import Device, RateKey, budget, costs
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sharing import executed_flops
 from orchestrator.plan.trial import Trial
@@ -69,11 +69,11 @@ def plan_summary(
     open_ids = [id for row in treatments.values() for id in row["open"]]
     measured = rates(plan, store)
     of_treatment = {name: row.pop("ids") for name, row in treatments.items()}
-    for row in treatments.values():
-        part = cost(plan, row["open"], measured)
+    parts = [open_ids, *(row["open"] for row in treatments.values())]
+    total, *by_treatment = costs(plan, parts, measured)
+    for row, part in zip(treatments.values(), by_treatment, strict=True):
         row["complete"] = row["trials"] - len(row.pop("open"))
         row |= {"flops": part.flops, "seconds": part.seconds}
-    total = cost(plan, open_ids, measured)
     labels = [trial.labels() for trial in plan.members if trial.id in wanted]
     known: dict[str, bool | None] = {}
     if plan.sweep.reference:

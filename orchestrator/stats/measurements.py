@@ -271,8 +271,9 @@ def differences(
     layers = {n for arms in cells.values() for _, n in arms if n > 0}
     if minuend in WITHOUT_LAYERS and subtrahend in WITHOUT_LAYERS:
         layers = {0}
+    above = {name: int(name not in WITHOUT_LAYERS) for name in (minuend, subtrahend)}
     places = [
-        (n, *((name, 0 if name in WITHOUT_LAYERS else n) for name in (minuend, subtrahend)))
+        (n, (minuend, n * above[minuend]), (subtrahend, n * above[subtrahend]))
         for n in sorted(layers)
     ]
     values: dict[tuple[Group, int], list[Value]] = defaultdict(list)
