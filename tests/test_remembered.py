@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.remembered import remembered
+from orchestrator.remembered import recalled, remember, remembered, surroundings
 from orchestrator.report.rendering import javascript
 
 TEXT = "first line\nlast line\n\n"
@@ -27,6 +27,43 @@ def test_a_text_is_made_once_for_each_question(own_cache: Path, made: list[str])
         assert remembered("texts", question, lambda: make(made)) == TEXT
     assert len(made) == 2
     assert len(list((own_cache / "texts").iterdir())) == 2
+
+
+def test_a_place_has_the_text_of_its_latest_question(own_cache: Path) -> None:
+    remember("texts", "a", TEXT, "here")
+    remember("texts", "b", TEXT, "there")
+    assert recalled("texts", "a", "here") == TEXT
+    assert recalled("texts", "b", "here") is None
+    assert recalled("texts", "a") is None
+    remember("texts", "b", TEXT * 2, "here")
+    assert recalled("texts", "a", "here") is None
+    assert recalled("texts", "b", "here") == TEXT * 2
+    assert recalled("texts", "b", "there") == TEXT
+    assert len(list((own_cache / "texts").iterdir())) == 2
+
+
+def test_surroundings_are_code_and_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("some_code", "some_library"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def now() -> str:
+        surroundings.cache_clear()
+        return surroundings(("some_code",), ("some_library", "no_such_library"))
+
+    seen = [now(), now()]
+    assert seen[0] == seen[1]
+    (tmp_path / "some_code/deep").mkdir()
+    (tmp_path / "some_code/deep/module.py").write_text("VALUE = 1\n")
+    seen.append(now())
+    (tmp_path / "some_code/deep/module.py").write_text("VALUE = 2\n")
+    seen.append(now())
+    (tmp_path / "some_library/version.py").write_text("VERSION = 2\n")
+    seen.append(now())
+    assert len(set(seen)) == len(seen) - 1
 
 
 def test_every_flipped_bit_is_noticed(own_cache: Path, made: list[str]) -> None:

@@ -81,14 +81,17 @@ def canonical_once(part: Any) -> str:
     The string is kept with the object. A cache by equality would be wrong, since equal objects may
     differ in their JSON: 1 == 1.0.
     """
+    if type(part) is int:
+        return str(part)  # as the encoder does, in a tenth of its time
     if type(part) in SCALARS:
         return ENCODER.encode(part)
-    if not dataclasses.is_dataclass(part):
-        return canonical(part)
-    attributes: dict[str, str] = vars(part)
-    if "_canonical" not in attributes:
-        attributes["_canonical"] = canonical(part)
-    return attributes["_canonical"]
+    known: str | None = getattr(part, "_canonical", None)
+    if known is not None:
+        return known
+    text = canonical(part)
+    if dataclasses.is_dataclass(part):
+        vars(part)["_canonical"] = text
+    return text
 
 
 def canonical(value: Any) -> str:
@@ -97,7 +100,7 @@ def canonical(value: Any) -> str:
         parts = [
             f'"{name}":{canonical_once(item)}'
             for name, default in _fields(value.__class__)
-            if (item := getattr(value, name)) != default
+            if (item := getattr(value, name)) is not default and item != default
         ]
         return "{" + ",".join(parts) + "}"
     return ENCODER.encode(to_json(value))

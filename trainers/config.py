@@ -357,6 +357,8 @@ class Training:
     @property
     def parents(self) -> tuple[str, ...]:
         """Ids that layers are copied from, each once, that of layers 1..n first."""
+        if self.upper is None:
+            return (self.parent,) if self.parent else ()
         return tuple(dict.fromkeys(filter(None, (self.parent, self.upper))))
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,7 +175,7 @@ def debug(
         with in_use(opened, planned.sweep.name) if record else contextlib.nullcontext():
             report = debug_trial(planned, trial, opened, record=record, echo=echo)
     except Exception as error:
-        if pdb and post_mortem(error, partial(echo, err=True)):
+        if pdb and post_mortem(error, functools.partial(echo, err=True)):
             raise typer.Exit(1) from None
         raise
     if report.message:
@@ -239,16 +239,17 @@ def _say_stopped(run: Run, out: Console, reason: str = "") -> None:
 
 def _conclude(run: Run, store: Store, out: Console, report: bool, metric: str) -> None:
     """The table of results, the report, and an exit code that says whether all is complete."""
+    from orchestrator.report.summary import known_summary
     from orchestrator.report.terminal import summary_table
 
     tally = run.tally()
     name, sweep = run.plan.sweep.name, run.plan.source.command
     if tally[State.COMPLETE]:
         try:
-            statistics = statistics_of(store, name, metric)
-            out.print(summary_table(statistics))
+            statistics = functools.cache(lambda: statistics_of(store, name, metric))
+            out.print(summary_table(known_summary(store, name, metric, statistics)))
             if report:
-                say(out, f"report: {report_of(store, name, statistics)}")
+                say(out, f"report: {report_of(store, name, statistics())}")
         except (StoreError, OSError) as error:
             _say_stopped(run, out, f"no summary or report: {error}; ")
             raise typer.Exit(1) from None

@@ -225,6 +225,8 @@ class DerivedRun:
         """A row of each that has rows of the weights that its networks have now."""
         settled = self.complete() | (set() if retry_failed else self.failed().keys())
         open_ones = self.members.keys() - settled
+        self.is_open = bool(open_ones)
+        """True if there is something to do."""
         self.networks = {id for one in open_ones for id in self.members[one].networks}
         """Ids of the networks whose weights are needed."""
         of_trials = sorted(self.networks - plan.weights.keys())

@@ -162,7 +162,8 @@ class Run:
             failed |= search_run.failed()
         again = {id for id in trials if recorded.get(id) == State.COMPLETE} - complete
         bench.replaced = _attempts(store, again)
-        items = _items(plan, trials, searches, bench, bases)
+        is_open = bool(unsettled or searches or any(one.is_open for one in derived))
+        items = _items(plan, trials, searches, bench, bases, is_open=is_open)
         for one in derived:
             complete |= one.complete()
             failed |= {} if retry_failed else one.failed()
@@ -417,21 +418,25 @@ def _items(
     searches: Collection[StudyRun],
     bench: Bench,
     parents: Collection[str],
+    *,
+    is_open: bool,
 ) -> dict[str, Item]:
     """The items of a run by id, parents first: weights, bases of searches, searches, trials.
 
     `parents` are the ids that open trials copy from. A trial that is complete waits for no file.
+    Unless something is open, nothing is handed out: costs and packs would decide nothing.
     """
     by_study = {one.study.id: one for one in searches}
-    packs = packs_of(plan)
+    packs = packs_of(plan) if is_open else {}
 
     def of_trial(trial: Trial) -> TrialItem:
         study = by_study.get(trial.training.schedule_from or "")
         needs = [parent for parent in trial.parents if parent in trials or parent in items]
         needs += [study.study.id] if study else []
+        cost = plan.flops(trial) if is_open else 0.0
         return TrialItem(
             trial,
-            Node(tuple(needs), plan.flops(trial), trial.request, pack=packs.get(trial.id)),
+            Node(tuple(needs), cost, trial.request, pack=packs.get(trial.id)),
             bench,
             schedule=study.schedule_of(trial) if study else None,
         )

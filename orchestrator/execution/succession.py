@@ -36,15 +36,16 @@ def leaving(plan: Plan, store: Store) -> int:
     if name not in store.sweep_names():
         return 0
     try:
-        members = store.members(name)
+        ids = store.members(name, ["id"])["id"].to_pylist()
     except StoreError:
         if store.sweep_path(name) in store.damage.reasons or name not in store.sweep_names():
             return 0  # the run writes a record again that is damaged, or was set aside meanwhile
         raise
-    left = set(members["id"].to_pylist()) - {trial.id for trial in plan.members}
+    left = set(ids) - {trial.id for trial in plan.members}
     if not left:
         return 0
-    recorded = members.to_pylist()
+    recorded = store.members(name).to_pylist()
+    left = {row["id"] for row in recorded} - {trial.id for trial in plan.members}
     cells = {_cell(trial.labels()) for trial in plan.members}
     cells_stay = all(_cell(row) in cells for row in recorded)
     if texts := _differences(plan, store.sweep_record(name), cells_stay):

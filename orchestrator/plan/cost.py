@@ -50,13 +50,24 @@ def cost(plan: Plan, ids: Iterable[str], rates: Mapping[RateKey, float]) -> Cost
 
     The rate of a trial that was never measured is scaled by FLOPs from the measured rates.
     """
-    trials = [plan.trials[id] for id in ids]
+    return costs(plan, [ids], rates)[0]
+
+
+def costs(plan: Plan, parts: Iterable[Iterable[str]], rates: Mapping[RateKey, float]) -> list[Cost]:
+    """Return the `cost` of each part of a plan."""
     measured = [
         plan.flops(t) / (t.images / rate)
-        for t in plan.trials.values()
+        for t in (plan.trials.values() if rates else ())
         if plan.macs(t) and (rate := rates.get(rate_key(t)))
     ]
     speed = sum(measured) / len(measured) if measured else None
+    return [_cost(plan, [plan.trials[id] for id in ids], rates, speed) for ids in parts]
+
+
+def _cost(
+    plan: Plan, trials: Sequence[Trial], rates: Mapping[RateKey, float], speed: float | None
+) -> Cost:
+    """Return the cost of trials. `speed` is the mean of FLOPs per second, where it is known."""
     seconds = 0.0
     for trial in trials:
         if rate := rates.get(rate_key(trial)):

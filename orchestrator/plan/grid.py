@@ -11,7 +11,7 @@ from orchestrator.plan.resolve import ResolvedSweep
 from orchestrator.plan.splits import OTHER, task_of
 from orchestrator.plan.trial import Trial
 from orchestrator.sweep.schema import FROM_SOURCE, Grid
-from trainers.config import Adaptation, DatasetInfo, NetworkRef, Task, Training, Treatment
+from trainers.config import DatasetInfo, NetworkRef, Task, Training, Treatment
 from trainers.detector import Detector
 from trainers.recipe import Recipe, Schedule, Stage, layer_number
 from trainers.splits import Split
@@ -27,7 +27,10 @@ OF_FEATURES = (*OF_PIXELS, "init", "init_random")
 OF_STITCHED = ("stitch",)
 OF_CLASSES = ("loss", "label_smoothing")  # fields that a detector has no use for
 DEFAULTS = Recipe()
+UNCHANGED = Training.adapt  # the default
 FAMILIES_WITHOUT_GAMMA = ("constant", "cosine", "linear", "one_cycle")
+
+Recipes = dict[tuple[Treatment, int], Recipe]  # by treatment and number of training images
 
 
 def trials_of(resolved: ResolvedSweep, grid: Grid, splits: Iterable[Split]) -> list[Trial]:
@@ -35,12 +38,13 @@ def trials_of(resolved: ResolvedSweep, grid: Grid, splits: Iterable[Split]) -> l
 
     The order is: splits, seeds, images per class, bases, targets, treatments, layers.
     """
+    recipes: Recipes = {}
     return [
         trial
         for split in splits
         for seed in grid.seeds
         for images_per_class in grid.images_per_class
-        for trial in _Pair(resolved, grid, split, seed, images_per_class).trials()
+        for trial in _Pair(resolved, grid, split, seed, images_per_class, recipes).trials()
     ]
 
 
@@ -57,15 +61,17 @@ class _Pair:
         split: Split,
         seed: int,
         images_per_class: int | None,
+        recipes: Recipes,
     ):
         self.resolved, self.grid, self.split, self.seed = resolved, grid, split, seed
-        self.images_per_class = images_per_class
+        self.images_per_class, self.recipes = images_per_class, recipes
         self.targets = [letter for letter in split.halves if letter in (grid.targets or OTHER)]
         # Bases of the targets, by half (limited images, target network).
         self.bases: dict[str, Trial] = {}
         # Bases of the sources, by half (all images, source network).
         self.sources: dict[str, Trial] = {}
-        self.tasks: dict[tuple[str, int | None], Task] = {}
+        # Tasks and their training images, by half and limit of images.
+        self.tasks: dict[tuple[str, int | None], tuple[Task, int]] = {}
 
     def trials(self) -> list[Trial]:
         trials = self._bases()
@@ -142,10 +148,10 @@ class _Pair:
             keep_checkpoint=sweep.keeps(treatment, " ".join(name)),
         )
 
-    def _task(self, target: str, images_per_class: int | None) -> Task:
+    def _task(self, target: str, images_per_class: int | None) -> tuple[Task, int]:
         key = target, images_per_class
         if key not in self.tasks:
-            self.tasks[key] = task_of(
+            task = task_of(
                 self.resolved.dataset,
                 self.resolved.data,
                 self.split,
@@ -153,7 +159,17 @@ class _Pair:
                 self.grid.splits,
                 images_per_class=images_per_class,
             )
+            self.tasks[key] = task, training_images(task, self.resolved.data)
         return self.tasks[key]
+
+    def _recipe(self, treatment: Treatment, task: Task, images: int) -> Recipe:
+        """Return the recipe of a trial. Those of thousands of trials are one object."""
+        key = treatment, images
+        if key not in self.recipes:
+            resolved = self.resolved
+            depth = resolved.layers.depth
+            self.recipes[key] = recipe_of(resolved.data, self.grid, treatment, task, depth)
+        return self.recipes[key]
 
     def _training(
         self,
@@ -164,14 +180,14 @@ class _Pair:
         images_per_class: int | None,
     ) -> Training:
         resolved = self.resolved
-        task = self._task(target, images_per_class)
-        adapt = resolved.adapt if treatment.kind == "transfer" else Adaptation()
+        task, images = self._task(target, images_per_class)
+        adapt = resolved.adapt if treatment.kind == "transfer" else UNCHANGED
         return Training(
             target=task,
             source=parent.training.target if parent else None,
             network=resolved.network if is_source else resolved.target,
             treatment=treatment,
-            recipe=recipe_of(resolved.data, self.grid, treatment, task, resolved.layers.depth),
+            recipe=self._recipe(treatment, task, images),
             seed=self.seed,
             parent=parent.id if parent else None,
             upper=self.bases[target].id if treatment.is_stitched else None,

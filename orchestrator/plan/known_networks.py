@@ -7,17 +7,11 @@ described anew each time.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import trainers
 from orchestrator import remembered as texts
 from trainers.canonical import Options, canonical, freeze_options
 from trainers.config import NetworkInfo
@@ -34,21 +28,9 @@ def remembered(name: str, question: Sequence[Any], describe: Callable[[], Descri
     return _read(texts.remembered("networks", asked, lambda: _text(describe())))
 
 
-@functools.cache
 def _surroundings() -> str:
     """Return a hash of the code of `trainers` and of the installed libraries."""
-    content = hashlib.sha256(sys.version.encode())
-    root = Path(trainers.__path__[0])
-    for path in sorted(root.rglob("*.py")):
-        content.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    for library in LIBRARIES:
-        spec = importlib.util.find_spec(library)
-        if spec is not None and spec.origin:
-            for file in (Path(spec.origin), Path(spec.origin).with_name("version.py")):
-                if file.exists():
-                    status = file.stat()
-                    content.update(f"{file} {status.st_mtime_ns} {status.st_size}\0".encode())
-    return content.hexdigest()
+    return texts.surroundings(("trainers",), LIBRARIES)
 
 
 def _text(answer: Described) -> str:

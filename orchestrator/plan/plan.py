@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,12 @@ from orchestrator.plan.weights import WeightsParent
 from orchestrator.sweep.schema import Grid, Sweep
 from orchestrator.sweep.source import Source
 from trainers.config import DatasetInfo, DatasetRef, NetworkInfo, NetworkRef, training_macs
+
+# What tells members apart that are the same training: their other labels.
+_cell = operator.attrgetter(
+    *("name", "sweep", "split", "split_hash", "division", "condition", "images_per_class"),
+    *("source", "target", "tuning_unequal"),
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def make_plan(resolved: ResolvedSweep) -> Plan:
             extra |= {trial.id: trial for trial in searched.extra}
         grids.append((grid, trials))
     for trial in with_conditions(grids):
-        cells.setdefault(tuple(trial.labels().values()), trial)
+        cells.setdefault((trial.id, *_cell(trial)), trial)
     return Plan(
         sweep=resolved.sweep,
         members=tuple(cells.values()),

@@ -8,7 +8,7 @@ Trials without lanes share outputs as well, if one worker trains them after each
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable
 
 from orchestrator.plan.feature_size import all_images
 from orchestrator.plan.measurement import view_of
@@ -21,12 +21,12 @@ KEPT_BYTES, DISK_BYTES = 2**28, 2**34
 """Largest outputs of frozen layers that a worker keeps (`trainers.results.Runtime`)."""
 
 
-def executed_flops(plan: Plan, ids: Iterable[str]) -> float:
+def executed_flops(plan: Plan, ids: Collection[str]) -> float:
     """Return the floating-point operations of training `ids` that are executed, at the least.
 
     Every pass that trials can share is counted once. `Plan.flops` counts each trial by itself.
     """
-    packs = packs_of(plan)
+    packs = packs_of(plan) if ids else {}
     flops = 0.0
     shared: dict[Hashable, float] = {}
     for id in ids:

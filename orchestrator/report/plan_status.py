@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.plan.cost import Device, RateKey, budget, cost
+from orchestrator.plan.cost import Device, RateKey, budget, costs
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sharing import executed_flops
 from orchestrator.plan.trial import Trial
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 KEYS = {"drawn": "named"}  # where splits of a division are added
+
+# The labels of a member that its design rests on, and what its number of layers follows from.
+_design = operator.attrgetter(
+    *("division", "split", "condition", "images_per_class", "training.seed"),
+    *("training.treatment.kind", "training.treatment.n"),
+    *("training.network.name", "training.network.options", "training.recipe.detector"),
+    "training.target.dataset.name",
+)
 
 
 def plan_summary(
@@ -60,11 +69,11 @@ def plan_summary(
     open_ids = [id for row in treatments.values() for id in row["open"]]
     measured = rates(plan, store)
     of_treatment = {name: row.pop("ids") for name, row in treatments.items()}
-    for row in treatments.values():
-        part = cost(plan, row["open"], measured)
+    parts = [open_ids, *(row["open"] for row in treatments.values())]
+    total, *by_treatment = costs(plan, parts, measured)
+    for row, part in zip(treatments.values(), by_treatment, strict=True):
         row["complete"] = row["trials"] - len(row.pop("open"))
         row |= {"flops": part.flops, "seconds": part.seconds}
-    total = cost(plan, open_ids, measured)
     labels = [trial.labels() for trial in plan.members if trial.id in wanted]
     known: dict[str, bool | None] = {}
     if plan.sweep.reference:
@@ -154,13 +163,14 @@ def print_plan(summary: dict[str, Any], console: Console) -> None:
 
 def design_notes(plan: Plan) -> list[str]:
     """Return what a sweep with few splits or one seed can tell, before it is trained."""
-    labels = [trial.labels() for trial in plan.members]
+    designs = {_design(trial): trial for trial in plan.members}
+    labels = [trial.labels() for trial in designs.values()]
     notes = [
         f"{weights.name} is a file of weights: there is no BnB, and the controls of its transfers "
         "are random filters and training from scratch"
         for weights in plan.weights.values()
     ]
-    numbers = ((x.training.treatment.n, plan.layers(x).depth) for x in plan.members)
+    numbers = ((x.training.treatment.n, plan.layers(x).depth) for x in designs.values())
     whole = {n for n, depth in numbers if n == depth}
     notes += [
         f"n = {n} copies the whole network, which names the classes of its source: frozen "

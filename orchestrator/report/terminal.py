@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from orchestrator.report.console import shown as visible
+from orchestrator.report.summary import Summary
 from orchestrator.report.wording import (
     capital,
     count,
     dimensions,
     half_width,
     interval_note,
-    left_out,
     mark,
     mark_note,
     no_interval,
@@ -23,10 +23,8 @@ from orchestrator.report.wording import (
     points,
     population,
 )
-from orchestrator.states import State
 from orchestrator.stats.effects import group_of
 from orchestrator.stats.measurements import METRICS
-from orchestrator.stats.statistics import Statistics
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -59,44 +57,31 @@ MOST_CLASSES = 10  # of a half, in a table
 DIGITS = 4  # significant digits of a number in the answer to a query
 
 
-def summary_table(statistics: Statistics) -> Group:
+def summary_table(summary: Summary) -> Group:
     """Return mean differences to the own base in points, ± half of the 95 % interval.
 
-    The statistics are of one sweep. There is one table per group of splits, images per class and
-    metric, with a row per arm and a column per n. A cell without a pair of networks is a dot.
+    There is one table per group of splits, images per class and metric, with a row per arm and a
+    column per n. A cell without a pair of networks is a dot.
     """
     from rich.console import Group
     from rich.text import Text
 
-    members, rows = statistics.members, statistics.effects.to_pylist()
-    by_level = statistics.levels.to_pylist()
-    groups = sorted(set(map(group_of, by_level)), key=lambda group: group.place)
+    groups = sorted(set(map(group_of, summary.levels)), key=lambda group: group.place)
     parts: list[RenderableType] = []
     for group in groups:
         heading = METRICS[group.metric]
         if len(groups) > 1:
             heading = f"{population(group)}: {heading}"
-        compared = [x for x in rows if group_of(x) == group and x["at_chance"] == "included"]
-        of_group = [x for x in by_level if group_of(x) == group]
-        parts += _summary(capital(heading), compared, of_group, members, len(groups) > 1)
+        compared = [x for x in summary.effects if group_of(x) == group]
+        of_group = [x for x in summary.levels if group_of(x) == group]
+        parts += _summary(capital(heading), compared, of_group, summary.layers, len(groups) > 1)
     if not groups:
-        parts = _summary(capital(METRICS["top1"]), [], [], members, several=False)
-    notes = [*_at_chance(statistics.trials), left_out(statistics)]
-    return Group(*parts, *(Text(note) for note in notes if note))
-
-
-def _at_chance(trials: pa.Table) -> list[str]:
-    """Return a warning if networks of the sweep never left chance."""
-    rows = trials.select(["outcome", "at_chance"]).to_pylist()
-    learned = [not row["at_chance"] for row in rows if row["outcome"] == State.COMPLETE]
-    chance = len(learned) - sum(learned)
-    if not chance:
-        return []
-    return [f"{chance} of {count(len(learned), 'network')} never left chance: see the report"]
+        parts = _summary(capital(METRICS["top1"]), [], [], summary.layers, several=False)
+    return Group(*parts, *map(Text, summary.notes))
 
 
 def _summary(
-    heading: str, rows: Rows, levels: Rows, members: pa.Table, several: bool
+    heading: str, rows: Rows, levels: Rows, layers: Sequence[int], several: bool
 ) -> list[RenderableType]:
     """Return the table of one group; if it compares nothing and has neighbours, only its base."""
     from rich.table import Table
@@ -107,7 +92,6 @@ def _summary(
     notes = _notes(levels, rows)
     if several and not known:
         return [Text(f"{heading}: {notes[0]}")]
-    layers = sorted({n for n in members["n"].to_pylist() if n > 0})
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("n")
     for n in layers:

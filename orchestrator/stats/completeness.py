@@ -43,7 +43,9 @@ class Planned:
     def of(cls, members: pa.Table, networks: Iterable[Network]) -> Planned:
         """Return what the members of sweeps plan; `networks` are the complete ones."""
         places: dict[Population, dict[Arm, set[Place]]] = defaultdict(lambda: defaultdict(set))
-        for row in members.to_pylist():
+        columns = ["sweep", "condition", "division", "split", "images_per_class", "treatment"]
+        columns += ["frozen", "n", "target", "seed"]
+        for row in members.select(columns).to_pylist():
             population = (row["sweep"], row["condition"], division_of(row), row["images_per_class"])
             of_arm = arm(row["treatment"], row["frozen"]), row["n"]
             places[population][of_arm].add((row["split"], row["target"], row["seed"]))

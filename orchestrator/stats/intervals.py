@@ -104,7 +104,8 @@ def single_splits(members: pa.Table) -> set[Place]:
     """
     splits: dict[Place, set[str]] = defaultdict(set)
     columns = ["sweep", "split", "division", "images_per_class"]
-    for row in members.select(columns).to_pylist():
+    different = members.select(columns).group_by(columns, use_threads=False).aggregate([])
+    for row in different.to_pylist():
         place = row["sweep"], division_of(row), row["images_per_class"]
         splits[place].add(row["split"])
     return {place for place, names in splits.items() if len(names) == 1 and not is_sample(place[1])}

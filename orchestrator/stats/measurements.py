@@ -201,8 +201,9 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
     instead, and a detector by its mAP at an overlap of 0.5. `metric` names another column of
     `trials`, or a difference of two columns (`LESS`); trials without a value there are left out.
     """
-    columns = ["id", "outcome", "classes", "val_top1", "at_chance", "training"]
+    columns = ["id", "outcome", "classes", "val_top1", "at_chance"]
     columns += LESS.get(metric, (metric,)) if metric else ("top1", *ONE_CLASS, "map50")
+    columns += ["training"] if metric is None and needs_training(trials) else []
     rows = {
         row["id"]: row
         for row in trials.select(list(dict.fromkeys(columns))).to_pylist()
@@ -230,15 +231,25 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
             val_top1=row["val_top1"],
             at_chance=row["at_chance"],
         )
-        for member in members.to_pylist()
+        for member in members.select([*labels, "division", "treatment", "frozen"]).to_pylist()
         if (row := rows.get(member["id"])) is not None
         for name in ([metric] if metric else _metrics(row))
         if (value := _value(row, name)) is not None
     ]
-    return sorted(
-        networks,
-        key=lambda x: (x.cell.group.order, ARMS.index(x.arm), x.n, x.split, x.target, x.seed),
-    )
+    orders: dict[Group, tuple[Any, ...]] = {}
+    arms = {name: number for number, name in enumerate(ARMS)}
+
+    def place(x: Network) -> tuple[Any, ...]:
+        group = x.cell.group
+        order = orders.get(group) or orders.setdefault(group, group.order)
+        return order, arms[x.arm], x.n, x.split, x.target, x.seed
+
+    return sorted(networks, key=place)
+
+
+def needs_training(trials: pa.Table) -> bool:
+    """Return whether the metrics of some trials depend on the column `training`."""
+    return bool(trials["auroc"].null_count < trials.num_rows)
 
 
 def by_cell(measured: Iterable[Measured]) -> Cells:
@@ -257,17 +268,21 @@ def differences(
     A base is compared at every n. Both members of a pair must exist. Networks that agree in all
     labels (transfers from several sources) are averaged.
     """
+    layers = {n for arms in cells.values() for _, n in arms if n > 0}
+    if minuend in WITHOUT_LAYERS and subtrahend in WITHOUT_LAYERS:
+        layers = {0}
+    above = {name: int(name not in WITHOUT_LAYERS) for name in (minuend, subtrahend)}
+    places = [
+        (n, (minuend, n * above[minuend]), (subtrahend, n * above[subtrahend]))
+        for n in sorted(layers)
+    ]
     values: dict[tuple[Group, int], list[Value]] = defaultdict(list)
     for cell, arms in cells.items():
-        group = cell.group
-        layers = sorted({n for name, n in arms if name in (minuend, subtrahend) and n > 0}) or [0]
-        for n in layers:
-            first, second = (
-                arms.get((name, 0 if name in WITHOUT_LAYERS else n))
-                for name in (minuend, subtrahend)
-            )
-            if first and second:
-                trials = frozenset().union(*(x.trials for x in first + second))
+        group: Group | None = None
+        for n, place, other in places:
+            if (first := arms.get(place)) and (second := arms.get(other)):
+                group = group or cell.group
+                trials = frozenset[str]().union(*(x.trials for x in first + second))
                 values[group, n].append(Value(cell, difference(first, second), trials))
     return {key: values[key] for key in sorted(values, key=lambda key: (key[0].order, key[1]))}
 

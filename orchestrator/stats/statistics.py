@@ -21,7 +21,13 @@ from orchestrator.stats.decomposition import decomposition
 from orchestrator.stats.effects import effects, levels, table1
 from orchestrator.stats.intervals import needs_classes, with_classes
 from orchestrator.stats.learning_speed import speed, speeds
-from orchestrator.stats.measurements import Measured, Network, measurements
+from orchestrator.stats.measurements import (
+    ONE_CLASS,
+    Measured,
+    Network,
+    measurements,
+    needs_training,
+)
 from orchestrator.stats.overtaking import overtaking
 from orchestrator.stats.predictions import predictions
 from orchestrator.stats.search_gain import held_out
@@ -29,6 +35,10 @@ from orchestrator.store.schemas import with_results
 from orchestrator.store.store import Store
 
 OF_CURVES = ["id", "step", "val_top1"]  # columns that statistics need
+OF_TRIALS = [  # columns that networks need, but `training`, which is long
+    *("id", "outcome", "classes", "val_top1", "at_chance", "top1", *ONE_CLASS, "map50"),
+]
+FEW = {"trials": OF_TRIALS, "curves": OF_CURVES}
 
 
 @dataclass(frozen=True)
@@ -38,26 +48,26 @@ class Statistics:
     `read` returns a table by its name in the store: `sweeps`, `trials`, `curves`, `classes` or
     `measurements`. A table is read when a statistic first needs it. `metric` is the column of
     `trials` that measures a network; by default each network has its own, see `measurements`.
-    `read_heights` returns the few columns of `curves` that statistics need, where that is cheaper.
+    `read_few` returns `OF_TRIALS` of `trials` or `OF_CURVES` of `curves`, where that is cheaper.
     """
 
     read: Callable[[str], pa.Table]
     metric: str | None = None
-    read_heights: Callable[[], pa.Table] | None = None
+    read_few: Callable[[str], pa.Table] | None = None
 
     @classmethod
     def of_store(cls, store: Store, metric: str | None = None) -> Statistics:
         """Return the statistics of all sweeps of a store."""
 
         @functools.cache
-        def heights() -> pa.Table:
-            return store.table("curves", OF_CURVES)
+        def read_few(name: str) -> pa.Table:
+            return store.table(name, FEW[name])
 
-        return cls(functools.cache(store.table), metric, heights)
+        return cls(functools.cache(store.table), metric, read_few)
 
     def by(self, metric: str) -> Statistics:
         """Return the statistics of the same tables by another metric."""
-        return Statistics(self.read, metric, self.read_heights)
+        return Statistics(self.read, metric, self.read_few)
 
     @classmethod
     def of_sweep(cls, store: Store, sweep: str, metric: str | None = None) -> Statistics:
@@ -79,11 +89,11 @@ class Statistics:
             return table if name == "trials" else table.filter(pc.is_in(table[column], wanted))
 
         @functools.cache
-        def heights() -> pa.Table:
-            table = store.table("curves", OF_CURVES)
-            return table.filter(pc.is_in(table["id"], ids))
+        def read_few(name: str) -> pa.Table:
+            table = store.table(name, FEW[name])
+            return table if name == "trials" else table.filter(pc.is_in(table["id"], ids))
 
-        return cls(read, metric, heights)
+        return cls(read, metric, read_few)
 
     @cached_property
     def members(self) -> pa.Table:
@@ -95,6 +105,15 @@ class Statistics:
         """The rows of `trials` that belong to a member."""
         trials = self.read("trials")
         return trials.filter(pc.is_in(trials["id"], self.members["id"].unique()))
+
+    @cached_property
+    def scores(self) -> pa.Table:
+        """The rows of `trials` that belong to a member, with at least `OF_TRIALS`."""
+        if self.read_few is None or self.metric is not None:
+            return self.trials
+        few = self.read_few("trials")
+        few = few.filter(pc.is_in(few["id"], self.members["id"].unique()))
+        return self.trials if needs_training(few) else few
 
     @cached_property
     def results(self) -> pa.Table:
@@ -109,12 +128,12 @@ class Statistics:
     @cached_property
     def heights(self) -> pa.Table:
         """Validation top-1 of the curves, by trial and step."""
-        return self.read_heights() if self.read_heights else self.curves
+        return self.read_few("curves") if self.read_few else self.curves
 
     @cached_property
     def networks(self) -> list[Network]:
         """The complete networks, in canonical order."""
-        return measurements(self.members, self.trials, self.metric)
+        return measurements(self.members, self.scores, self.metric)
 
     @cached_property
     def incomplete(self) -> frozenset[str]:

@@ -243,6 +243,20 @@ class Store:
         """
         return self.trials.look().outcomes()
 
+    def state(self, sweep: str) -> str | None:
+        """Return a hash of a sweep's record, the rows that count and their counts per class.
+
+        Tables are equal as long as it is. Row files and parts are not opened: they are taken for
+        what their names say, as `check` finds them. None if there is no record, or if rows of
+        versions before 2 count. Raises `StoreError`.
+        """
+        rows = self.trials.state()
+        try:
+            record = checksum(self.get(self.sweep_path(sweep)))
+        except FileNotFoundError:
+            return None
+        return rows and checksum(f"{sweep} {record} {rows}".encode())
+
     def check(self, trials: Collection[str], *, curves: bool = False) -> dict[str, str]:
         """Read the rows of these trials, so that damaged ones are known and named.
 
@@ -295,10 +309,10 @@ class Store:
         """Return the names of the sweeps that the store has."""
         return [file.sweep for name in self.names("sweeps") if (file := SweepFile.parse(name))]
 
-    def members(self, sweep: str) -> pa.Table:
-        """Return the trials of a sweep, with the sweep's labels. Raises `StoreError`."""
+    def members(self, sweep: str, columns: list[str] | None = None) -> pa.Table:
+        """Return the trials of a sweep, with these labels, all by default. Raises `StoreError`."""
         path = self.sweep_path(sweep)
-        members = self._steadily("sweeps", lambda: self._members(sweep, path))
+        members = self._steadily("sweeps", lambda: self._members(sweep, path, columns))
         if path in self.damage.reasons:
             raise StoreError(
                 f"the record of sweep {sweep} in {self.root} is damaged; "
@@ -306,13 +320,13 @@ class Store:
             )
         return members
 
-    def _members(self, sweep: str, path: str) -> pa.Table:
+    def _members(self, sweep: str, path: str, columns: list[str] | None) -> pa.Table:
         names = self.sweep_names()
         if sweep not in names:
             known = ", ".join(names) or "none"
             near = hint(sweep, names)
             raise StoreError(f"no sweep {sweep!r} in {self.root}{near}; there: {known}")
-        return self._read("sweeps", [path])
+        return self._read("sweeps", [path], columns)
 
     def sweep_record(self, sweep: str) -> SweepRecord:
         """Return the facts that a sweep's record holds; an empty record if there is none."""

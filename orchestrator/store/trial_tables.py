@@ -6,6 +6,7 @@ decoded, after every byte was compared with the checksum in its name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
 from orchestrator.store.names import AttemptFile, CompactFile, RowFile
 from orchestrator.store.parts import Part
+from orchestrator.store.row_files import TABLES
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
 
@@ -37,6 +39,27 @@ class TrialTables:
     def look(self) -> View:
         """Return the rows that count now. Raises `StoreError`."""
         return self.viewer.look()
+
+    def state(self) -> str | None:
+        """Return the names of all that the tables are read from; they say what is in it.
+
+        None if rows of versions before 2 count, whose names do not. Raises `StoreError`.
+        """
+        view = self.look()
+        if view.old:
+            return None
+        beside = {name for part in view.parts for name in part.names}
+        there = {n for table in TABLES[1:] for n in self.files.names(f"{self.files.base}/{table}")}
+        places = {
+            "rows": sorted(row.name for row in view.rows),
+            "parts": sorted(
+                [part.file.name, *part.names, sorted(view.hidden.get(part.file, ()))]
+                for part in view.parts
+            ),
+            "gone": sorted(beside - there),
+            "damaged": sorted(self.damage.reasons),
+        }
+        return json.dumps(places)
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return these columns of a table; all by default. Raises `StoreError`."""

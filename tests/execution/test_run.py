@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.trial import Trial
 from orchestrator.states import Ending
 from orchestrator.store.schemas import result_columns
 from orchestrator.store.store import Store
 from tests.execution.runs import ALL, SMALL, PlanOf, carry_out, ids
+from tests.stores import forget
 
 
 def test_a_run_and_a_second_one(plan_of: PlanOf, store: Store) -> None:
@@ -22,6 +27,27 @@ def test_a_run_and_a_second_one(plan_of: PlanOf, store: Store) -> None:
     assert tally == {"complete": 6}
     assert (again.begun, again.endings, again.gave_up) == ([], [], [])
     assert store.table("trials") == first
+
+
+def test_a_run_with_nothing_to_do_computes_no_costs(
+    plan_of: PlanOf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out(plan_of(SMALL), store)
+    asked: list[str] = []
+    flops = Plan.flops
+
+    def counting(plan: Plan, trial: Trial) -> float:
+        asked.append(trial.name)
+        return flops(plan, trial)
+
+    monkeypatch.setattr(Plan, "flops", counting)
+    assert carry_out(plan_of(SMALL), store)[1] == {"complete": 6}
+    assert asked == []
+    planned = plan_of(SMALL)
+    forget(store, ids(planned)["A1B s0"])
+    events, tally = carry_out(planned, store)
+    assert (events.begun, tally) == (["A1B s0"], {"complete": 6})
+    assert sorted(asked) == sorted(ALL)
 
 
 def test_a_run_stores_trials_curves_and_counts_per_class(plan_of: PlanOf, store: Store) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.plan.splits import summary as splits_summary
+from orchestrator.report.summary import summary_of
 from orchestrator.report.terminal import query_table, splits_table, summary_table
 from orchestrator.store.schemas import to_table
 from tests.synthetic import Label, Synthetic, blank, digits
@@ -61,11 +62,11 @@ def shown(renderable: Any, width: int = 80) -> str:
 
 def test_summary() -> None:
     sweep = digits(splits=("s0", "s1"), layers=(1, 2))
-    assert shown(summary_table(sweep.statistics())) == SUMMARY
+    assert shown(summary_table(summary_of(sweep.statistics()))) == SUMMARY
     sweep.trials = [row for row in sweep.trials if row["split"] == "s0"]
-    assert shown(summary_table(sweep.statistics())) == ONE_SPLIT
+    assert shown(summary_table(summary_of(sweep.statistics()))) == ONE_SPLIT
     sweep.trials = []
-    assert shown(summary_table(sweep.statistics())) == NOTHING
+    assert shown(summary_table(summary_of(sweep.statistics()))) == NOTHING
 
 
 def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
@@ -86,7 +87,9 @@ def test_summary_of_several_groups_and_of_one_split_by_nature() -> None:
         for row in sweep.trials
         for index in range(4)
     ]
-    text = shown(summary_table(sweep.statistics(to_table("classes", counts))), width=100)
+    text = shown(
+        summary_table(summary_of(sweep.statistics(to_table("classes", counts)))), width=100
+    )
     assert "Random splits: test top-1, difference to the own base in points\n" in text
     assert text.endswith(
         """\
@@ -110,7 +113,7 @@ def test_summary_has_a_table_for_each_condition() -> None:
             place["condition"] = f'{{"recipe.rate": {rate}}}'
             sweep.add(Label(treatment="base", **place), 0.5)
             sweep.add(Label(treatment="transfer", n=1, frozen=True, **place), top1)
-    lines = shown(summary_table(sweep.statistics())).splitlines()
+    lines = shown(summary_table(summary_of(sweep.statistics()))).splitlines()
     for rate, gain in ((0.05, "+25.0"), (0.0005, "−25.0")):
         heading = f"Random splits, rate={rate}: test top-1, difference to the own base in points"
         assert lines[lines.index(heading) + 2].split() == ["AnB", gain]
@@ -119,7 +122,7 @@ def test_summary_has_a_table_for_each_condition() -> None:
 def test_summary_marks_missing_cells() -> None:
     sweep = digits(splits=("s0", "s1"), layers=(1, 2))
     sweep.trials = [row for row in sweep.trials if row["n"] < 2 or row["treatment"] == "random"]
-    assert "AnB          +2.0     ·\n" in shown(summary_table(sweep.statistics()))
+    assert "AnB          +2.0     ·\n" in shown(summary_table(summary_of(sweep.statistics())))
 
 
 def test_summary_gives_the_range_of_splits_and_marks_half_splits() -> None:
@@ -130,7 +133,7 @@ def test_summary_gives_the_range_of_splits_and_marks_half_splits() -> None:
         if (row["treatment"], row["split"]) != ("random", "s2")
         and (row["treatment"], row["split"], row["target"]) != ("selffer", "s1", "B")
     ]
-    lines = shown(summary_table(sweep.statistics())).splitlines()
+    lines = shown(summary_table(summary_of(sweep.statistics()))).splitlines()
     cells = {line.split()[0]: line.split()[-1] for line in lines if line[:1] in "ABr"}
     assert [name for name in ("BnB", "BnB+", "AnB", "AnB+", "random") if "*" in cells[name]] == [
         "BnB",
