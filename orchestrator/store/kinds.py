@@ -35,7 +35,7 @@ class Kind:
     outcome: str = "outcome"
     """Column with the outcome."""
     ranks: Mapping[str, int] = field(default_factory=dict)
-    """Place of each outcome, the best first. Of equal places the latest attempt counts."""
+    """Place of each outcome, the best first; empty if all are equal. Of these the latest counts."""
     has_attempts: bool = False
     """True if the table has a column `attempt`."""
     has_several: bool = False
@@ -51,7 +51,7 @@ class Kind:
         return "" if self.has_attempts else f"{self.main}-"
 
     def rank(self, outcome: str) -> int:
-        return self.ranks.get(outcome, 0)
+        return self.ranks[outcome] if self.ranks else 0
 
     def id_of(self, row: Mapping[str, Any]) -> str:
         """Return the id of a row."""

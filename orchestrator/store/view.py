@@ -314,7 +314,8 @@ class Viewer:
             case RowFile():
                 return place.outcome
             case OldRow():
-                return place.outcome or str(self._of_old(place).get(self.kind.outcome))
+                outcome = place.outcome or self._of_old(place).get(self.kind.outcome)
+                return str(outcome or State.FAILED)  # damaged: it is looked at once more without it
             case (part, number):
                 return str(part.index["outcome"][number].as_py())
 
