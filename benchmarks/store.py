@@ -106,7 +106,7 @@ def fill(store: Store, plan: Plan, points: int, *, loose: bool = False, open_one
     for number, trial in enumerate(ended, 1):
         store.write_row(*attempt_of(trial, points))
         if number % LOOSE == 0 and not loose:
-            compact(store.trials, everything=False)
+            compact(store, everything=False)
 
 
 @dataclass(frozen=True)

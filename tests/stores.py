@@ -13,38 +13,43 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from orchestrator.store import row_files
+from orchestrator.store import kinds, row_files, table_files
 from orchestrator.store.names import MARKER, AttemptFile, OldRowFile, RowFile
 from orchestrator.store.schemas import SCHEMAS, to_table
 from orchestrator.store.store import Store
 from orchestrator.store.view import NOTICE, old_path
 
-OTHERS = ("sweeps", "studies", "measurements")
+OTHERS = ("sweeps", "studies", "measurements", "extractions")
 ID, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
-def row_file(store: Store, trial: str) -> str:
-    """Return the path of the only row file of a trial."""
-    [name] = [name for name in store.names("rows") if name.startswith(f"{trial}-")]
+def row_file(store: Store, start: str) -> str:
+    """Return the path of the only row file of a trial, or `studies-<series>-<number>`."""
+    [name] = [name for name in store.names("rows") if name.startswith(f"{start}-")]
     return store.path("rows", name)
 
 
 def loosen(store: Store) -> None:
     """Move all rows to row files, as they lie before a compaction."""
-    tables = {name: store.table(name) for name in row_files.TABLES}
-    for folder in ("rows", *row_files.TABLES):
+    several = [
+        (tables.kind, {t: store.table(t) for t in tables.kind.tables})
+        for tables in store.row_tables
+    ]
+    for folder in ("rows", *KEYS):
         for entry in list(store.files.walk(store.path(folder))):
             store.delete(entry.path)
-    for id in tables["trials"]["id"].to_pylist():
-        of_trial = {name: table.filter(pc.equal(table["id"], id)) for name, table in tables.items()}
-        attempt = row_files.encode_tables(of_trial)
-        store.put(store.path("rows", attempt.file.name), attempt.data)
+    for kind, tables in several:
+        ids = {name: kind.ids(t) if name == kind.main else t["id"] for name, t in tables.items()}
+        for id in set(ids[kind.main].to_pylist()):
+            of_id = {name: t.filter(pc.equal(ids[name], id)) for name, t in tables.items()}
+            attempt = row_files.encode_tables(kind, of_id)
+            store.put(store.path("rows", attempt.file.name), attempt.data)
 
 
-def forget(store: Store, trial: str) -> None:
-    """Remove the rows of a trial."""
+def forget(store: Store, start: str) -> None:
+    """Remove the rows of a trial, or of `studies-<series>-<number>`."""
     loosen(store)
-    store.delete(row_file(store, trial))
+    store.delete(row_file(store, start))
 
 
 def rewrite(store: Store, trial: str, **changes: Any) -> None:
@@ -87,6 +92,7 @@ def write_old_points(
 
 def to_version_1(store: Store) -> None:
     """Make a store one that version 1 wrote."""
+    to_version_2(store)
     tables = {name: store.table(name) for name in ("trials", "curves", "classes")}
     for folder in ("rows", "trials", "curves", "classes", "removed"):
         for entry in list(store.files.walk(store.path(folder))):
@@ -107,7 +113,34 @@ def to_version_1(store: Store) -> None:
     store.put(store.path(MARKER), json.dumps({"layerwise_store": 1}).encode())
 
 
-KEYS = {"trials": ["id"], "curves": ["id", "step"], "classes": ["id", "class_index"]}
+def to_version_2(store: Store) -> None:
+    """Move study trials, measurements and extractions to files as version 2 wrote them."""
+    for tables in store.row_tables[1:]:
+        kind = tables.kind
+        arrow = store.table(kind.main)
+        for entry in list(store.files.walk(store.path(kind.main))):
+            store.delete(entry.path)
+        for name in store.names("rows"):
+            if name.startswith(kind.prefix):
+                store.delete(store.path("rows", name))
+        ids = kind.ids(arrow)
+        for id in set(ids.to_pylist()):
+            rows = arrow.filter(pc.equal(ids, id))
+            start = "" if kind is kinds.STUDIES else f"{rows['trial'][0].as_py()}-"
+            old = {**(arrow.schema.metadata or {}), b"layerwise_schema": b"2"}
+            data = table_files.encode(rows.replace_schema_metadata(old))
+            store.put(store.path(kind.main, f"{start}{id}.parquet"), data)
+    store.put(store.path(MARKER), json.dumps({"layerwise_store": 2}).encode())
+
+
+KEYS = {
+    "trials": ["id"],
+    "curves": ["id", "step"],
+    "classes": ["id", "class_index"],
+    "studies": ["series", "number"],
+    "measurements": ["id", "layer"],
+    "extractions": ["id"],
+}
 
 
 def blank(table: str) -> dict[str, Any]:
@@ -129,18 +162,34 @@ def write_trial(
     return id
 
 
+def write_others(
+    store: Store, number: int, outcome: str = "complete", minute: int = 0, value: float = 0.5
+) -> None:
+    """Write a study trial, a measurement of three values, and an extraction."""
+    id, ended = f"{number:016x}", datetime(2026, 1, 2, 3, minute, tzinfo=UTC)
+    study = {"series": "a" * 16, "number": number, "state": outcome, "ended": ended}
+    study |= {"value": value, "values": [value, number / 3], "cells": [id, "ä"]}
+    store.write_study_trial(blank("studies") | study)
+    row = {"id": id, "trial": id, "outcome": outcome, "ended": ended, "checkpoint": "b" * 64}
+    for table, values in (
+        ("measurements", [{"layer": layer, "value": value / layer} for layer in (3, 1, 2)]),
+        ("extractions", [{"layers": [1, 2], "values": number, "seconds": value}]),
+    ):
+        store.write_derived(table, [blank(table) | row | some for some in values])
+
+
 def tables(store: Store) -> dict[str, pa.Table]:
     """The tables in an order of their own, as a new process reads them."""
     new = Store(store.root)
     return {
-        name: new.table(name).sort_by([(key, "ascending") for key in KEYS[name]])
-        for name in row_files.TABLES
+        name: new.table(name).sort_by([(key, "ascending") for key in keys])
+        for name, keys in KEYS.items()
     }
 
 
 def names(store: Store) -> list[str]:
     """The files with rows, by the folders and the starts of their names."""
-    folders = ("rows", *row_files.TABLES, "removed")
+    folders = ("rows", *KEYS, "removed")
     paths = [store.relative(e.path) for f in folders for e in store.files.walk(store.path(f))]
     return sorted(path.partition("-")[0] for path in paths)
 

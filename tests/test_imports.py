@@ -33,7 +33,7 @@ TABLE_FILES = {
     "orchestrator/store/recovery.py": {"parquet"},
     "orchestrator/store/remote_files.py": {"csv", "dataset", "fs"},
     "orchestrator/store/table_files.py": {"parquet"},
-    "orchestrator/store/trial_tables.py": {"dataset"},
+    "orchestrator/store/row_tables.py": {"dataset"},
 }
 
 

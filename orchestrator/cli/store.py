@@ -67,7 +67,7 @@ def clean(
 
 
 def compact(store: StoreOption = RESULTS) -> None:
-    """Move the rows of trials to a few Parquet files. Runs do so by themselves."""
+    """Move rows of trials, searches and measurements to few files. Runs do so by themselves."""
     from orchestrator.report.wording import count
     from orchestrator.store.compaction import compact as compacted
     from orchestrator.store.ownership import require_own
@@ -75,12 +75,10 @@ def compact(store: StoreOption = RESULTS) -> None:
     opened = open_store(store, must_exist=True)
     require_own(opened.files)
     opened.make()
-    done = compacted(opened.trials)
+    done = compacted(opened)
     if done.written:
-        echo(
-            f"{count(done.trials, 'trial')} in {count(done.written, 'part')}; "
-            f"{count(done.deleted, 'file')} removed"
-        )
+        copied = ", ".join(count(number, noun) for noun, number in done.copied.items())
+        echo(f"{copied} in {count(done.written, 'part')}; {count(done.deleted, 'file')} removed")
     else:
         echo("nothing to compact")
 

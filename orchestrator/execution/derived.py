@@ -20,7 +20,6 @@ from orchestrator.execution.items import Bench, Unit
 from orchestrator.execution.provenance import versions
 from orchestrator.plan.plan import Plan
 from orchestrator.states import Ending, State
-from orchestrator.store.names import DerivedFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
@@ -174,7 +173,7 @@ class DerivedItem:
     def begin(self, attempt: Attempt) -> Sequence[Work]:
         """Return the assignment, unless a network that was trained again has its old weights."""
         store = self.bench.store
-        row = store.derived_row(self.kind.table, _file(self.one))
+        row = store.derived(self.kind.table, [self.id]).get(self.id)
         if (
             row is not None
             and row["outcome"] == State.COMPLETE
@@ -218,7 +217,7 @@ class DerivedRun:
         networks = {id for x in self.members.values() for id in x.networks}
         current = {id: plan.weights[id].sha256 for id in networks & plan.weights.keys()}
         current |= store.checkpoints(sorted(networks & set(complete)))
-        rows = store.derived(kind.table, [_file(x) for x in self.members.values()])
+        rows = store.derived(kind.table, self.members)
         rows = {id: x for id, x in rows.items() if _is_current(self.members[id], x, current)}
         whole = kind.whole(store, list(rows.values()))
         self.rows = {id: row for id, row in rows.items() if id in whole}
@@ -256,10 +255,6 @@ class DerivedRun:
             for id, row in self.rows.items()
             if row["outcome"] == State.FAILED
         }
-
-
-def _file(one: Derivation) -> DerivedFile:
-    return DerivedFile(one.networks[0], one.id)
 
 
 def _is_current(one: Derivation, row: Row, checkpoints: Mapping[str, str]) -> bool:

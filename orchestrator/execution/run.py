@@ -128,7 +128,7 @@ class Run:
         store.make()
         bench, wanted = Bench(plan.sweep, store), plan.wanted(only)
         lacking = store.check(plan.trials, curves=True)
-        if recover(store.trials):
+        if recover(store.row_tables):
             lacking = store.check(plan.trials, curves=True)
         recorded = store.outcomes()
         store.keep_rows()
@@ -278,7 +278,7 @@ class Run:
             self._tidy()
             if self.rows_written >= LOOSE:
                 self.rows_written = 0
-                compact(self.store.trials, everything=False)
+                compact(self.store, everything=False)
 
     @contextlib.contextmanager
     def _noting_failures(self) -> Iterator[None]:
@@ -320,7 +320,7 @@ class Run:
         """Move the rows that this run wrote to parts, which any program reads."""
         with self._noting_failures():
             if not self.store_failure and self.store.names("rows"):
-                compact(self.store.trials)
+                compact(self.store)
 
     # Writing to the store -----------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ from rich.text import Text
 from orchestrator.report.wording import VERBS_OF_TABLES, duration, per_minute
 from orchestrator.states import State
 from orchestrator.store.leases import Lease, leases
-from orchestrator.store.names import DerivedFile
 from orchestrator.store.store import Store
 
-EVERY = 5.0  # seconds between looks; a look is six listings, a file per run, and a search's listing
+EVERY = 5.0  # seconds between looks; a look is six listings and a file per run, and four listings
+# more for searches, for measurements, and for extractions
 PATIENCE = 3  # looks without a sign of a run after which there is none
 CHANGES = 20  # latest changes of a count, from which the rate is computed
 
@@ -39,7 +39,7 @@ class Follower:
         self.look()
 
     def look(self) -> None:
-        """Read the store again. This lists names and opens no file."""
+        """Read the store again. This lists names, and opens each part once."""
         outcomes = self.store.outcomes()
         ended = {id: outcomes[id] for id in self.ids & outcomes.keys()}
         self.ended, self.counts = ended, Counter(ended.values())
@@ -55,13 +55,16 @@ class Follower:
 
     def _searched(self) -> int:
         """Count the sweep's study trials that ended; a larger search may add more to a series."""
-        files = self.store.study_files()
-        return sum(file.number < self.studies.get(file.series, 0) for file in files)
+        ended = self.store.study_numbers()
+        return sum(
+            number < trials
+            for series, trials in self.studies.items()
+            for number in ended.get(series, ())
+        )
 
     def _ended(self, table: str) -> int:
         """Count the sweep's measurements, or extractions of features, that have rows."""
-        files = map(DerivedFile.parse, self.store.names(table))
-        return sum(file is not None and file.id in self.asked[table] for file in files)
+        return len(self.asked[table] & self.store.derived_ids(table))
 
     @property
     def done(self) -> bool:

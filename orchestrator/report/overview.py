@@ -19,7 +19,7 @@ COLUMNS = ("trials", "complete", "ended badly", "missing")
 def store_summary(store: Store) -> dict[str, Any]:
     """Return the sweeps of a store, their studies, and the unowned trials, as JSON values."""
     outcomes = store.outcomes()
-    ended = Counter(file.series for file in store.study_files())
+    ended = {series: len(numbers) for series, numbers in store.study_numbers().items()}
     ids: dict[str, set[str]] = {}
     for row in store.table("sweeps", ["sweep", "id"]).to_pylist():
         ids.setdefault(row["sweep"], set()).add(row["id"])
@@ -30,7 +30,7 @@ def store_summary(store: Store) -> dict[str, Any]:
                 "sweep": name,
                 "role": study["role"],
                 "trials": study["trials"],
-                "ended": min(ended[study["series"]], study["trials"]),
+                "ended": min(ended.get(study["series"], 0), study["trials"]),
             }
             for name in sorted(ids)
             for study in store.sweep_record(name).studies

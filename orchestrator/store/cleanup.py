@@ -10,20 +10,19 @@ import contextlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from orchestrator.errors import LayerwiseError, StoreError
 from orchestrator.states import OUTCOMES, State
-from orchestrator.store import removals
+from orchestrator.store import kinds, removals
 from orchestrator.store.compaction import compact
 from orchestrator.store.leases import CLOCKS
 from orchestrator.store.names import (
     AttemptFile,
     CompactFile,
-    DerivedFile,
     FeaturesFolder,
     OldRowFile,
     RowFile,
-    StudyFile,
     WeightsFile,
     ids,
     is_half,
@@ -36,6 +35,13 @@ from trainers.config import Treatment, unsearched_id
 AT_ONCE = 100  # files to remove between two looks at the store
 
 
+class Row(NamedTuple):
+    """The row of a trial, of a study trial, or all rows of a measurement or extraction."""
+
+    table: str
+    id: str
+
+
 @dataclass(frozen=True)
 class Waste:
     """A file that may be removed, and the reason."""
@@ -44,8 +50,8 @@ class Waste:
     reason: str
     is_report: bool = False
     """True for a file of a sweep's report. Its folder is removed with the last of them."""
-    trial: str = ""
-    """Id of a trial whose rows are removed, wherever they lie; `path` then names no file."""
+    row: Row | None = None
+    """A row that is removed with its points, wherever it lies; `path` then names no file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,7 @@ class Cleaner:
         require_own(store.files)
         self.store, self.choice = store, choice
         self.removed: set[str] = set()
-        self.trials: set[str] = set()  # whose rows were removed
+        self.rows: set[Row] = set()  # that were removed
         self.look()
 
     def look(self) -> list[Waste]:
@@ -107,42 +113,54 @@ class Cleaner:
         Rows are removed before the files that they name, so that a reader never sees a row without
         its curve. The records of sweeps are removed last.
         """
-        ordered, rows = sorted(waste, key=self._turn), {row["id"] for row in self.survey.rows}
+        ordered, known = sorted(waste, key=self._turn), {row["id"] for row in self.survey.rows}
         for start in range(0, len(ordered), AT_ONCE):
             now = {item.path for item in self.look()}
-            if rows - self.trials and not self.survey.rows:
+            if known - {row.id for row in self.rows} and not self.survey.rows:
                 raise StoreError(
                     f"the rows in {self.store.root} disappeared; no more files are removed"
                 )
             batch = [item for item in ordered[start : start + AT_ONCE] if item.path in now]
-            self._remove_rows({item.trial for item in batch if item.trial})
+            self._remove_rows({item.row for item in batch if item.row})
             for item in batch:
-                if not item.trial:
+                if not item.row:
                     self.store.delete(item.path)
                 self.removed.add(item.path)
-        if self.trials and self.store.trials.look().parts:
-            compact(self.store.trials)
+        if self.rows and any(tables.look().parts for tables in self.store.row_tables):
+            compact(self.store)
         for folder in sorted({Path(item.path).parent for item in waste if item.is_report})[::-1]:
             with contextlib.suppress(OSError):  # something else is there
                 folder.rmdir()
         return len(self.removed)
 
-    def _remove_rows(self, trials: Collection[str]) -> None:
-        """Remove all rows of these trials: first from what readers see, then their own files."""
-        attempts = {key for id in trials for key in self.survey.attempts.get(id, ())}
+    def _remove_rows(self, rows: Collection[Row]) -> None:
+        """Remove rows: first from what readers see, then their own files."""
+        of_table = self.survey.attempts
+        attempts = {key for row in rows for key in of_table[row.table].get(row.id, ())}
         if attempts:
             removals.write(self.store.files, attempts)
         for name in self.survey.files:
-            folder, _, file = name.rpartition("/")
-            row = RowFile.parse(file) or OldRowFile.parse(file)
-            if folder.partition("/")[0] in ("rows", "trials") and row and row.trial in trials:
+            if _row_of(name) in rows:
                 self.store.delete(self.survey.path(name))
-        self.trials |= set(trials)
+        self.rows |= set(rows)
 
     def _turn(self, item: Waste) -> int:
         order = ("progress", "trials", "extractions", "", "studies", "sweeps")
         folder = self.store.relative(item.path).partition("/")[0]
         return order.index(folder) if folder in order else order.index("")
+
+
+def _row_of(name: str) -> Row | None:
+    """Return the row that has a file of its own, by its path below the root."""
+    folder, _, file = name.rpartition("/")
+    if folder == "rows":
+        row = RowFile.parse(file)
+        return Row(row.table, row.id) if row else None
+    if folder.startswith("trials/"):
+        old = OldRowFile.parse(file)
+        return Row("trials", old.trial) if old else None
+    id = kinds.old_id(folder, file)
+    return Row(folder, id) if id else None
 
 
 def orphans(survey: Survey) -> list[Waste]:
@@ -169,9 +187,8 @@ def orphans(survey: Survey) -> list[Waste]:
             path = survey.path("checkpoints", trial, name)
             waste.append(Waste(path, "weights that no row names"))
     known = {row["id"] for row in rows} | files
-    for (name,) in survey.below("measurements"):
-        if (one := DerivedFile.parse(name)) and one.network not in known:
-            waste.append(Waste(survey.path("measurements", name), "measurement of no network"))
+    homeless = [row for row in survey.derived["measurements"] if row["trial"] not in known]
+    waste += _derived(survey, "measurements", homeless, "measurement of no network")
     waste += features(survey, known)
     for trial, name in survey.below("progress"):
         if trial in survey.complete:
@@ -199,12 +216,9 @@ def features(survey: Survey, networks: Collection[str]) -> list[Waste]:
         return []
     wanted = {id for record in records for id in record.extractions}
     reason = "features that no sweep asks for"
-    waste = []
-    for (name,) in survey.below("extractions"):
-        one = DerivedFile.parse(name)
-        if one and (one.network not in networks or one.id not in wanted):
-            waste.append(Waste(survey.path("extractions", name), reason))
-    rows = survey.store.table("extractions", ["id", "checkpoint"]).to_pylist()
+    rows = survey.derived["extractions"]
+    unasked = [row for row in rows if row["trial"] not in networks or row["id"] not in wanted]
+    waste = _derived(survey, "extractions", unasked, reason)
     current = {row["id"]: FeaturesFolder(row["id"], row["checkpoint"]).name for row in rows}
     for folder, name in survey.below("features"):
         one_of = FeaturesFolder.parse(folder)
@@ -235,16 +249,15 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
     for row in sorted(survey.rows, key=lambda row: (OUTCOMES.index(row["outcome"]), row["id"])):
         if row["id"] in wanted:
             path = survey.store.path("trials", row["outcome"], row["id"])
-            waste.append(Waste(path, reason, trial=row["id"]))
+            waste.append(Waste(path, reason, row=Row("trials", row["id"])))
     for table in ("curves", "classes"):
         for (name,) in survey.below(table):
             if (attempt := AttemptFile.parse(name)) and attempt.trial in wanted:
                 waste.append(Waste(survey.path(table, name), reason))
-    for table in ("measurements", "extractions"):
-        for (name,) in survey.below(table):
-            if (one := DerivedFile.parse(name)) and one.network in wanted:
-                waste.append(Waste(survey.path(table, name), reason))
-                waste += _features_of(survey, {one.id}, reason)
+    of_wanted = [row for row in survey.derived["measurements"] if row["trial"] in wanted]
+    waste += _derived(survey, "measurements", of_wanted, reason)
+    extractions = {x["id"] for x in survey.derived["extractions"] if x["trial"] in wanted}
+    waste += _features_of(survey, extractions, reason)
     for kind in ("checkpoints", "progress"):
         for trial, name in survey.below(kind):
             if trial in wanted:
@@ -252,13 +265,20 @@ def of_trials(survey: Survey, trials: Iterable[str], reason: str) -> list[Waste]
     return waste
 
 
+def _derived(
+    survey: Survey, table: str, rows: Iterable[dict[str, Any]], reason: str
+) -> list[Waste]:
+    """Return these rows of `measurements` or `extractions`, one for each id."""
+    return [
+        Waste(survey.store.path(table, f"{network}-{id}"), reason, row=Row(table, id))
+        for id, network in sorted((row["id"], row["trial"]) for row in rows)
+    ]
+
+
 def _features_of(survey: Survey, extractions: Collection[str], reason: str) -> list[Waste]:
     """Return the features, and their rows, of these extractions."""
-    waste = [
-        Waste(survey.path("extractions", name), reason)
-        for (name,) in survey.below("extractions")
-        if (one := DerivedFile.parse(name)) and one.id in extractions
-    ]
+    rows = [row for row in survey.derived["extractions"] if row["id"] in extractions]
+    waste = _derived(survey, "extractions", rows, reason)
     for folder, name in survey.below("features"):
         if (of := FeaturesFolder.parse(folder)) and of.extraction in extractions:
             waste.append(Waste(survey.path("features", folder, name), reason))
@@ -298,11 +318,9 @@ def of_sweep(survey: Survey, name: str) -> list[Waste]:
         trials |= _labelled(survey, name) | _of_searches(survey, series, trials)
         others |= _of_searches(survey, other_series, others)
     reason = f"sweep {name}"
-    studies = [
-        Waste(survey.path("studies", file), reason)
-        for (file,) in survey.below("studies")
-        if (study := StudyFile.parse(file)) and study.series in series - other_series
-    ]
+    numbers = store.study_numbers()
+    ids = [f"{x}-{n}" for x in sorted(series - other_series) for n in numbers.get(x, ())]
+    studies = [Waste(store.path("studies", id), reason, row=Row("studies", id)) for id in ids]
     record = Waste(store.sweep_path(name), reason)
     extractions = {
         other: set(store.sweep_record(other).extractions) for other in store.sweep_names()

@@ -1,4 +1,4 @@
-"""Compaction: many row files, and rows of versions before 2, become few parts.
+"""Compaction: many row files, and files of old versions, become few parts of each kind of rows.
 
 It copies the rows that count to new parts, reads these back, and deletes the files that it copied
 last. So it may be interrupted anywhere and run beside other compactions, runs and readers: at every
@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
-from orchestrator.store import parts, removals, row_files
+from orchestrator.store import kinds, parts, removals, row_files
 from orchestrator.store.damage import DamagedError
-from orchestrator.store.names import AttemptFile, CompactFile, RowFile
+from orchestrator.store.names import AttemptFile, RowFile
 from orchestrator.store.parts import DIGEST, Part
-from orchestrator.store.row_files import TABLES
+from orchestrator.store.row_tables import RowTables
 from orchestrator.store.schemas import SCHEMAS
-from orchestrator.store.trial_tables import TrialTables
+from orchestrator.store.store import Store
 from orchestrator.store.view import OldRow, View, old_path, row_path
 
 MOST = 1_000_000  # rows of a part's tables; a part that is larger than half of it is left alone
@@ -41,8 +42,8 @@ Tables = Mapping[str, pa.Table]
 class Compacted:
     """The work of a compaction."""
 
-    trials: int = 0
-    """Trials whose rows it copied."""
+    copied: Counter[str] = field(default_factory=Counter)
+    """Number of attempts whose rows it copied, by the noun of their kind."""
     deleted: int = 0
     """Files that it deleted."""
     written: int = 0
@@ -54,6 +55,7 @@ class _Copy:
     """Rows to write, and the files to delete once they are written."""
 
     tables: Tables
+    attempts: int
     sources: list[str]
 
     @property
@@ -61,25 +63,35 @@ class _Copy:
         return sum(table.num_rows for table in self.tables.values())
 
 
-def compact(trials: TrialTables, *, everything: bool = True) -> Compacted:
+def compact(store: Store, *, everything: bool = True) -> Compacted:
     """Compact a store. Raises `StoreError`.
 
-    With `everything`, each trial has one row in one part afterwards, and few parts are small.
+    With `everything`, each id has one attempt in one part afterwards, and few parts are small.
     Otherwise parts are joined when several of them are about as large, as during a run.
     """
+    done = Compacted()
+    for tables in store.row_tables:
+        _compact(tables, everything, done)
+    if store.names(removals.FOLDER):
+        there = [tables.look().attempts().values() for tables in store.row_tables]
+        removals.tidy(store.files, {key for ids in there for keys in ids for key in keys})
+    return done
+
+
+def _compact(tables: RowTables, everything: bool, done: Compacted) -> None:
     for _ in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):  # another compaction was faster
-            return _Compaction(trials, everything).carry_out()
-    raise StoreError(f"the rows in {trials.files.root} keep changing")
+            return _Compaction(tables, everything, done).carry_out()
+    raise StoreError(f"the rows in {tables.files.root} keep changing")
 
 
 class _Compaction:
-    def __init__(self, trials: TrialTables, everything: bool):
-        self.trials, self.files, self.everything = trials, trials.files, everything
-        self.done = Compacted()
+    def __init__(self, of: RowTables, everything: bool, done: Compacted):
+        self.of, self.files, self.everything = of, of.files, everything
+        self.kind, self.main, self.done = of.kind, of.kind.main, done
 
-    def carry_out(self) -> Compacted:
-        view = self.trials.look()
+    def carry_out(self) -> None:
+        view = self.of.look()
         chosen = self._chosen(view)
         copies: list[_Copy] = []
         for copy in self._copies(view, chosen):
@@ -91,19 +103,15 @@ class _Compaction:
         worse = [row for row in view.superseded if isinstance(row, RowFile)]
         self._delete([row_path(self.files, row) for row in worse])
         if self.everything and (old := [r for r in view.superseded if isinstance(r, OldRow)]):
-            attempts = self.trials.old_attempts(old)
+            attempts = self._old_attempts(old)
             self._delete([p for r in old for p in self._files_of(r, attempts.get(r))])
-        if self.everything and (view.old or view.superseded):
+        if self.everything and self.kind is kinds.TRIALS and (view.old or view.superseded):
             for outcome in OUTCOMES:
-                self.files.drop(f"{self.files.base}/trials/{outcome}")
-        if view.removed:
-            there = self.trials.read("trials", ["id", "attempt"]).to_pylist()
-            removals.tidy(self.files, {(row["id"], row["attempt"]) for row in there})
-        return self.done
+                self.files.drop(f"{self.files.base}/{self.main}/{outcome}")
 
     def _chosen(self, view: View) -> list[Part]:
         """Return the parts to copy, the smallest first."""
-        small = [part for part in view.parts if _weight(part) < MOST // 2]
+        small = [part for part in view.parts if part.weight < MOST // 2]
         if self.everything:
             stale = [part for part in view.parts if view.hidden.get(part.file)]
             fresh = [part for part in small if part not in stale]
@@ -113,9 +121,9 @@ class _Compaction:
         else:
             levels: dict[int, list[Part]] = {}
             for part in small:
-                levels.setdefault(int(math.log(_weight(part) or 1, 4)), []).append(part)
+                levels.setdefault(int(math.log(part.weight or 1, 4)), []).append(part)
             chosen = [p for alike in levels.values() if len(alike) >= ALIKE for p in alike]
-        return sorted(chosen, key=_weight)
+        return sorted(chosen, key=lambda part: part.weight)
 
     # Reading ------------------------------------------------------------------------------------
 
@@ -132,69 +140,77 @@ class _Compaction:
     def _of_row_files(self, rows: Sequence[RowFile]) -> _Copy:
         """Return the rows of row files. Those with columns of a later version stay as they are."""
         records = {
-            row: record
-            for row, record in self.trials.records(rows).items()
-            if row_files.knows(record)
+            row: record for row, record in self.of.records(rows).items() if row_files.knows(record)
         }
-        tables = row_files.to_tables(list(records.values()), dict.fromkeys(TABLES))
-        digests = [row.digest for row in records]
-        return _copy(tables, digests, [row_path(self.files, row) for row in records])
+        tables = row_files.to_tables(list(records.values()), dict.fromkeys(self.kind.tables))
+        digests = [
+            row.digest
+            for row, record in records.items()
+            for _ in range(row_files.number_of_rows(record, self.kind))
+        ]
+        return self._copy(tables, digests, [row_path(self.files, row) for row in records])
 
     def _of_part(self, view: View, part: Part) -> _Copy | None:
         """Return the rows of a part that count; None if it is damaged or of a later version."""
         try:
-            files = {table: self.trials.opened(table, part) for table in self._tables_of(part)}
+            files = {table: self.of.opened(table, part) for table in part.files}
             if any(parts.has_unknown_columns(table, file) for table, file in files.items()):
                 return None
             tables = {
-                table: self.trials.of_part(view, table, part, None, None, files[table])
+                table: self.of.of_part(view, table, part, None, None, files[table])
                 if table in files
                 else SCHEMAS[table].empty_table()
-                for table in TABLES
+                for table in self.kind.tables
             }
-            digests = parts.digests_of(files["trials"])
+            digests = parts.digests_of(files[self.main])
         except DamagedError:  # a reader names it
             return None
         mask = view.mask(part)
         if mask is not None:
-            digests = pa.array(digests, pa.string()).filter(mask).to_pylist()
-        paths = [self.trials.part_path(table, part) for table in self._tables_of(part)]
-        return _copy(tables, digests, paths)
-
-    def _tables_of(self, part: Part) -> Mapping[str, CompactFile]:
-        return {"trials": part.file, **part.others}
+            digests = pa.array(digests, pa.string()).filter(part.rows_of(mask)).to_pylist()
+        return self._copy(tables, digests, [self.of.part_path(table, part) for table in part.files])
 
     def _of_old(self, rows: Sequence[OldRow]) -> _Copy:
-        """Return rows of versions before 2. A complete trial whose files are gone stays."""
-        read = self.trials.old_rows(rows)
-        attempts = self.trials.old_attempts(rows)
-        there = {t: set(self.files.names(f"{self.files.base}/{t}")) for t in TABLES[1:]}
-        tables: dict[str, list[pa.Table]] = {table: [] for table in TABLES}
+        """Return rows of old versions. A complete trial whose files are gone stays."""
+        read = self.of.old_rows(rows)
+        attempts = self._old_attempts(rows)
+        points = self.kind.points
+        there = {t: set(self.files.names(f"{self.files.base}/{t}")) for t in points}
+        tables: dict[str, list[pa.Table]] = {table: [] for table in self.kind.tables}
         digests, sources = [], []
         for row in rows:
-            if row not in read or row not in attempts:
+            if row not in read or (points and row not in attempts):
                 continue
-            of_row, paths = {"trials": read[row]}, self._files_of(row, attempts[row])
-            for table in TABLES[1:]:
+            of_row, paths = {self.main: read[row]}, self._files_of(row, attempts.get(row))
+            for table in points:
                 named = [attempts[row]] if attempts[row].name in there[table] else []
-                points = self.trials.old_points(table, named)
-                if points or row.outcome != State.COMPLETE:
-                    of_row[table] = points[0] if points else SCHEMAS[table].empty_table()
-            if len(of_row) < len(TABLES):
+                some = self.of.old_points(table, named)
+                if some or row.outcome != State.COMPLETE:
+                    of_row[table] = some[0] if some else SCHEMAS[table].empty_table()
+            if len(of_row) < len(tables):
                 continue
-            digests.append(row_files.encode_tables(of_row).file.digest)
+            digests += [row_files.encode_tables(self.kind, of_row).file.digest] * len(read[row])
             sources += paths
             for table, arrow in of_row.items():
                 tables[table].append(arrow)
         joined = {
             t: pa.concat_tables(many or [SCHEMAS[t].empty_table()]) for t, many in tables.items()
         }
-        return _copy(joined, digests, sources)
+        return self._copy(joined, digests, sources)
+
+    def _old_attempts(self, rows: Sequence[OldRow]) -> Mapping[OldRow, AttemptFile]:
+        """Return the names of the files of points beside these rows."""
+        return self.of.old_attempts(rows) if self.kind.points else {}
+
+    def _copy(self, tables: Tables, digests: Sequence[str], sources: list[str]) -> _Copy:
+        """Return rows to write; `digests` has that of each row of the main table."""
+        proven = tables[self.main].append_column(DIGEST, pa.array(digests, pa.string()))
+        return _Copy({**tables, self.main: proven}, len(set(digests)), sources)
 
     def _files_of(self, row: OldRow, attempt: AttemptFile | None) -> list[str]:
-        """Return the files of a row of a version before 2, that of the row first."""
+        """Return the files of a row of an old version, that of the row first."""
         base = self.files.base
-        beside = [f"{base}/{table}/{attempt.name}" for table in TABLES[1:]] if attempt else []
+        beside = [f"{base}/{t}/{attempt.name}" for t in self.kind.points] if attempt else []
         return [old_path(self.files, row), *beside]
 
     # Writing ------------------------------------------------------------------------------------
@@ -203,42 +219,34 @@ class _Compaction:
         """Write one part of these rows, and delete their files."""
         if not copies:
             return
-        tables = {t: pa.concat_tables([copy.tables[t] for copy in copies]) for t in TABLES}
-        if number := tables["trials"].num_rows:
-            parts.write(self.files, {t: _sorted(table) for t, table in tables.items()})
-            self.done.trials += number
+        tables = {t: pa.concat_tables([c.tables[t] for c in copies]) for t in self.kind.tables}
+        if tables[self.main].num_rows:
+            parts.write(self.files, self.kind, {t: self._sorted(t, x) for t, x in tables.items()})
+            self.done.copied[self.kind.noun] += sum(copy.attempts for copy in copies)
             self.done.written += 1
         self._delete([path for copy in copies for path in copy.sources])
 
+    def _sorted(self, table: str, arrow: pa.Table) -> pa.Table:
+        """Return rows in the order of their ids. Those of an attempt keep their order."""
+        ids = self.kind.ids(arrow) if table == self.main else arrow["id"]
+        values = ids.to_pylist()
+        if values == sorted(values):
+            return arrow
+        return arrow.combine_chunks().take(pc.sort_indices(ids))  # half the time of chunks
+
     def _delete(self, paths: Sequence[str]) -> None:
-        """Delete files, those of `trials` first: they name the others.
+        """Delete files, those of the main table first: they name the others.
 
         On a local disk they are gone for good before the next one is deleted. After a loss of power
         a part could come back otherwise, without the curves that it names.
         """
-        trials = [path for path in paths if f"{self.files.base}/trials/" in path]
-        for path in trials:
+        folder = f"{self.files.base}/{self.main}"
+        first = [path for path in paths if path.startswith(f"{folder}/")]
+        for path in first:
             self.files.delete(path)
-        if trials:
-            self.files.settle(f"{self.files.base}/trials")
-        deleted = set(trials)
+        if first:
+            self.files.settle(folder)
+        deleted = set(first)
         for path in (path for path in paths if path not in deleted):
             self.files.delete(path)
         self.done.deleted += len(paths)
-
-
-def _sorted(table: pa.Table) -> pa.Table:
-    """Return rows in the order of their ids, as row files are listed."""
-    ids = table["id"].to_pylist()
-    if ids == sorted(ids):
-        return table
-    return table.combine_chunks().take(pc.sort_indices(table["id"]))  # half the time of chunks
-
-
-def _copy(tables: Tables, digests: Sequence[str], sources: list[str]) -> _Copy:
-    proven = tables["trials"].append_column(DIGEST, pa.array(digests, pa.string()))
-    return _Copy({**tables, "trials": proven}, sources)
-
-
-def _weight(part: Part) -> int:
-    return len(part) + part.points

@@ -10,7 +10,7 @@ import functools
 import re
 from typing import Literal, NamedTuple, Self
 
-from orchestrator.states import OUTCOMES
+from orchestrator.states import OUTCOMES, STUDY_OUTCOMES
 
 HASH = 16  # hexadecimal digits of a SHA-256 in a file's name
 ID = r"[0-9a-f]{16}"  # of a trial, a search or a hash
@@ -43,26 +43,33 @@ FIGURES = (  # kinds of figures that a report has as files
 
 
 class RowFile(NamedTuple):
-    """`<id>-<outcome>-<attempt>-<digest>.json`: all that one attempt at a trial recorded."""
+    """`<id>-<outcome>-<attempt>-<digest>.json`: all that one attempt at a trial recorded.
 
-    trial: str
+    The name of another row begins with its table: `studies-<series>-<number>-complete-…`.
+    """
+
+    id: str
     outcome: str
     attempt: str
     digest: str
+    table: str = "trials"
 
     @property
     def name(self) -> str:
-        return f"{self.trial}-{self.outcome}-{self.attempt}-{self.digest}.json"
+        table = "" if self.table == "trials" else f"{self.table}-"
+        return f"{table}{self.id}-{self.outcome}-{self.attempt}-{self.digest}.json"
 
     @classmethod
     @functools.lru_cache(maxsize=4096)  # readers list the same names again and again
     def parse(cls, name: str) -> Self | None:
-        match = _ROW_NAME.fullmatch(name)
-        return cls(*match.groups()) if match else None
+        if match := _ROW_NAME.fullmatch(name):
+            table, id, outcome, attempt, digest = match.groups()
+            return cls(id, outcome, attempt, digest, table or "trials")
+        return None
 
 
 class CompactFile(NamedTuple):
-    """`part-<token>-<digest>.parquet`: rows of many trials. A token is never used again."""
+    """`part-<token>-<digest>.parquet`: rows of many attempts. A token is never used again."""
 
     token: str
     digest: str
@@ -158,7 +165,7 @@ class SnapshotFile(NamedTuple):
 
 
 class DerivedFile(NamedTuple):
-    """`<network>-<id>.parquet`: one measurement or extraction of a network."""
+    """`<network>-<id>.parquet`: a measurement or extraction, as versions before 3 wrote it."""
 
     network: str
     id: str
@@ -252,7 +259,7 @@ class RunningFile(NamedTuple):
 
 
 class StudyFile(NamedTuple):
-    """`<series>-<number>.parquet`: one trial of a search."""
+    """`<series>-<number>.parquet`: a trial of a search, as versions before 3 wrote it."""
 
     series: str
     number: int
@@ -286,7 +293,9 @@ class FigureFile(NamedTuple):
 
 
 _PART = r"(train|validation|test)-(\d{9,})\.parquet"
-_ROW = rf"({ID})-({'|'.join(OUTCOMES)})-({ATTEMPT})-({ID})\.json"
+_ENDS = "|".join(dict.fromkeys((*OUTCOMES, *STUDY_OUTCOMES)))
+_TABLE = "studies|measurements|extractions"
+_ROW = rf"(?:({_TABLE})-)?({ID}(?:-\d+)?)-({_ENDS})-({ATTEMPT})-({ID})\.json"
 _COMPACT = rf"part-({ID})-({ID})\.parquet"
 _ROW_NAME, _COMPACT_NAME = re.compile(_ROW), re.compile(_COMPACT)
 _SNAPSHOT_NAME = re.compile(rf"(\d{{10,}})-({ATTEMPT})-({ID})\.safetensors")
@@ -294,7 +303,7 @@ _REMOVAL = rf"({ID})-({ID})\.json"
 _FIGURE = rf"({'|'.join(FIGURES)})(?:-([\w.=-]+))?\.({'|'.join(FORMATS)})"
 _TABLES = (
     rf"rows/{_ROW}",
-    rf"(trials|curves|classes)/{_COMPACT}",
+    rf"(trials|curves|classes|{_TABLE})/{_COMPACT}",
     rf"removed/{_REMOVAL}",
     rf"trials/({'|'.join(OUTCOMES)})/{ID}\.parquet",
     rf"(curves|classes)/{ID}-{ATTEMPT}\.parquet",

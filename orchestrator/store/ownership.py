@@ -1,9 +1,9 @@
 """Recognition of layerwise's own stores. Nothing is removed where that is not certain.
 
 A run that makes a store marks it with `layerwise-store.json`. A store of an older version has no
-such file, and is known by a file of its tables. The mark says which version of the store a reader
-must know. Versions before 2 do not read it: they meet a file that they read as a row, and say that
-the store is newer.
+such file, and is known by a file of its tables. The mark says which version of the store a writer
+must know. Older readers do not all look at it: version 1 meets a file that it reads as a row, and
+version 2 a part without rows, and they say that the store is newer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import contextlib
 import functools
 import json
 
+import pyarrow as pa
+
 from orchestrator.errors import StoreError
-from orchestrator.store import table_files
+from orchestrator.store import kinds, parts, table_files
 from orchestrator.store.damage import DamagedError, refuse_newer
 from orchestrator.store.files import Files
 from orchestrator.store.names import MARKER, RowFile, stored
+from orchestrator.store.parts import DIGEST
 from orchestrator.store.row_files import digest
-from orchestrator.store.schemas import SCHEMA_VERSION, TRIALS
+from orchestrator.store.schemas import SCHEMA_VERSION, SCHEMAS, TRIALS
 from orchestrator.store.view import NOTICE, old_path
 
 TABLES = ("trials", "sweeps", "studies", "curves", "classes", "measurements", "extractions")
@@ -60,6 +63,7 @@ def claim(files: Files) -> None:
         return
     if version:
         refuse_newer(version, files.root)
+        _write_empty_part(files)
         _mark(files, marker)
         return
     if not _has_rows(files) and (foreign := _foreign(files)):
@@ -83,6 +87,13 @@ def _version(files: Files, marker: str) -> int:
 def _mark(files: Files, marker: str) -> None:
     files.put(old_path(files, NOTICE), _notice())
     files.put(marker, json.dumps({"layerwise_store": int(SCHEMA_VERSION)}).encode() + b"\n")
+
+
+def _write_empty_part(files: Files) -> None:
+    """Write a part that version 2 refuses as a newer one. Otherwise it would miss new rows."""
+    tables = {table: SCHEMAS[table].empty_table() for table in kinds.TRIALS.tables}
+    tables["trials"] = tables["trials"].append_column(DIGEST, pa.array([], pa.string()))
+    parts.write(files, kinds.TRIALS, tables)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Recovery of the rows of a damaged part.
 
-A part holds thousands of trials, and one flipped bit damages it. The digest of each attempt proves
-row, curve and counts together. So whatever can still be decoded is made a row file again, if its
-digest is right; only the other trials are trained again.
+A part holds thousands of attempts, and one flipped bit damages it. The digest of each attempt
+proves all its rows together. So whatever can still be decoded is made a row file again, if its
+digest is right; only the other trials are trained again, and only the other work is repeated.
 """
 
 from __future__ import annotations
@@ -16,77 +16,91 @@ import pyarrow.parquet as pq
 from orchestrator.store import parts, row_files, table_files
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.files import Files
+from orchestrator.store.kinds import Kind
 from orchestrator.store.names import CompactFile
 from orchestrator.store.parts import DIGEST
-from orchestrator.store.row_files import TABLES, Attempt
+from orchestrator.store.row_files import VERSIONS, Attempt
+from orchestrator.store.row_tables import RowTables
 from orchestrator.store.schemas import SCHEMAS
-from orchestrator.store.trial_tables import TrialTables
 
 log = logging.getLogger("layerwise")
 
+Named = Mapping[str, CompactFile]
+"""The files of a part by their tables, the main table first."""
 
-def recover(trials: TrialTables) -> bool:
-    """Make row files of what can be proven in the known damaged parts, and set these aside.
 
-    Return whether there was such a part. Raises `StoreError`.
+def recover(several: Sequence[RowTables]) -> bool:
+    """Make row files of what can be proven in damaged parts, and set these parts aside.
+
+    Those of trials must be known as damaged (`Store.check`); other parts are read. Return whether
+    there was such a part. Raises `StoreError`.
     """
-    damaged = list(_damaged(trials))
-    for file, others in damaged:
+    damaged = [(tables, named) for tables in several for named in _damaged(tables)]
+    for tables, named in damaged:
+        files, damage, kind = tables.files, tables.damage, tables.kind
         saved = 0
-        for attempt in proven(trials.files, file, others):
-            trials.files.put(f"{trials.files.base}/rows/{attempt.file.name}", attempt.data)
+        for attempt in proven(files, kind, named):
+            files.put(f"{files.base}/rows/{attempt.file.name}", attempt.data)
             saved += 1
-        named = {"trials": file, **others}
         for table, part in named.items():
-            path = parts.path_of(trials.files, table, part)
-            trials.damage.reasons.setdefault(path, "another file of this part is damaged")
-        shown = trials.files.shown(parts.path_of(trials.files, "trials", file))
-        log.warning("%d trials are recovered from %s", saved, shown)
+            path = parts.path_of(files, table, part)
+            damage.reasons.setdefault(path, "another file of this part is damaged")
+        shown = files.shown(parts.path_of(files, kind.main, named[kind.main]))
+        log.warning("%d %ss are recovered from %s", saved, kind.noun, shown)
     if damaged:
-        trials.damage.set_aside()
+        damaged[0][0].damage.set_aside()
     return bool(damaged)
 
 
-def _damaged(trials: TrialTables) -> Iterator[tuple[CompactFile, Mapping[str, CompactFile]]]:
-    """Yield each part with a file that is known as damaged, with its files of points."""
-    reasons = trials.damage.reasons
-    for name in trials.files.names(f"{trials.files.base}/trials"):
-        if (file := CompactFile.parse(name)) is None:
-            continue
-        others = _others(trials.files, file)
-        named = {"trials": file, **others}
-        if any(parts.path_of(trials.files, t, part) in reasons for t, part in named.items()):
-            yield file, others
+def _damaged(tables: RowTables) -> Iterator[Named]:
+    """Yield the files of each part with a file that is known as damaged."""
+    files, kind, reasons = tables.files, tables.kind, tables.damage.reasons
+    if not kind.points:
+        tables.verify()
+    for name in files.names(f"{files.base}/{kind.main}"):
+        if file := CompactFile.parse(name):
+            named = {kind.main: file, **_others(files, kind, file)}
+            if any(parts.path_of(files, t, part) in reasons for t, part in named.items()):
+                yield named
 
 
-def _others(files: Files, file: CompactFile) -> dict[str, CompactFile]:
+def _others(files: Files, kind: Kind, file: CompactFile) -> Named:
     """Return the files of points that a part names, as far as that can be read."""
+    if not kind.points:
+        return {}
     try:
-        opened = pq.ParquetFile(pa.BufferReader(files.get(parts.path_of(files, "trials", file))))
-        meta = opened.metadata.metadata or {}
-        names = {t: meta.get(f"layerwise_{t}".encode(), b"").decode() for t in TABLES[1:]}
+        data = files.get(parts.path_of(files, kind.main, file))
+        meta = pq.ParquetFile(pa.BufferReader(data)).metadata.metadata or {}
+        names = {t: meta.get(f"layerwise_{t}".encode(), b"").decode() for t in kind.points}
     except table_files.UNREADABLE:
         return {}
     return {table: part for table, name in names.items() if (part := CompactFile.parse(name))}
 
 
-def proven(files: Files, file: CompactFile, others: Mapping[str, CompactFile]) -> Iterator[Attempt]:
+def proven(files: Files, kind: Kind, named: Named) -> Iterator[Attempt]:
     """Yield the attempts of a part whose digest is right."""
-    tables = {t: _decodable(files, t, others[t]) for t in TABLES[1:] if t in others}
-    trials = _decodable(files, "trials", file, [DIGEST])
-    points = {table: _slices(arrow) for table, arrow in tables.items()}
-    for number, digest in enumerate(trials[DIGEST.name].to_pylist()):
-        row = trials.slice(number, 1).drop_columns([DIGEST.name])
-        of_trial = {"trials": row} | {
-            t: points.get(t, {}).get(row["id"][0].as_py(), SCHEMAS[t].empty_table())
-            for t in TABLES[1:]
-        }
+    tables = {t: _decodable(files, t, named[t]) for t in kind.points if t in named}
+    main = _decodable(files, kind.main, named[kind.main], [DIGEST])
+    points = {table: _slices(arrow, "id") for table, arrow in tables.items()}
+    for digest, rows in _slices(main, DIGEST.name).items():
+        of_attempt = {kind.main: rows.drop_columns([DIGEST.name])}
+        for table in kind.points:
+            id = rows["id"][0].as_py()
+            of_attempt[table] = points.get(table, {}).get(id, SCHEMAS[table].empty_table())
+        if attempt := _proven(kind, of_attempt, digest):
+            yield attempt
+
+
+def _proven(kind: Kind, tables: Mapping[str, pa.Table], digest: str) -> Attempt | None:
+    """Return the row file of an attempt if it has this digest."""
+    for version in VERSIONS:
         try:
-            attempt = row_files.encode_tables(of_trial)
+            attempt = row_files.encode_tables(kind, tables, version)
         except table_files.UNREADABLE:
             continue
         if attempt.file.digest == digest:
-            yield attempt
+            return attempt
+    return None
 
 
 def _decodable(
@@ -110,9 +124,9 @@ def _decodable(
     return pa.concat_tables(groups)
 
 
-def _slices(arrow: pa.Table) -> dict[str, pa.Table]:
-    """Return the rows of each trial by its id. Rows of a trial lie together."""
-    ids = arrow["id"].to_pylist()
-    starts = [n for n, id in enumerate(ids) if n == 0 or id != ids[n - 1]]
-    ends = [*starts[1:], len(ids)][: len(starts)]
-    return {ids[a]: arrow.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
+def _slices(arrow: pa.Table, column: str) -> dict[str, pa.Table]:
+    """Return the rows with each value of a column; they lie together."""
+    values = arrow[column].to_pylist()
+    starts = [n for n, value in enumerate(values) if n == 0 or value != values[n - 1]]
+    ends = [*starts[1:], len(values)][: len(starts)]
+    return {values[a]: arrow.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}

@@ -1,10 +1,11 @@
-"""Row files: all that one attempt at a trial recorded, as one object, written once.
+"""Row files: all that one attempt recorded, as one object, written once.
 
-A row file is JSON, one object per line: the version, the row, the curve, the counts per class. The
-last two are left out if they are empty, and so are columns of nulls. Times are microseconds since
-1970. The form is canonical: equal content gives equal bytes. Their SHA-256 is the digest of the
-attempt, and the file's name ends with it. So a changed bit is noticed, and a row that lies in a
-part (`parts.py`) is proven by the same digest.
+A row file is JSON, one object per line: the version, then a table each. That of a trial has its
+row, the curve and the counts per class; the last two are left out if they are empty. Other kinds of
+rows (`kinds.py`) have one table. Columns of nulls are left out. Times are microseconds since 1970.
+The form is canonical: equal content gives equal bytes. Their SHA-256 is the digest of the attempt,
+and the file's name ends with it. So a changed bit is noticed, and a row that lies in a part
+(`parts.py`) is proven by the same digest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from orchestrator.store import kinds
 from orchestrator.store.damage import DamagedError, refuse_newer
+from orchestrator.store.kinds import Kind
 from orchestrator.store.names import HASH, RowFile
 from orchestrator.store.schemas import (
     COLUMNS,
@@ -28,16 +31,17 @@ from orchestrator.store.schemas import (
     to_table,
 )
 
-TABLES = ("trials", "curves", "classes")  # the tables that a row file has rows of
+TABLES = kinds.TRIALS.tables  # the tables that the row file of a trial has rows of
 VERSION = "layerwise_schema"
+VERSIONS = (int(SCHEMA_VERSION), 2)  # that a row file may name, which differ in nothing else
 
 Columns = Mapping[str, list[Any]]
 Record = dict[str, Any]
-"""A decoded row file: `trials` is the row, `curves` and `classes` are columns, or missing."""
+"""A decoded row file: `trials` is the row; other tables are columns, or missing."""
 
 
 class Attempt(NamedTuple):
-    """The rows of one attempt at a trial."""
+    """The rows of one attempt."""
 
     file: RowFile
     data: bytes
@@ -48,29 +52,38 @@ def encode(
     curve: Sequence[Mapping[str, Any]] = (),
     classes: Sequence[Mapping[str, Any]] = (),
 ) -> Attempt:
+    """Return the row file of an attempt at a trial. Raises as `encode_rows` does."""
+    return encode_rows(kinds.TRIALS, {"trials": [row], "curves": curve, "classes": classes})
+
+
+def encode_rows(kind: Kind, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Attempt:
     """Return the row file of an attempt.
 
     Raises `TypeError` for an unknown or a missing column, `pa.ArrowInvalid` for a wrong type.
     """
-    tables = {"trials": [row], "curves": curve, "classes": classes}
     try:
-        return _attempt({table: _plain(table, rows) for table, rows in tables.items()})
+        return _attempt(kind, {table: _plain(table, rows) for table, rows in tables.items()})
     except OtherTypeError:  # Arrow converts it, or refuses it
-        return encode_tables({table: to_table(table, rows) for table, rows in tables.items()})
+        return encode_tables(kind, {table: to_table(table, rows) for table, rows in tables.items()})
 
 
-def encode_tables(tables: Mapping[str, pa.Table]) -> Attempt:
-    """Return the row file of the one row in `trials`, with these curves and classes."""
-    return _attempt({name: _columns(tables[name]) for name in TABLES})
+def encode_tables(
+    kind: Kind, tables: Mapping[str, pa.Table], version: int = VERSIONS[0]
+) -> Attempt:
+    """Return the row file of an attempt with these tables; `trials` has one row."""
+    return _attempt(kind, {name: _columns(tables[name]) for name in kind.tables}, version)
 
 
-def _attempt(columns: Mapping[str, Columns]) -> Attempt:
-    row = {name: values[0] for name, values in columns["trials"].items()}
-    lines: list[Any] = [{VERSION: int(SCHEMA_VERSION)}, {"trials": row}]
-    lines += [{name: columns[name]} for name in TABLES[1:] if columns[name]]
+def _attempt(kind: Kind, columns: Mapping[str, Columns], version: int = VERSIONS[0]) -> Attempt:
+    row = {name: values[0] for name, values in columns[kind.main].items()}
+    lines: list[Any] = [{VERSION: version}]
+    lines += [{kind.main: row if kind is kinds.TRIALS else columns[kind.main]}]
+    lines += [{name: columns[name]} for name in kind.points if columns[name]]
     data = b"".join(_line(line) for line in lines)
-    id, outcome, attempt = (str(row.get(name)) for name in ("id", "outcome", "attempt"))
-    return Attempt(RowFile(id, outcome, attempt, digest(data)), data)
+    sha256 = digest(data)
+    attempt = str(row.get("attempt")) if kind.has_attempts else sha256[: kinds.ATTEMPT]
+    file = RowFile(kind.id_of(row), str(row.get(kind.outcome)), attempt, sha256, kind.main)
+    return Attempt(file, data)
 
 
 def _line(value: Any) -> bytes:
@@ -189,7 +202,7 @@ def _trials(records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
 def _points(table: str, records: Sequence[Record], names: Sequence[str] | None) -> pa.Table:
     schema = _schema(table, names)
     some = [record[table] for record in records if table in record]
-    lengths = [len(columns["id"]) for columns in some]
+    lengths = [_length(columns) for columns in some]
     arrays = []
     for field in schema:
         values: list[Any] = []
@@ -197,6 +210,15 @@ def _points(table: str, records: Sequence[Record], names: Sequence[str] | None) 
             values += columns.get(field.name) or [None] * length
         arrays.append(pa.array(values, field.type))
     return pa.table(arrays, schema=schema)
+
+
+def _length(columns: Columns) -> int:
+    return len(next(iter(columns.values())))
+
+
+def number_of_rows(record: Record, kind: Kind) -> int:
+    """Return the number of rows of a decoded row file in its main table."""
+    return 1 if kind is kinds.TRIALS else _length(record[kind.main])
 
 
 def _schema(table: str, names: Sequence[str] | None) -> pa.Schema:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from trainers.canonical import to_json
 from trainers.recipe import Recipe
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 TEXT, INT, REAL, YES = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 UTC = pa.timestamp("us", tz="UTC")
@@ -239,7 +239,7 @@ STUDY_RUN: list[Column] = [
 ]
 
 MEASUREMENT: list[Column] = [
-    ("id", TEXT, "hash of the measure and of all that it compares; names the file"),
+    ("id", TEXT, "hash of the measure and of all that it compares; names its rows"),
     ("measure", TEXT, "weights, interpolation, similarity or predictors"),
     ("outcome", TEXT, "complete or failed; the latter has one row without a value"),
     ("trial", TEXT, "id of the network; of the source or file of weights in predictors"),
@@ -265,7 +265,7 @@ DERIVED_RUN: list[Column] = [
 ]
 
 EXTRACTION: list[Column] = [
-    ("id", TEXT, "hash of the network, the images, the layers and the pooling; names the file"),
+    ("id", TEXT, "hash of the network, the images, the layers and the pooling; names its row"),
     ("outcome", TEXT, "complete or failed; the latter has no files"),
     ("trial", TEXT, "id of the network, or of the file of weights"),
     ("name", TEXT, "name of the network in the sweep that ran it first"),

@@ -1,15 +1,16 @@
 """The store: every path, and writes that no reader sees half done.
 
 rows/<id>-<outcome>-<attempt>-<digest>.json   all that an attempt recorded (`row_files.py`)
+rows/<table>-…                              the same of study trials, measurements, extractions
 trials/part-<token>-<digest>.parquet        rows of many trials, compacted (`parts.py`)
 curves/part-…, classes/part-…               their learning curves and counts per class
+studies/part-…                              rows of study trials
+measurements/part-…                         the values of measurements of networks
+extractions/part-…                          rows on the features of networks in `features/`
 removed/<token>-<digest>.json               rows that were removed (`removals.py`)
 checkpoints/<id>/<sha256>.safetensors       final weights, named by their content
 progress/<id>/<step>-<attempt>-<sha256>.safetensors   to resume from; deleted after the row
 sweeps/<name>.parquet                       which trials a sweep consists of
-studies/<series>-<number>.parquet           one row per trial of a search
-measurements/<id>-<measurement>.parquet     the values of one measurement of a network
-extractions/<id>-<extraction>.parquet       one row on the features of a network in `features/`
 features/<extraction>-<sha256>/<subset>-<first>.parquet   outputs of layers, part by part
 leases/<sweep>-<token>.json                 a run that uses the store now (`leases.py`)
 running/<token>.json                        what a worker trains now (`under_way.py`)
@@ -17,12 +18,14 @@ damaged/…                                   files that could not be read, set 
 layerwise-store.json                        written when the store is made (`ownership.py`)
 
 Versions before 2 wrote trials/<outcome>/<id>.parquet with curves/<id>-<attempt>.parquet and
-classes/<id>-<attempt>.parquet. These are read as they are, until they are compacted.
+classes/<id>-<attempt>.parquet. Those before 3 wrote studies/<series>-<number>.parquet,
+measurements/<network>-<id>.parquet and extractions/<network>-<id>.parquet. These are read as they
+are, until they are compacted.
 
 The store is a folder or a prefix of an object store (`files.py`). Nothing rests on renaming, locks
 or conditional writes. A file's name says what is in the file (`names.py`). A worker writes the row
 file of a trial last, as one object: row, curve and counts are there together or not at all.
-`compaction.py` moves them to parts.
+`compaction.py` moves them to parts. `kinds.py` says how rows of trials and others differ.
 """
 
 from __future__ import annotations
@@ -37,33 +40,26 @@ import pyarrow as pa
 
 from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
-from orchestrator.store import row_files, table_files
+from orchestrator.store import kinds, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.locations import open_files
 from orchestrator.store.names import (
     SAFE,
-    DerivedFile,
     RowFile,
     SnapshotFile,
-    StudyFile,
     SweepFile,
     WeightsFile,
     stored,
 )
 from orchestrator.store.node_cache import NodeCache
 from orchestrator.store.ownership import claim
+from orchestrator.store.row_files import Attempt
+from orchestrator.store.row_tables import RowTables
 from orchestrator.store.schemas import SCHEMAS, to_table
-from orchestrator.store.trial_tables import TrialTables
 from trainers.checkpoint import CheckpointError, checksum, read_meta, verify
 from trainers.spelling import hint
 
-FILES: dict[str, type[SweepFile | StudyFile | DerivedFile]] = {  # the files of each table
-    "sweeps": SweepFile,
-    "studies": StudyFile,
-    "measurements": DerivedFile,
-    "extractions": DerivedFile,
-}
 OF_DERIVED = [  # columns that all rows of one measurement or extraction share
     *("id", "outcome", "checkpoint", "other_checkpoint", "folder", "parts", "bytes"),
     "error_message",
@@ -96,7 +92,9 @@ class Store:
         self.files = open_files(root)
         self.root = self.files.root
         self.damage = Damage(self.files)
-        self.trials = TrialTables(self.files, self.damage)
+        self.row_tables = [RowTables(self.files, self.damage, kind) for kind in kinds.KINDS]
+        """The tables of trials, study trials, measurements and extractions."""
+        self.trials = self.row_tables[0]
         self.is_remote = not isinstance(self.files, LocalFiles)
 
     def exists(self) -> bool:
@@ -177,7 +175,9 @@ class Store:
 
         Its rows of other attempts stay; the best outcome counts, and of equal ones the latest.
         """
-        attempt = row_files.encode(row, curve, classes)
+        self._put(row_files.encode(row, curve, classes))
+
+    def _put(self, attempt: Attempt) -> None:
         if RowFile.parse(attempt.file.name) is None:
             raise StoreError(f"{attempt.file.name!r} cannot name something in the store")
         self.put(self.path("rows", attempt.file.name), attempt.data)
@@ -192,49 +192,43 @@ class Store:
         self.write("sweeps", self.sweep_path(name), members, sweep=text, **meta)
 
     def write_study_trial(self, row: Mapping[str, Any]) -> None:
-        """Write the row of a study trial that has ended."""
-        file = StudyFile(row["series"], row["number"])
-        self.write("studies", self.path("studies", file.name), [row])
+        """Write the row of a study trial that has ended.
+
+        Of several rows of one, the best outcome counts, and of equal ones the latest.
+        """
+        self._put(row_files.encode_rows(kinds.STUDIES, {"studies": [row]}))
 
     def study_trials(self, series: str, number: int | None = None) -> list[dict[str, Any]]:
         """Return the rows of a series by number; with `number`, at most the row of that one."""
-        files = [
-            file
-            for file in self.study_files()
-            if file.series == series and number in (None, file.number)
-        ]
-        arrow = self._read("studies", [self.path("studies", file.name) for file in sorted(files)])
-        rows: list[dict[str, Any]] = arrow.to_pylist()
-        return sorted(rows, key=lambda row: int(row["number"]))
+        numbers = self.study_numbers().get(series, ()) if number is None else [number]
+        return self._of("studies").rows([f"{series}-{one}" for one in numbers])
 
-    def study_files(self) -> list[StudyFile]:
-        """List the study trials that have ended. No file is opened."""
-        return [file for name in self.names("studies") if (file := StudyFile.parse(name))]
+    def study_numbers(self) -> dict[str, list[int]]:
+        """Return the numbers of the trials that have ended, by series. No row is read."""
+        numbers: dict[str, list[int]] = {}
+        for id in self._of("studies").look().outcomes():
+            series, _, number = id.partition("-")
+            numbers.setdefault(series, []).append(int(number))
+        return {series: sorted(some) for series, some in numbers.items()}
 
     def write_derived(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of a measurement or extraction, in place of those of earlier attempts."""
-        file = DerivedFile(rows[0]["trial"], rows[0]["id"])
-        self.write(table, self.path(table, file.name), rows)
+        """Write the rows of a measurement or extraction. Those of the latest attempt count."""
+        self._put(row_files.encode_rows(kinds.MAIN[table], {table: rows}))
 
-    def derived(self, table: str, files: Collection[DerivedFile]) -> dict[str, dict[str, Any]]:
+    def derived_ids(self, table: str) -> set[str]:
+        """Return the ids of the measurements or extractions that have rows. No row is read."""
+        return set(self._of(table).look().outcomes())
+
+    def derived(self, table: str, ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return a row of each of these measurements or extractions that the store has, by id.
 
         It has the columns that all rows of one share.
         """
-        if not files:
-            return {}
-        names = {file.name for file in files} & set(self.names(table))
-        return self._derived(table, [self.path(table, name) for name in sorted(names)])
-
-    def derived_row(self, table: str, file: DerivedFile) -> dict[str, Any] | None:
-        """Return such a row of one measurement or extraction, or None. Nothing is listed."""
-        paths = self.files.present([self.path(table, file.name)])
-        return self._derived(table, paths).get(file.id)
-
-    def _derived(self, table: str, paths: list[str]) -> dict[str, dict[str, Any]]:
         columns = [name for name in OF_DERIVED if name in SCHEMAS[table].names]
-        rows = self._read(table, paths, columns).to_pylist()
-        return {row["id"]: row for row in rows}
+        return {row["id"]: row for row in self._of(table).rows(ids, columns=columns)}
+
+    def _of(self, table: str) -> RowTables:
+        return next(tables for tables in self.row_tables if table in tables.kind.tables)
 
     def outcomes(self) -> dict[str, str]:
         """Return the outcome of every trial that has a row, by id.
@@ -291,18 +285,20 @@ class Store:
 
         With `columns`, no other column is decoded. Raises `StoreError`.
         """
-        if table in row_files.TABLES:
-            return self.trials.read(table, columns)
-        return self._steadily(table, lambda: self._read(table, self._files(table), columns))
+        if table != "sweeps":
+            return self._of(table).read(table, columns)
+        return self._steadily(self._sweep_paths, columns)
 
-    def _steadily(self, table: str, read: Callable[[], pa.Table]) -> pa.Table:
-        """Return what `read` returns, which lists files and reads them. Raises `StoreError`."""
+    def _steadily(
+        self, paths: Callable[[], Sequence[str]], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the records of sweeps at the paths that `paths` lists. Raises `StoreError`."""
         for last in (False, False, True):
             try:
-                return read()
+                return self._read(paths(), columns)
             except FileNotFoundError as error:  # deleted since the listing
                 if last:
-                    raise StoreError(f"table {table} in {self.root} keeps changing") from error
+                    raise StoreError(f"table sweeps in {self.root} keeps changing") from error
         raise AssertionError("the last attempt returns or raises")
 
     def sweep_names(self) -> list[str]:
@@ -312,7 +308,7 @@ class Store:
     def members(self, sweep: str, columns: list[str] | None = None) -> pa.Table:
         """Return the trials of a sweep, with these labels, all by default. Raises `StoreError`."""
         path = self.sweep_path(sweep)
-        members = self._steadily("sweeps", lambda: self._members(sweep, path, columns))
+        members = self._steadily(lambda: self._path_of(sweep), columns)
         if path in self.damage.reasons:
             raise StoreError(
                 f"the record of sweep {sweep} in {self.root} is damaged; "
@@ -320,13 +316,14 @@ class Store:
             )
         return members
 
-    def _members(self, sweep: str, path: str, columns: list[str] | None) -> pa.Table:
+    def _path_of(self, sweep: str) -> list[str]:
+        """Return the path of a sweep's record. Raises `StoreError`."""
         names = self.sweep_names()
         if sweep not in names:
             known = ", ".join(names) or "none"
             near = hint(sweep, names)
             raise StoreError(f"no sweep {sweep!r} in {self.root}{near}; there: {known}")
-        return self._read("sweeps", [path], columns)
+        return [self.sweep_path(sweep)]
 
     def sweep_record(self, sweep: str) -> SweepRecord:
         """Return the facts that a sweep's record holds; an empty record if there is none."""
@@ -373,23 +370,18 @@ class Store:
             self.path(trial)
         return self.trials.rows(trials, [outcome])
 
-    def _files(self, table: str) -> list[str]:
-        return [self.path(table, n) for n in self.names(table) if FILES[table].parse(n)]
+    def _sweep_paths(self) -> list[str]:
+        return [self.sweep_path(name) for name in self.sweep_names()]
 
-    def _read(self, table: str, files: list[str], columns: list[str] | None = None) -> pa.Table:
-        """Read these files; those that are damaged are named and left out."""
+    def _read(self, files: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Read these records of sweeps; those that are damaged are named and left out."""
 
         def read(path: str) -> pa.Table:
-            arrow = table_files.decode(table, self.get(path), self.root, columns)
-            if FILES[table] is DerivedFile and "id" in arrow.column_names:
-                file = DerivedFile.parse(path.rpartition("/")[2])
-                if file is None or set(arrow["id"].to_pylist()) != {file.id}:
-                    raise DamagedError("it holds another row than its name says")
-            return arrow
+            return table_files.decode("sweeps", self.get(path), self.root, columns)
 
         paths = {path: path for path in self.damage.without(files)}
-        tables = list(self.trials.viewer.read_all(table, paths, read).values())
-        empty = SCHEMAS[table].empty_table()
+        tables = list(self.trials.viewer.read_all("sweeps", paths, read).values())
+        empty = SCHEMAS["sweeps"].empty_table()
         return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
 
     # checkpoints -----------------------------------------------------------------------------

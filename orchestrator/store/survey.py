@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.states import State
-from orchestrator.store import under_way
+from orchestrator.store import kinds, under_way
 from orchestrator.store.files import Entry
 from orchestrator.store.leases import Lease, expired, leases
 from orchestrator.store.names import OldRowFile, RowFile, is_half, stored
@@ -27,6 +27,8 @@ COLUMNS = [
     *("id", "attempt", "checkpoint", "outcome", "parent", "upper", "treatment", "frozen", "n"),
     *("first_sweep", "study", "training"),
 ]
+DERIVED = ("measurements", "extractions")
+OF_DERIVED = ["id", "trial", "checkpoint"]
 Row = dict[str, Any]
 DAY = 86400.0  # seconds
 
@@ -45,8 +47,10 @@ class Survey:
     """Paths of files about runs and workers that were killed."""
     rows: list[Row]
     """The row that counts of each trial."""
-    attempts: Mapping[str, Collection[AttemptKey]]
-    """All rows of each trial, in row files and parts, by its id."""
+    derived: Mapping[str, Sequence[Row]]
+    """`id`, `trial` and `checkpoint` of each measurement and extraction, by the table."""
+    attempts: Mapping[str, Mapping[str, Collection[AttemptKey]]]
+    """All attempts at each id of each main table, in row files and parts."""
     parts: Sequence[Part]
 
     @classmethod
@@ -58,9 +62,13 @@ class Survey:
         files = {name: entry for name, entry in sorted(named.items()) if stored(name)}
         used, dead = leases(store), [*expired(store), *under_way.expired(store)]
         rows = store.table("trials", COLUMNS).to_pylist()
-        view = store.trials.look()
+        tables = {table: store.table(table, OF_DERIVED) for table in DERIVED}
+        derived = {t: x.group_by(OF_DERIVED).aggregate([]).to_pylist() for t, x in tables.items()}
+        views = {of.kind.main: of.look() for of in store.row_tables}
+        attempts = {table: view.attempts() for table, view in views.items()}
+        parts = [part for view in views.values() for part in view.parts]
         links = store.files.links(folders)
-        return cls(store, files, links, used, dead, rows, view.attempts(), view.parts)
+        return cls(store, files, links, used, dead, rows, derived, attempts, parts)
 
     def below(self, folder: str) -> Iterator[tuple[str, ...]]:
         """Yield the parts of each path in a folder, without the folder: (outcome, name).
@@ -92,11 +100,18 @@ class Survey:
         names += [parts[-1] for parts in self.below("trials")]
         names += [name for (name,) in self.below("rows")]
         parsed = [RowFile.parse(name) or OldRowFile.parse(name) for name in names]
-        ids = {row.trial for row in parsed if row}
-        return ids - {row["id"] for row in self.rows} - {NOTICE.trial}
+        ids = {id for row in parsed if row and (id := _trial_of(row))}
+        return ids - {row["id"] for row in self.rows} - {NOTICE.id}
 
     @property
     def is_unclear(self) -> bool:
         """True if a file with the rows of many trials cannot be read."""
         paths = [self.store.relative(path) for path in self.store.damage.reasons]
-        return any(path.startswith(("trials/part-", "removed/")) for path in paths)
+        parts = tuple(f"{table}/part-" for table in kinds.MAIN)
+        return any(path.startswith((*parts, "removed/")) for path in paths)
+
+
+def _trial_of(file: RowFile | OldRowFile) -> str | None:
+    if isinstance(file, OldRowFile):
+        return file.trial
+    return file.id if file.table == "trials" else None

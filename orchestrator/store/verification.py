@@ -15,14 +15,16 @@ from orchestrator.store.cleanup import orphans
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.names import SnapshotFile, WeightsFile, stored
 from orchestrator.store.ownership import FOLDERS
-from orchestrator.store.store import FILES, Store
+from orchestrator.store.row_tables import RowTables
+from orchestrator.store.schemas import SCHEMAS
+from orchestrator.store.store import Store
 from orchestrator.store.survey import Survey
 from orchestrator.store.view import View
 from trainers.checkpoint import CheckpointError, verify
 
 AGAIN = "`layerwise run` trains again what it held"
 RECORD = "`layerwise run` with the sweep's file writes it again"
-PART = "`layerwise run` recovers the trials that are proven to be right, and trains the others"
+PART = "`layerwise run` recovers the rows that are proven to be right, and repeats the others"
 WEIGHTS = "`layerwise run` trains the network again if another one needs these weights"
 REMOVAL = "delete it: the rows that it removed are there again, for `layerwise clean`"
 CLEAN = "`layerwise clean` removes it"
@@ -58,12 +60,13 @@ class Verification:
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is wrong. Raises `StoreError`, also for a newer store."""
-        view = self.store.trials.look()
-        self.done.trials = len(view.outcomes())
-        yield from self._rows(view)
-        for part in view.parts:
-            yield from self._part(part)
-        yield from self._tables()
+        self.done.trials = len(self.store.outcomes())
+        for tables in self.store.row_tables:
+            view = tables.look()
+            yield from self._rows(tables, view)
+            for part in view.parts:
+                yield from self._part(tables, part)
+        self._sweeps()
         yield from self._weights()
         yield from self._damaged()
         yield from self._others()
@@ -72,47 +75,45 @@ class Verification:
         self.done.files += number
         self.advance(number)
 
-    def _rows(self, view: View) -> Iterator[Problem]:
-        """Look at row files, and at the files of versions before 2."""
-        rows = list(view.rows)
-        self.store.trials.records(rows)
-        self._count(len(rows))
-        ids = [row.trial for row in view.old]
+    def _rows(self, tables: RowTables, view: View) -> Iterator[Problem]:
+        """Look at row files, and at the files of old versions."""
+        tables.records(view.rows)
+        tables.old_rows(view.old)
+        self._count(len(view.rows) + len(view.old))
+        ids = [row.id for row in view.old] if tables.kind.points else []
         if ids:
             for id, path in self.store.check(ids, curves=True).items():
                 flaw = f"the curve or the class counts of trial {id} are gone"
                 yield Problem(path, flaw, AGAIN)
-            self._count(len(ids))
 
-    def _part(self, part: parts.Part) -> Iterator[Problem]:
+    def _part(self, tables: RowTables, part: parts.Part) -> Iterator[Problem]:
         """Compare the files of a part with their names, and each row with its digest."""
         files, is_sound, is_known = self.store.files, True, True
-        for table, file in {"trials": part.file, **part.others}.items():
+        for table, file in part.files.items():
             path = parts.path_of(files, table, file)
             self._count()
             try:
                 opened = parts.opened(files, table, file)
-                table_files.conformed(table, opened, ["id"])
+                table_files.conformed(table, opened, SCHEMAS[table].names[:1])
                 is_known &= not parts.has_unknown_columns(table, opened)
             except DamagedError as error:
                 is_sound = False
                 self.store.damage.reasons.setdefault(path, str(error))
             except FileNotFoundError:
-                if part.file in {other.file for other in self.store.trials.look().parts}:
+                if part.file in {other.file for other in tables.look().parts}:
                     is_sound = False
                     yield Problem(files.shown(path), "it is gone", PART)
         if is_sound and is_known:
-            right = sum(1 for _ in recovery.proven(files, part.file, part.others))
+            right = sum(1 for _ in recovery.proven(files, part.kind, part.files))
             if right < len(part):
-                flaw = f"{len(part) - right} of its {len(part)} trials are not what they were"
-                yield Problem(files.shown(self.store.trials.part_path("trials", part)), flaw, PART)
+                noun, path = part.kind.noun, tables.part_path(part.kind.main, part)
+                flaw = f"{len(part) - right} of its {len(part)} {noun}s are not what they were"
+                yield Problem(files.shown(path), flaw, PART)
 
-    def _tables(self) -> Iterator[Problem]:
-        """Look at the records of sweeps, at study trials and measurements."""
-        for table in FILES:
-            self._count(len(self.store.names(table)))
-            self.store.table(table)
-        yield from ()
+    def _sweeps(self) -> None:
+        """Look at the records of sweeps."""
+        self._count(len(self.store.names("sweeps")))
+        self.store.table("sweeps")
 
     def _weights(self) -> Iterator[Problem]:
         """Compare checkpoints and snapshots with the hash in their names."""

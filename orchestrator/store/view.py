@@ -1,15 +1,15 @@
-"""The row that counts of each trial, in one look at a store that others change meanwhile.
+"""The attempt that counts of each id, in one look at a store that others change meanwhile.
 
-Rows of a trial may lie in several files: row files (`row_files.py`), parts (`parts.py`), and files
-of versions before 2. The best outcome counts; of equal ones the latest to end. Whoever moves rows
-writes the new file first and deletes the old ones then. So files are listed in the order in which
-rows move, and parts are listed twice: if both lists are equal, no row was between two parts.
+Rows with an id may lie in several files: row files (`row_files.py`), parts (`parts.py`), and files
+of old versions. The best outcome counts; of equal ones the latest to end. Whoever moves rows writes
+the new file first and deletes the old ones then. So files are listed in the order in which rows
+move, and parts are listed twice: if both lists are equal, no row was between two parts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 
 from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
-from orchestrator.store import parts, removals, row_files, table_files
+from orchestrator.store import kinds, parts, removals, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
+from orchestrator.store.kinds import Kind
 from orchestrator.store.names import HASH, CompactFile, OldRowFile, RemovalFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.removals import AttemptKey
@@ -37,17 +38,20 @@ EARLY = datetime(1, 1, 1, tzinfo=UTC)  # the end of rows without one
 
 
 class OldRow(NamedTuple):
-    """A row file of a version before 2: `trials/<outcome>/<id>.parquet`."""
+    """A file of an old version: `trials/<outcome>/<id>.parquet`, and of other kinds `place`."""
 
-    trial: str
+    id: str
     outcome: str
+    """Empty if the name does not say it."""
+    place: str = ""
+    """Path below the root; empty for trials."""
 
 
 NOTICE = OldRow("0" * 16, State.SKIPPED)  # no row: older versions read it and say what it is
 
 
 Place = RowFile | OldRow | tuple[Part, int]
-"""A row: in its own file, or a row of a part by its number."""
+"""An attempt: in its own file, or one of a part by its number."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +59,25 @@ class View:
     """The rows of a store by the files that they lie in."""
 
     rows: Sequence[RowFile]
-    """Row files whose row counts."""
+    """Row files that count."""
     old: Sequence[OldRow]
-    """Rows of versions before 2 that count."""
+    """Files of old versions that count."""
     parts: Sequence[Part]
     hidden: Mapping[CompactFile, frozenset[int]]
-    """Numbers of the rows of parts that do not count."""
+    """Numbers of the attempts in parts that do not count."""
     superseded: Sequence[RowFile | OldRow] = ()
-    """Files whose row does not count: a better one does, or it was removed."""
+    """Files that do not count: a better attempt does, or they were removed."""
     removed: frozenset[AttemptKey] = frozenset()
 
     def mask(self, part: Part) -> pa.Array | None:
-        """Return which rows of a part count; None if all of them do."""
+        """Return which attempts of a part count; None if all of them do."""
         hidden = self.hidden.get(part.file)
         if not hidden:
             return None
         return pa.array([number not in hidden for number in range(len(part))])
 
     def mask_of(self, part: Part, wanted: frozenset[str] | None) -> pa.BooleanArray | None:
-        """Return which rows of a part count and are of these trials; None if all of them do."""
+        """Return which attempts of a part count and have these ids; None if all of them do."""
         hidden = self.hidden.get(part.file, frozenset())
         if not hidden and wanted is None:
             return None
@@ -90,21 +94,21 @@ class View:
         return mask.combine_chunks()
 
     def hidden_ids(self, part: Part) -> list[str]:
-        """Return the trials of a part whose row there does not count."""
+        """Return the ids of a part whose attempt there does not count."""
         return [part.index["id"][n].as_py() for n in sorted(self.hidden.get(part.file, ()))]
 
     def indexes(self) -> Iterable[pa.Table]:
-        """Yield the rows of parts that count, with the columns of their index."""
+        """Yield the attempts of parts that count, with the columns of their index."""
         for part in self.parts:
             mask = self.mask(part)
             yield part.index if mask is None else part.index.filter(mask)
 
     def attempts(self) -> dict[str, set[AttemptKey]]:
-        """Return every row of each trial in row files and parts, by its id."""
+        """Return every attempt at each id in row files and parts."""
         attempts: dict[str, set[AttemptKey]] = {}
         for row in (*self.rows, *self.superseded):
             if isinstance(row, RowFile):
-                attempts.setdefault(row.trial, set()).add((row.trial, row.attempt))
+                attempts.setdefault(row.id, set()).add((row.id, row.attempt))
         for part in self.parts:
             columns = (part.index[name].to_pylist() for name in ("id", "attempt"))
             for id, attempt in zip(*columns, strict=True):
@@ -112,16 +116,16 @@ class View:
         return attempts
 
     def outcomes(self) -> dict[str, str]:
-        """Return the outcome of each trial by its id."""
-        outcomes = {row.trial: row.outcome for row in self.rows}
-        outcomes |= {row.trial: row.outcome for row in self.old}
+        """Return the outcome of each id; empty where only the file of an old version says it."""
+        outcomes = {row.id: row.outcome for row in self.rows}
+        outcomes |= {row.id: row.outcome for row in self.old}
         for index in self.indexes():
             outcomes |= zip(index["id"].to_pylist(), index["outcome"].to_pylist(), strict=True)
         return outcomes
 
 
 def old_path(files: Files, row: OldRow) -> str:
-    return f"{files.base}/trials/{row.outcome}/{OldRowFile(row.trial).name}"
+    return f"{files.base}/{row.place or f'trials/{row.outcome}/{OldRowFile(row.id).name}'}"
 
 
 def row_path(files: Files, file: RowFile) -> str:
@@ -129,13 +133,14 @@ def row_path(files: Files, file: RowFile) -> str:
 
 
 class Viewer:
-    """Looks at one store. Damaged files are named and left out."""
+    """Looks at the rows of one kind in a store. Damaged files are named and left out."""
 
-    def __init__(self, files: Files, damage: Damage):
-        self.files, self.damage = files, damage
+    def __init__(self, files: Files, damage: Damage, kind: Kind):
+        self.files, self.damage, self.kind = files, damage, kind
+        self.folder = f"{files.base}/{kind.main}"
 
     def look(self, only: frozenset[str] | None = None) -> View:
-        """Return the rows that count now; with `only`, of these trials. Raises `StoreError`."""
+        """Return what counts now; with `only`, of these ids. Raises `StoreError`."""
         for _ in range(LOOKS):
             known = len(self.damage.reasons)
             try:
@@ -151,17 +156,17 @@ class Viewer:
         rows, foreign = self._row_files(only)
         before, old = None, []
         for _ in range(LOOKS):
-            names = self.files.names(f"{self.files.base}/trials")
+            names = self.files.names(self.folder)
             if names == before:
                 break
             before, old = names, self._old_rows(names, foreign, only)
         else:
             raise StoreError(f"the parts in {self.files.root} keep changing")
-        if only is None:
+        if only is None and self.kind is kinds.TRIALS:
             foreign |= {n for n in names if n not in OUTCOMES and not CompactFile.parse(n)}
-            self.damage.name_foreign(f"{self.files.base}/trials", sorted(foreign))
+            self.damage.name_foreign(self.folder, sorted(foreign))
         listed = self._parts([file for name in names if (file := CompactFile.parse(name))])
-        gone = [row for row in rows if (row.trial, row.attempt) in removed] if removed else []
+        gone = [row for row in rows if (row.id, row.attempt) in removed] if removed else []
         rows = [row for row in rows if row not in gone] if gone else rows
         view = self._choose(rows, old, _with(listed, only), removed, only)
         return replace(view, superseded=(*view.superseded, *gone)) if gone else view
@@ -178,37 +183,51 @@ class Viewer:
         return frozenset(removed)
 
     def _row_files(self, only: frozenset[str] | None) -> tuple[list[RowFile], set[str]]:
-        names = _of(self.files.names(f"{self.files.base}/rows"), only)
+        names = _of(self.files.names(f"{self.files.base}/rows"), only, self.kind.prefix)
         parsed = {name: RowFile.parse(name) for name in names}
-        rows = [file for file in parsed.values() if file]
+        rows = [
+            file
+            for file in parsed.values()
+            if file and file.table == self.kind.main and (only is None or file.id in only)
+        ]
         sound = [row for row in rows if row_path(self.files, row) not in self.damage.reasons]
         return sound, {f"../rows/{name}" for name, file in parsed.items() if not file}
 
     def _old_rows(
-        self, folders: Iterable[str], foreign: set[str], only: frozenset[str] | None
+        self, names: Iterable[str], foreign: set[str], only: frozenset[str] | None
     ) -> list[OldRow]:
-        """Return the rows of versions before 2, of each trial the one with the best outcome."""
+        """Return the files of old versions, of each trial the one with the best outcome."""
+        if self.kind is kinds.TRIALS:
+            return self._old_trials(set(names), foreign, only)
+        ids = {name: kinds.old_id(self.kind.main, name) for name in names}
+        rows = [OldRow(id, "", f"{self.kind.main}/{name}") for name, id in ids.items() if id]
+        return [
+            row
+            for row in rows
+            if (only is None or row.id in only)
+            and old_path(self.files, row) not in self.damage.reasons
+        ]
+
+    def _old_trials(
+        self, folders: Collection[str], foreign: set[str], only: frozenset[str] | None
+    ) -> list[OldRow]:
         best: dict[str, OldRow] = {}
-        there = set(folders)
-        for outcome in (o for o in reversed(OUTCOMES) if o in there):
-            for name in _of(self.files.names(f"{self.files.base}/trials/{outcome}"), only):
+        for outcome in (o for o in reversed(OUTCOMES) if o in folders):
+            for name in _of(self.files.names(f"{self.folder}/{outcome}"), only):
                 file = OldRowFile.parse(name)
                 if file is None:
                     foreign.add(f"{outcome}/{name}")
                     continue
                 row = OldRow(file.trial, outcome)
                 if row != NOTICE and old_path(self.files, row) not in self.damage.reasons:
-                    best[row.trial] = row
+                    best[row.id] = row
         return list(best.values())
 
     def _parts(self, files: Sequence[CompactFile]) -> list[Part]:
-        known = self.damage.reasons
-        sound = [f for f in files if parts.path_of(self.files, "trials", f) not in known]
-        read = self.read_all(
-            "trials",
-            {file: parts.path_of(self.files, "trials", file) for file in sound},
-            lambda file: parts.look(self.files, file),
-        )
+        main = self.kind.main
+        paths = {file: parts.path_of(self.files, main, file) for file in files}
+        sound = {file: p for file, p in paths.items() if p not in self.damage.reasons}
+        read = self.read_all(main, sound, lambda file: parts.look(self.files, self.kind, file))
         return list(read.values())
 
     def read_all(
@@ -244,16 +263,16 @@ class Viewer:
         removed: frozenset[AttemptKey],
         only: frozenset[str] | None,
     ) -> View:
-        """Return the view of these rows, of each trial the one that counts."""
+        """Return the view of these rows, of each id the attempt that counts."""
         hidden = _removed_numbers(listed, removed) if removed else {}
-        several = _several([*(r.trial for r in rows), *(r.trial for r in old)], listed, only)
+        several = _several([*(r.id for r in rows), *(r.id for r in old)], listed, only)
         if not several and not hidden:
             return View(rows, old, listed, {}, (), removed)
         alone: list[RowFile | OldRow] = [*rows, *old]
         places: dict[str, list[Place]] = {id: [] for id in several}
         for row in alone:
-            if row.trial in places:
-                places[row.trial].append(row)
+            if row.id in places:
+                places[row.id].append(row)
         for part in listed if places else ():
             for number in _numbers(pc.is_in(part.index["id"], pa.array(several, pa.string()))):
                 if number not in hidden.get(part.file, ()):
@@ -277,54 +296,65 @@ class Viewer:
         )
 
     def _sorted(self, places: Sequence[Place]) -> Sequence[Place]:
-        """Return the rows of one trial, the one that counts last. Its file may need a look."""
+        """Return the attempts at one id, that which counts last. A file may need a look."""
         if len(places) < 2:
             return places
-        best = min(OUTCOMES.index(_outcome(place)) for place in places)
+        ranks = [self.kind.rank(self._outcome(place)) for place in places]
         ends: dict[int, tuple[Any, ...]] = {}
-        for number, place in enumerate(places):
-            if (rank := OUTCOMES.index(_outcome(place))) > best:
+        for number, (place, rank) in enumerate(zip(places, ranks, strict=True)):
+            if rank > min(ranks):
                 ends[number] = (-rank,)
             else:
                 ended, attempt = self._ended(place)
                 ends[number] = (-rank, ended or EARLY, attempt, not isinstance(place, RowFile))
         return [places[number] for number in sorted(ends, key=ends.__getitem__)]
 
+    def _outcome(self, place: Place) -> str:
+        match place:
+            case RowFile():
+                return place.outcome
+            case OldRow():
+                outcome = place.outcome or self._of_old(place).get(self.kind.outcome)
+                return str(outcome or State.FAILED)  # damaged: it is looked at once more without it
+            case (part, number):
+                return str(part.index["outcome"][number].as_py())
+
     def _ended(self, place: Place) -> tuple[datetime | None, str]:
         """Return the end and the attempt of a row. Raises `FileNotFoundError`, `StoreError`."""
         match place:
             case RowFile():
-                path = row_path(self.files, place)
+                path, main = row_path(self.files, place), self.kind.main
                 try:
-                    record = row_files.decode(
-                        place, self.files.get(path), self.files.root, ["trials"]
-                    )
+                    record = row_files.decode(place, self.files.get(path), self.files.root, [main])
                 except DamagedError as error:
-                    self.damage.note("trials", {path: str(error)})
+                    self.damage.note(main, {path: str(error)})
                     return None, place.attempt
-                table = row_files.to_tables([record], {"trials": ["ended"]})["trials"]
+                table = row_files.to_tables([record], {main: ["ended"]})[main]
                 return table["ended"][0].as_py(), place.attempt
             case OldRow():
-                path = old_path(self.files, place)
-                try:
-                    data = self.files.get(path)
-                    table = table_files.decode(
-                        "trials", data, self.files.root, ["attempt", "ended"]
-                    )
-                except DamagedError as error:
-                    self.damage.note("trials", {path: str(error)})
-                    return None, ""
-                [row] = table.to_pylist() or [{"ended": None, "attempt": ""}]
-                return row["ended"], row["attempt"] or ""
+                row = self._of_old(place)
+                return row.get("ended"), row.get("attempt") or ""
             case (part, number):
                 index = part.index
                 return index["ended"][number].as_py(), index["attempt"][number].as_py() or ""
+
+    def _of_old(self, row: OldRow) -> dict[str, Any]:
+        """Return the first row in a file of an old version, with the columns that choose."""
+        path, main = old_path(self.files, row), self.kind.main
+        try:
+            data = self.files.get(path)
+            table = table_files.decode(main, data, self.files.root, self.kind.index_columns)
+        except DamagedError as error:
+            self.damage.note(main, {path: str(error)})
+            return {}
+        rows: list[dict[str, Any]] = table.slice(0, 1).to_pylist()
+        return rows[0] if rows else {}
 
 
 def _removed_numbers(
     listed: Sequence[Part], removed: frozenset[AttemptKey]
 ) -> dict[CompactFile, set[int]]:
-    """Return the numbers of the rows of parts that were removed."""
+    """Return the numbers of the attempts in parts that were removed."""
     hidden: dict[CompactFile, set[int]] = {}
     attempts = pa.array(sorted({attempt for _, attempt in removed}))
     for part in listed:
@@ -332,13 +362,6 @@ def _removed_numbers(
             if _key(part, number) in removed:
                 hidden.setdefault(part.file, set()).add(number)
     return hidden
-
-
-def _outcome(place: Place) -> str:
-    if isinstance(place, RowFile | OldRow):
-        return place.outcome
-    outcome: str = place[0].index["outcome"][place[1]].as_py()
-    return outcome
 
 
 def _key(part: Part, number: int) -> AttemptKey:
@@ -350,15 +373,17 @@ def _numbers(mask: pa.ChunkedArray) -> list[int]:
     return numbers
 
 
-def _of(names: Sequence[str], only: frozenset[str] | None) -> Sequence[str]:
-    """Return the names of rows of these trials: a name begins with the id."""
+def _of(names: Sequence[str], only: frozenset[str] | None, start: str = "") -> Sequence[str]:
+    """Return the names that begin with `start`, and then with the hash of one of these ids."""
     if only is None:
         return names
-    return [name for name in names if name[:HASH] in only]
+    hashes = {id[:HASH] for id in only}
+    at = len(start)
+    return [name for name in names if name[at : at + HASH] in hashes and name.startswith(start)]
 
 
 def _with(listed: Sequence[Part], only: frozenset[str] | None) -> Sequence[Part]:
-    """Return the parts that have rows of these trials."""
+    """Return the parts that have rows with these ids."""
     if only is None or not listed:
         return listed
     if sum(map(len, listed)) <= FEW:
@@ -370,7 +395,7 @@ def _with(listed: Sequence[Part], only: frozenset[str] | None) -> Sequence[Part]
 def _several(
     ids: Sequence[str], listed: Sequence[Part], only: frozenset[str] | None = None
 ) -> list[str]:
-    """Return the trials, or those of `only`, that have more than one row."""
+    """Return the ids, or those of `only`, at which there is more than one attempt."""
     if sum(map(len, listed)) <= FEW:
         every = [*ids, *(id for part in listed for id in part.ids)]
         if len(set(every)) == len(every):

@@ -90,9 +90,9 @@ def test_clean_a_sweep_with_a_search(tmp_path: Path, layerwise: Layerwise) -> No
     other = ["--set", "name=other", "--set", "treatments=[base, selffer+, transfer+]"]
     for changes in ([], other):
         assert layerwise("run", sweep, *where, *changes, "--inline", "--no-report").code == 0
-    assert len(list(store.glob("studies/*"))) == 4
+    assert Store(store).table("studies").num_rows == 4
     assert layerwise("clean", "--sweep", "searched", "--yes", *where).code == 0
-    assert len(list(store.glob("studies/*"))) == 2
+    assert Store(store).table("studies").num_rows == 2
     code, out, _ = layerwise("run", sweep, *where, *other, "--inline", "--no-report")
     assert (code, out.splitlines()[0]) == (0, f"other: 10 trials, 10 complete in {store}")
     assert layerwise("clean", "--sweep", "other", "--yes", *where).code == 0

@@ -170,7 +170,7 @@ def test_a_drained_worker_stops_after_a_part(plan_of: PlanOf, store: Store) -> N
     report = extraction.run(assignment, stop=lambda: len(asked) == 2 or asked.append(None) or False)  # type: ignore[arg-type]
     assert (report.ending, len(vectors(store))) == (Ending.STOPPED, 2)
     run.end(job, {report.trial: report})
-    assert store.names("extractions") == []
+    assert store.derived_ids("extractions") == set()
     run_inline(run)
     assert run.done
     assert len(vectors(store)) == 10
@@ -229,7 +229,7 @@ def test_clean_drops_features_that_no_sweep_asks_for(plan_of: PlanOf, store: Sto
     cleaner = Cleaner(store, Choice(sweep="second"))
     cleaner.remove(cleaner.waste)
     assert vectors(store) == {}
-    assert store.names("extractions") == []
+    assert store.derived_ids("extractions") == set()
 
 
 def test_no_vector_is_wanted_without_a_record_that_can_be_read(

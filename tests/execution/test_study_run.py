@@ -15,6 +15,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweep.records import training_from
 from tests.execution.runs import Events, PlanOf, by_rate, simulate, studies
 from tests.searches import SEARCHED
+from tests.stores import forget
 
 PARALLEL = ("fine_tune.search.trials=9", "fine_tune.search.startup=3", "layers=[1, 2, 3]")
 
@@ -74,7 +75,7 @@ def test_a_row_that_is_gone_is_found_again(plan_of: PlanOf, store: Store) -> Non
     simulate(Run.open(small, store, Events()), by_rate)
     before = studies(store)
     study = small.studies[0]
-    store.delete(store.path("studies", f"{study.series}-2.parquet"))
+    forget(store, f"studies-{study.series}-2")
     events = Events()
     simulate(Run.open(large, store, events), by_rate)
     begun = [name.rpartition(" ")[2] for name in events.begun if "of fine_tune" in name]

@@ -101,7 +101,7 @@ def test_the_trials_of_its_searches_are_counted(store: Store) -> None:
     store.write_sweep("mine", [member, member | {"id": IDS[1]}], "", studies=json.dumps(searches))
     follower = Follower(store, "mine", clock=lambda: 0.0)
     assert follower.line() == "1/2 complete · search 0/4"
-    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["studies"].names)
+    empty: dict[str, Any] = dict.fromkeys(SCHEMAS["studies"].names) | {"state": "complete"}
     for series, number in ((SERIES[1], 1), (SERIES[0], 0), (IDS[3], 0)):
         store.write_study_trial(empty | {"series": series, "number": number})
     store.write_study_trial(empty | {"series": SERIES[0], "number": 2})  # of a larger one
@@ -120,6 +120,7 @@ def test_following_waits_for_measurements_and_features(tmp_path: Path) -> None:
 
     def derive(table: str, id: str) -> Callable[[], None]:
         row = dict.fromkeys(SCHEMAS[table].names) | {"id": id, "trial": IDS[0]}
+        row["outcome"] = "complete"
         return lambda: store.write_derived(table, [row])
 
     writes = iter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ def test_the_page_has_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "Comparisons of trained networks" in text
     assert (tmp_path / "report" / "weights.png").exists()
     assert not (tmp_path / "report" / "similarity.png").exists()
-    own["checkpoint"] = "of earlier weights"
+    own |= {"checkpoint": "of earlier weights", "ended": datetime(2026, 1, 2, tzinfo=UTC)}
     store.write_derived("measurements", [blank("measurements") | own | x for x in quantities])
     text = write_report(store, "demo", tmp_path / "report").read_text(encoding="utf-8")
     assert "Comparisons of trained networks" not in text

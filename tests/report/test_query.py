@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     row = {"id": "00000000000000aa", "trial": sweep.trials[-1]["id"], "measure": "weights"}
     values = {"outcome": "complete", "quantity": "distance", "layer": 1, "value": 0.5}
     store.write_derived("measurements", [blank("measurements") | row | values])
-    compact(store.trials)
+    compact(store)
     return store
 
 

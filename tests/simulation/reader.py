@@ -97,7 +97,7 @@ class Reader:
         if flaw := flaw_of(folder, last, data):
             self.wrong(f"{name} {flaw}")
         elif (row := RowFile.parse(last)) and row.outcome == State.COMPLETE:
-            self._hold(name, Held(frozenset({row.trial})))
+            self._hold(name, Held(frozenset({row.id})))
             self._row(row, data)
         elif folder == "trials" and CompactFile.parse(last):
             self._part(name, data)
@@ -107,8 +107,8 @@ class Reader:
 
         The upload was repeated because its answer was lost, and its worker died before a report.
         """
-        if row and self.holders[row.trial] <= (name in self.held):
-            self.rows.pop(row.trial, None)
+        if row and self.holders[row.id] <= (name in self.held):
+            self.rows.pop(row.id, None)
         self._hold(name, NOTHING)
 
     def wrong(self, problem: str) -> None:
@@ -143,21 +143,21 @@ class Reader:
     def _row(self, file: RowFile, data: bytes) -> None:
         """Look at the row of a complete trial, and at the weights that it names."""
         row, results = contents(file, data)
-        self.digests.setdefault(file.trial, set()).add(file.digest)
-        if self.rows.setdefault(file.trial, results) != results:
-            self.wrong(f"the row of {file.trial} changed")
-        if file.trial not in keepers():
+        self.digests.setdefault(file.id, set()).add(file.digest)
+        if self.rows.setdefault(file.id, results) != results:
+            self.wrong(f"the row of {file.id} changed")
+        if file.id not in keepers():
             return
-        name = f"checkpoints/{file.trial}/{WeightsFile(row['checkpoint']).name}"
+        name = f"checkpoints/{file.id}/{WeightsFile(row['checkpoint']).name}"
         path = self.base + name
-        self.named[name] = file.trial
+        self.named[name] = file.id
         if path in self.spoilt or path in self.scene.room.objects.torn:
             return
         there = self.content(path)
         if there is None:
-            self.wrong(f"the row of {file.trial} names {name}, which is not there")
+            self.wrong(f"the row of {file.id} names {name}, which is not there")
         elif flaw := flaw_of(*name.rpartition("/")[::2], there):
-            self.wrong(f"the row of {file.trial} names {name}, which {flaw}")
+            self.wrong(f"the row of {file.id} names {name}, which {flaw}")
 
     def _gone(self, name: str) -> None:
         """Look at what names a file that has gone."""

@@ -33,9 +33,9 @@ from orchestrator.store import (
     remote_files,
     removals,
     row_files,
+    row_tables,
     survey,
     table_files,
-    trial_tables,
     view,
 )
 from orchestrator.store.damage import DamagedError
@@ -379,7 +379,7 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (view, "ThreadPoolExecutor", Inline),
         (pack, "ThreadPoolExecutor", Inline),
         *(one for one in REMEMBERED if getattr(*one[:2]) is ORIGINALS[one[1]]),  # no mutant
-        (trial_tables, "SCHEMAS", EMPTY_ONCE),
+        (row_tables, "SCHEMAS", EMPTY_ONCE),
         (ownership, "_notice", NOTICE),
         (parts, "pq", PARQUET),
         (parts, "GROUP", GROUP),

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.store import parts, removals, row_files, table_files
+from orchestrator.store import kinds, parts, removals, row_files, table_files
 from orchestrator.store.compaction import compact
 from orchestrator.store.damage import DamagedError
 from orchestrator.store.names import CompactFile, RemovalFile, RowFile
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
+from tests.stores import to_version_2
 from trainers.checkpoint import CheckpointError
 
 ID, ATTEMPT = "0123456789abcdef", "aaaaaaaa"
@@ -34,34 +35,40 @@ def fill(store: Store) -> None:
     counts = [blank("classes") | key | {"class_index": 1, "correct": 3}]
     store.write_row(row, curve, counts)
     store.write_sweep("mine", [blank("sweeps") | {"id": ID}], "name: mine\n")
-    store.write_study_trial(blank("studies") | {"series": ID, "number": 1, "value": 0.5})
-    store.write_derived(
-        "measurements", [blank("measurements") | {"trial": ID, "id": ID, "value": 0.25}]
-    )
+    store.write_study_trial(blank("studies") | {"series": ID, "number": 1, "state": "complete"})
+    for table in ("measurements", "extractions"):
+        row = blank(table) | {"trial": ID, "id": ID, "outcome": "complete"}
+        store.write_derived(table, [row, row] if table == "measurements" else [row])
     store.put_progress(ID, ATTEMPT, 5, b"snapshot")
     store.sha256 = store.put_checkpoint(ID, b"weights")  # type: ignore[attr-defined]
 
 
 def of_kind(kind: str, store: Store) -> tuple[Path, Read]:
     """Return a file of a kind, and a function that reads it or raises."""
-    if kind in ("trials", "curves", "classes"):
-        compact(store.trials)
+    if kind in PARTS:
+        compact(store)
         [name] = store.names(kind)
         file = CompactFile.parse(name)
         assert file
         return Path(store.path(kind, name)), lambda: parts.read(store.files, kind, file)
     if kind == "removed":
         removals.write(store.files, [(ID, ATTEMPT)])
+    if kind.startswith("old "):
+        to_version_2(store)
+        kind = kind.removeprefix("old ")
     folder = {"checkpoints": (kind, ID), "progress": (kind, ID)}.get(kind, (kind,))
-    [name] = store.names(*folder)
+    table, _, start = kind.partition(" of ")
+    folder = (table,) if start else folder
+    [name] = [name for name in store.names(*folder) if name.startswith(start)]
     path = store.path(*folder, name)
 
     def read() -> Any:
-        match kind:
+        match table:
             case "rows":
                 row = RowFile.parse(name)
                 assert row
-                return row_files.decode(row, store.get(path), store.root)
+                tables = kinds.MAIN[row.table].tables
+                return row_files.decode(row, store.get(path), store.root, tables)
             case "removed":
                 removal = RemovalFile.parse(name)
                 assert removal
@@ -85,10 +92,14 @@ def flipped(data: bytes) -> Iterator[bytes]:
         yield bytes(spoilt)
 
 
-KINDS = ["rows", "trials", "curves", "classes", "removed", "sweeps", "studies", "measurements"]
+ROWS = [f"rows of {start}" for start in (ID, "studies", "measurements", "extractions")]
+PARTS = [table for kind in kinds.KINDS for table in kind.tables]
+OLD = [f"old {kind.main}" for kind in kinds.KINDS[1:]]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "checkpoints", "progress"])
+@pytest.mark.parametrize(
+    "kind", [*ROWS, *PARTS, *OLD, "removed", "sweeps", "checkpoints", "progress"]
+)
 def test_a_flipped_bit_is_noticed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from orchestrator.errors import StoreError
 from orchestrator.store import cleanup
 from orchestrator.store.cleanup import Choice, Cleaner
+from orchestrator.store.compaction import compact
 from orchestrator.store.names import MARKER, stored
 from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.store import Store
@@ -32,12 +35,14 @@ def complete(store: Store, id: str) -> None:
     write_old_row(store, empty | {"id": id, "outcome": "complete", "attempt": ATTEMPT})
 
 
-def measure(store: Store, network: str) -> str:
+def measure(store: Store, network: str, minute: int = 0) -> str:
     """Write the rows of a measurement of a network; return the path of their file."""
     empty: dict[str, Any] = dict.fromkeys(SCHEMAS["measurements"].names)
-    row = empty | {"id": "00000000000000aa", "measure": "weights", "outcome": "complete"}
-    store.write_derived("measurements", [row | {"trial": network}])
-    return f"measurements/{network}-00000000000000aa.parquet"
+    id = f"{network[:8]}000000aa"
+    row = empty | {"id": id, "measure": "weights", "outcome": "complete"}
+    ended = datetime(2026, 1, 2, 3, minute, tzinfo=UTC)
+    store.write_derived("measurements", [row | {"trial": network, "ended": ended}])
+    return f"measurements/{network}-{id}"
 
 
 @pytest.fixture
@@ -149,7 +154,8 @@ def test_measurements_go_with_their_network(store: Store) -> None:
     assert item.reason == "measurement of no network"
     gone = cleanup.of_trials(Survey.of(store), [ID], "asked for")
     assert kept in {store.relative(item.path) for item in gone}
-    assert [stored(path) for path in (kept, "measurements/notes.txt")] == [True, False]
+    names = (f"{kept}.parquet", "measurements/notes.txt")
+    assert [stored(path) for path in names] == [True, False]
 
 
 def test_measurements_of_a_file_of_weights_stay_with_its_sweep(store: Store) -> None:
@@ -157,3 +163,52 @@ def test_measurements_of_a_file_of_weights_stay_with_its_sweep(store: Store) -> 
     store.write_sweep("mine", [empty | {"id": ID, "sweep": "mine", "parent": OTHER}], "")
     measure(store, OTHER)
     assert waste_of(store) == set()
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_measurements_go_wherever_their_rows_lie(is_compacted: bool, store: Store) -> None:
+    """Also if a compaction that began before writes them once more."""
+    kept, orphan = measure(store, ID), measure(store, OTHER)
+    [first] = [name for name in store.names("rows") if f"-{OTHER[:8]}" in name]
+    data = store.get(store.path("rows", first))
+    if is_compacted:
+        compact(store)
+        assert store.names("rows") == []
+    cleaner = Cleaner(store, Choice())
+    assert cleaner.remove(cleaner.waste) == 1
+    left = {kept.rpartition("-")[2]}
+    assert Store(store.root).derived_ids("measurements") == left
+    store.put(store.path("rows", first), data)
+    assert Store(store.root).derived_ids("measurements") == left
+    compact(store)
+    assert store.table("measurements")["trial"].to_pylist() == [ID]
+    measure(store, OTHER, minute=1)
+    assert waste_of(store) == {orphan}
+
+
+def test_study_trials_go_with_their_sweep(store: Store) -> None:
+    series = ("a" * 16, "b" * 16)
+    for name, one in zip(("first", "second"), series, strict=True):
+        member = dict.fromkeys(SCHEMAS["sweeps"].names) | {"id": ID, "sweep": name}
+        searches = [{"id": "x", "series": one, "role": "fine_tune", "trials": 2}]
+        store.write_sweep(name, [member], f"name: {name}\n", studies=json.dumps(searches))
+        for number in (0, 1):
+            row = dict.fromkeys(SCHEMAS["studies"].names) | {"series": one, "number": number}
+            store.write_study_trial(row | {"state": "complete", "cells": []})
+        compact(store)
+    cleaner = Cleaner(store, Choice(sweep="first"))
+    cleaner.remove(cleaner.waste)
+    assert Store(store.root).study_numbers() == {series[1]: [0, 1]}
+    assert Store(store.root).outcomes() == {ID: "complete"}
+
+
+def test_nothing_goes_while_a_part_of_study_trials_cannot_be_read(store: Store) -> None:
+    """The trials of a search are known by it."""
+    row = dict.fromkeys(SCHEMAS["studies"].names) | {"series": OTHER, "number": 1}
+    store.write_study_trial(row | {"state": "complete", "cells": [ID]})
+    compact(store)
+    [part] = store.names("studies")
+    path = Path(store.path("studies", part))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="can be read, so nothing is removed"):
+        Cleaner(Store(store.root), Choice())

@@ -11,16 +11,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.store import compaction, removals, row_files
+from orchestrator.store import compaction, damage, parts, removals
 from orchestrator.store.compaction import Compacted, compact
 from orchestrator.store.names import CompactFile
 from orchestrator.store.schemas import COLUMNS, SCHEMAS
 from orchestrator.store.store import Store
 from tests.s3_server import S3Server
-from tests.stores import blank, copy_of, names, tables, to_version_1
+from tests.stores import (
+    KEYS,
+    blank,
+    copy_of,
+    names,
+    tables,
+    to_version_1,
+    to_version_2,
+    write_others,
+)
 from tests.stores import write_trial as write
 
 COMPACT = ["classes/part", "curves/part", "trials/part"]
+OTHERS = ["extractions/part", "measurements/part", "studies/part"]
 
 
 @pytest.fixture
@@ -35,32 +45,38 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(request.getfixturevalue("s3").new_bucket())
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_all_rows_are_in_one_part_afterwards(version: int, store: Store) -> None:
     for number in range(5):
         write(store, number)
+        write_others(store, number)
     write(store, 5, "failed")
+    if version < 3:
+        to_version_2(store)
     if version == 1:
         to_version_1(store)
     before, outcomes = tables(store), Store(store.root).outcomes()
-    done = compact(store.trials)
-    assert (done.trials, done.written) == (6, 1)
-    assert names(store) == COMPACT
+    done = compact(store)
+    others = dict.fromkeys(("study trial", "measurement", "extraction"), 5)
+    assert (done.copied, done.written) == ({"trial": 6} | others, 4)
+    assert names(store) == sorted(COMPACT + OTHERS)
     assert tables(store) == before
     assert Store(store.root).outcomes() == outcomes
     assert store.check(list(outcomes), curves=True) == {}
-    assert compact(store.trials) == Compacted()
-    for table in row_files.TABLES:  # as other programs read them
+    assert compact(store) == Compacted()
+    for table, key in KEYS.items():  # as other programs read them
         [path] = [store.path(table, name) for name in store.names(table)]
         arrow = pq.read_table(pa.BufferReader(store.get(path)))
+        ids = arrow.select(key[:1]).to_pylist()
+        assert ids == sorted(ids, key=str)
+        arrow = arrow.sort_by([(name, "ascending") for name in key])
         assert arrow.select(SCHEMAS[table].names).to_pylist() == before[table].to_pylist()
-        assert arrow["id"].to_pylist() == sorted(arrow["id"].to_pylist())
 
 
 def test_columns_and_trials_are_read_from_parts(folder: Store) -> None:
     for number in range(4):
         write(folder, number)
-    compact(folder.trials)
+    compact(folder)
     write(folder, 4)
     read = folder.table("trials", ["n", "id"])
     assert read.column_names == ["n", "id"]
@@ -75,13 +91,13 @@ def test_columns_and_trials_are_read_from_parts(folder: Store) -> None:
 def test_better_and_later_rows_count_after_it(is_compacted: bool, store: Store) -> None:
     for number, outcome in enumerate(["lost", "failed", "complete", "complete"]):
         write(store, number, outcome, minute=5)
-    compact(store.trials)
+    compact(store)
     write(store, 0, "complete", "bbbbbbbb", 6)  # better
     write(store, 1, "failed", "bbbbbbbb", 6)  # later
     write(store, 2, "complete", "bbbbbbbb", 4)  # of a worker that woke late
     write(store, 3, "failed", "bbbbbbbb", 6)  # worse
     if is_compacted:
-        compact(store.trials)
+        compact(store)
         assert names(store) == COMPACT
     rows = tables(store)["trials"].to_pylist()
     assert [(r["n"], r["outcome"], r["attempt"][0]) for r in rows] == [
@@ -94,25 +110,76 @@ def test_better_and_later_rows_count_after_it(is_compacted: bool, store: Store) 
     assert "".join(attempt[0] for attempt in points) == "bbbbbbaaaaaa"
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_the_best_study_trials_and_the_latest_measurements_count(
+    is_compacted: bool, is_old: bool, store: Store
+) -> None:
+    write_others(store, 0, "failed", 5, 0.1)
+    write_others(store, 1, "complete", 5, 0.1)
+    write_others(store, 2, "complete", 5, 0.1)
+    if is_old:
+        to_version_2(store)
+    else:
+        compact(store)
+    write_others(store, 0, "complete", 6, 0.2)
+    write_others(store, 1, "failed", 6, 0.2)  # of another driver, or of new weights
+    write_others(store, 2, "complete", 4, 0.2)  # of a worker that woke late
+    if is_compacted:
+        compact(store)
+        assert names(store) == OTHERS
+    now = tables(store)
+    studies = now["studies"].select(["state", "value"]).to_pylist()
+    assert [tuple(x.values()) for x in studies] == [
+        ("complete", 0.2),
+        ("complete", 0.1),
+        ("complete", 0.1),
+    ]
+    for table, several in (("measurements", 3), ("extractions", 1)):
+        outcomes = now[table]["outcome"].to_pylist()
+        assert outcomes == several * ["complete"] + several * ["failed"] + several * ["complete"]
+    assert now["measurements"]["value"].to_pylist()[::3] == [0.2, 0.2, 0.1]
+    assert now["measurements"]["layer"].to_pylist() == 3 * [1, 2, 3]
+    assert Store(store.root).study_numbers() == {"a" * 16: [0, 1, 2]}
+    assert [row["number"] for row in store.study_trials("a" * 16)] == [0, 1, 2]
+    assert [row["value"] for row in store.study_trials("a" * 16, 1)] == [0.1]
+    id = f"{1:016x}"
+    assert Store(store.root).derived_ids("measurements") == {f"{n:016x}" for n in range(3)}
+    assert store.derived("extractions", [id, "f" * 16])[id]["outcome"] == "failed"
+
+
+def test_an_old_file_under_another_name_is_damaged(folder: Store) -> None:
+    write_others(folder, 0)
+    to_version_2(folder)
+    for table in ("studies", "measurements", "extractions"):
+        [name] = folder.names(table)
+        wrong = name.replace("0.parquet", "7.parquet")
+        Path(folder.path(table, name)).rename(folder.path(table, wrong))
+        assert folder.table(table).num_rows == 0
+        assert folder.damage.reasons[folder.path(table, wrong)] == (
+            "it holds another row than its name says"
+        )
+
+
 def test_removed_rows_stay_away(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if a compaction that began before writes them once more."""
     ids = [write(folder, number) for number in range(3)]
     rows = {path: path.read_bytes() for path in Path(folder.root, "rows").iterdir()}
-    compact(folder.trials)
+    compact(folder)
     removals.write(folder.files, [(ids[0], "aaaaaaaa"), (ids[1], "bbbbbbbb")])
     assert sorted(Store(folder.root).outcomes()) == ids[1:]
     assert set(tables(folder)["curves"]["id"].to_pylist()) == set(ids[1:])
     for path, data in rows.items():
         path.write_bytes(data)
     assert sorted(Store(folder.root).outcomes()) == ids[1:]
-    compact(folder.trials)
+    compact(folder)
     assert names(folder) == [*COMPACT[:2], "removed/" + removal_token(folder), COMPACT[2]]
     assert sorted(Store(folder.root).outcomes()) == ids[1:]
     write(folder, 0, attempt="cccccccc")  # trained again
     assert sorted(Store(folder.root).outcomes()) == ids
     later = removals.time.time() + removals.STAYS + 1
     monkeypatch.setattr("time.time", lambda: later)
-    compact(folder.trials)
+    compact(folder)
     assert names(folder) == COMPACT
     assert sorted(Store(folder.root).outcomes()) == ids
 
@@ -126,12 +193,12 @@ def test_a_trial_of_version_1_whose_curve_is_gone_stays_as_it_is(folder: Store) 
     ids = [write(folder, number) for number in range(2)]
     to_version_1(folder)
     folder.delete(folder.path("curves", f"{ids[0]}-aaaaaaaa.parquet"))
-    compact(folder.trials)
+    compact(folder)
     assert folder.names("trials", "complete") == [f"{ids[0]}.parquet"]
     assert sorted(Store(folder.root).outcomes()) == ids
     assert folder.check(ids).keys() == {ids[0]}
     write(folder, 0, attempt="bbbbbbbb", minute=1)  # trained again
-    compact(folder.trials)
+    compact(folder)
     assert names(folder) == COMPACT
 
 
@@ -146,11 +213,11 @@ def test_rows_and_parts_with_columns_of_a_later_version_stay_as_they_are(
         write(folder, 0)
         row = blank("trials") | {"id": f"{1:016x}", "attempt": "aaaaaaaa", "outcome": "complete"}
         folder.write_row(row | {"colour": "red"})
-        compact(folder.trials)
+        compact(folder)
         folder.write_row(row | {"id": f"{2:016x}", "colour": "blue"})
         before = tables(folder)["trials"]
     write(folder, 3)
-    compact(folder.trials)
+    compact(folder)
     assert len(folder.names("rows")) == 1
     assert len(folder.names("trials")) == 2
     with monkeypatch.context() as later:
@@ -166,10 +233,10 @@ def test_small_parts_are_joined_during_a_run(
     monkeypatch.setattr(compaction, "ALIKE", 3)
     for number in range(9):
         write(folder, number)
-        compact(folder.trials, everything=False)
+        compact(folder, everything=False)
     assert 1 < len(folder.names("trials")) < 5
     assert len(Store(folder.root).outcomes()) == 9
-    compact(folder.trials)
+    compact(folder)
     assert names(folder) == COMPACT
 
 
@@ -178,11 +245,11 @@ def test_large_parts_are_left_alone(folder: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(compaction, "AT_ONCE", 2)
     for number in range(8):  # six rows each
         write(folder, number)
-    compact(folder.trials)
+    compact(folder)
     parts = folder.names("trials")
     assert len(parts) == 2
     write(folder, 8)
-    compact(folder.trials)
+    compact(folder)
     assert set(parts) < set(folder.names("trials"))
     assert len(Store(folder.root).outcomes()) == 9
 
@@ -232,16 +299,32 @@ def disturbed(
 def fill(store: Store) -> dict[str, pa.Table]:
     """Write rows of every kind: in a part, in row files, of version 1, superseded and removed."""
     for number in range(4):
-        write(store, number, "failed" if number == 3 else "complete")
+        write(store, number, outcome := "failed" if number == 3 else "complete")
+        write_others(store, number, outcome)
     to_version_1(store)
     for number in range(2, 6):
         write(store, number, attempt="bbbbbbbb", minute=1)
+        write_others(store, number, minute=1, value=0.25)
     removed = write(store, 6)
-    compact(store.trials, everything=False)
-    removals.write(store.files, [(removed, "aaaaaaaa")])
+    write_others(store, 6)
+    compact(store, everything=False)
+    attempts = [rows.look().attempts() for rows in store.row_tables]
+    of_six = (removed, f"{'a' * 16}-6")
+    removals.write(store.files, [key for x in attempts for id in of_six for key in x.get(id, ())])
     write(store, 4, attempt="cccccccc", minute=2)
+    write_others(store, 4, minute=2, value=0.125)
     write(store, 7, "lost")
-    return tables(store)
+    write_others(store, 7, "failed")
+    expected = tables(store)
+    assert {table: rows.num_rows for table, rows in expected.items()} == {
+        "trials": 7,
+        "curves": 21,
+        "classes": 12,
+        "studies": 7,
+        "measurements": 21,
+        "extractions": 7,
+    }
+    return expected
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -258,12 +341,12 @@ def test_it_may_be_interrupted_anywhere(
         with monkeypatch.context() as patch:
             patch.undo()
         try:
-            compact(copy_of(Store(root), store).trials)
+            compact(copy_of(Store(root), store))
         except StoppedError:
             stops += 1
         assert tables(store) == expected
     assert stops > 10
-    compact(Store(root).trials)
+    compact(Store(root))
     assert tables(Store(root)) == expected
 
 
@@ -276,17 +359,17 @@ def test_another_compaction_may_run_at_every_moment(
     current: list[Store] = []
 
     def other(_: int) -> None:
-        compact(Store(current[0].root).trials)
+        compact(Store(current[0].root))
         assert tables(current[0]) == expected
 
     for moment in disturbed(monkeypatch, Store(root), other, after=after, step=3):
         store = copy_of(Store(root), Store(tmp_path / f"store{moment}"))
         current[:] = [store]
-        compact(store.trials)
+        compact(store)
         assert tables(store) == expected
-        compact(store.trials)
+        compact(store)
         assert tables(store) == expected
-        assert names(store) == [*COMPACT[:2], "removed/" + removal_token(store), COMPACT[2]]
+        assert names(store) == sorted([*COMPACT, *OTHERS, "removed/" + removal_token(store)])
 
 
 def test_readers_see_each_trial_once_at_every_moment(
@@ -301,11 +384,11 @@ def test_readers_see_each_trial_once_at_every_moment(
 
     for moment in range(200):
         for _ in disturbed(monkeypatch, folder, look, after=True):
-            compact(folder.trials)
+            compact(folder)
             break
         if moment >= 3:
             break
-    compact(folder.trials)
+    compact(folder)
     assert tables(folder) == expected
 
 
@@ -320,7 +403,7 @@ def test_a_reader_begins_again_when_a_compaction_moves_its_rows(
         listed = names_of(files, path)
         if path.endswith("/trials") and left[0]:
             left[0] -= 1
-            compact(Store(folder.root).trials)
+            compact(Store(folder.root))
         return listed
 
     monkeypatch.setattr(type(folder.files), "names", names_then_compact)
@@ -341,7 +424,7 @@ def test_a_part_that_is_not_read_back_deletes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(type(folder.files), "get", spoilt)
         with pytest.raises(StoreError, match=r"was not stored as it was written$"):
-            compact(folder.trials)
+            compact(folder)
     assert folder.names("rows") == before
 
 
@@ -353,20 +436,46 @@ def test_requests_for_rows_on_s3(s3: S3Server) -> None:
     store = Store(s3.new_bucket())
     for number in range(40):
         write(store, number)
-    for loose, parts in ((40, 0), (0, 1)):
-        s3.asked.clear()
-        assert Store(store.root).table("trials").num_rows == 40
-        gets = [asked for asked in s3.asked if "list-type" not in asked]
-        assert len(gets) <= loose + 4 * parts  # index, then columns; pyarrow asks for the size
-        assert len(s3.asked) - len(gets) <= 6
-        compact(store.trials)
+        write_others(store, number)
+    for loose, compacted in ((40, 0), (0, 1)):
+        for table in ("trials", "studies", "measurements", "extractions"):
+            s3.asked.clear()
+            assert Store(store.root).table(table).num_rows == (120 if table[0] == "m" else 40)
+            gets = [asked for asked in s3.asked if "list-type" not in asked]
+            # The index, then columns; pyarrow asks for the size.
+            assert len(gets) <= loose + 4 * compacted
+            assert len(s3.asked) - len(gets) <= 6
+        compact(store)
 
 
 def test_a_store_of_a_newer_version_is_refused(folder: Store) -> None:
     folder.make()
-    folder.put(folder.path("layerwise-store.json"), b'{"layerwise_store": 3}')
-    with pytest.raises(StoreError, match=r"was written by a newer layerwise \(schema 3, "):
+    folder.put(folder.path("layerwise-store.json"), b'{"layerwise_store": 4}')
+    with pytest.raises(StoreError, match=r"was written by a newer layerwise \(schema 4, "):
         folder.make()
+
+
+def test_version_2_says_that_a_store_is_newer(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at all parts. Otherwise it would show a store without its new rows."""
+    folder.make()
+    assert folder.names("trials") == ["skipped"]  # a new store has no row that it could read
+    write(folder, 0)
+    compact(folder)
+    folder.put(folder.path("layerwise-store.json"), b'{"layerwise_store": 2}')
+    before_it = tables(folder)
+    folder.make()
+    assert tables(folder) == before_it
+    assert len(folder.names("trials")) == 3  # its part, one without rows, and `skipped`
+    monkeypatch.setattr(parts, "_indexes", {})
+    monkeypatch.setattr(damage, "SCHEMA_VERSION", "2")
+    with pytest.raises(StoreError, match=r"\(schema 3, this one knows 2\); upgrade layerwise$"):
+        Store(folder.root).outcomes()
+    monkeypatch.undo()
+    compact(folder)
+    assert names(folder) == [*COMPACT, "trials/skipped/0000000000000000.parquet"]
+    assert tables(folder) == before_it
 
 
 def test_names_of_parts_are_never_used_twice(folder: Store) -> None:
@@ -374,23 +483,23 @@ def test_names_of_parts_are_never_used_twice(folder: Store) -> None:
     tokens = set()
     for _ in range(3):
         write(folder, 0)
-        compact(folder.trials)
+        compact(folder)
         [name] = folder.names("trials")
         tokens.add((CompactFile.parse(name) or ("",))[0])
     assert len(tokens) == 1  # the row was there already: the part stayed
     write(folder, 0, attempt="bbbbbbbb", minute=1)
-    compact(folder.trials)
+    compact(folder)
     [name] = folder.names("trials")
     assert (CompactFile.parse(name) or ("",))[0] not in tokens
 
 
 def test_a_part_whose_curves_are_gone_stays_as_it_is(folder: Store) -> None:
     write(folder, 0)
-    compact(folder.trials)
+    compact(folder)
     [part], [curves] = folder.names("trials"), folder.names("curves")
     folder.delete(folder.path("curves", curves))
     write(folder, 1)
     later = Store(folder.root)
-    assert compact(later.trials).trials == 1
+    assert compact(later).copied == {"trial": 1}
     assert part in later.names("trials")
     assert Store(folder.root).outcomes() == dict.fromkeys([f"{0:016x}", f"{1:016x}"], "complete")

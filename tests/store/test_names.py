@@ -35,6 +35,12 @@ ID, ATTEMPT = "0e7d41" + "0" * 10, "aa000000"
 SHA = "0123456789abcdef" * 4
 NAMES = {
     f"{ID}-complete-{ATTEMPT}-{SHA[:16]}.json": RowFile(ID, "complete", ATTEMPT, SHA[:16]),
+    f"measurements-{ID}-failed-{ATTEMPT}-{SHA[:16]}.json": RowFile(
+        ID, "failed", ATTEMPT, SHA[:16], "measurements"
+    ),
+    f"studies-{ID}-12-pruned-{ATTEMPT}-{SHA[:16]}.json": RowFile(
+        f"{ID}-12", "pruned", ATTEMPT, SHA[:16], "studies"
+    ),
     f"part-{ID}-{SHA[:16]}.parquet": CompactFile(ID, SHA[:16]),
     f"{ID}-{SHA[:16]}.json": RemovalFile(ID, SHA[:16]),
     f"{ID}.parquet": OldRowFile(ID),
@@ -133,5 +139,5 @@ def test_foreign_files_are_ignored(tmp_path: Path) -> None:
     store.put_progress(ID, ATTEMPT, 5, b"snapshot")
     assert list(store.progress(ID)) == [b"snapshot"]
     assert store.outcomes() == {}
-    assert store.study_files() == []
+    assert store.study_numbers() == {}
     assert all(store.table(table).num_rows == 0 for table in SCHEMAS)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.states import State
-from orchestrator.store import row_files
+from orchestrator.store import kinds, row_files
 from orchestrator.store.schemas import COLUMNS, to_table
 
 ROW: dict[str, Any] = dict.fromkeys(COLUMNS["trials"]) | {
@@ -36,7 +36,7 @@ VALUES = st.one_of(
 def through_arrow(row: Mapping[str, Any]) -> row_files.Attempt:
     tables = {"trials": to_table("trials", [row])}
     tables |= {table: to_table(table, []) for table in row_files.TABLES[1:]}
-    return row_files.encode_tables(tables)
+    return row_files.encode_tables(kinds.TRIALS, tables)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(COLUMNS["trials"])), VALUES, max_size=6))

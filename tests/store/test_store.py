@@ -74,7 +74,7 @@ def test_every_column_is_described() -> None:
         for column in schema:
             assert column.metadata[b"description"], (table, column.name)
             assert column.metadata[b"result"] in (b"true", b"false")
-        assert schema.metadata == {b"layerwise_schema": b"2"}
+        assert schema.metadata == {b"layerwise_schema": b"3"}
     assert "top1" in result_columns("trials")
     assert "seconds_total" not in result_columns("trials")
     assert result_columns("classes") == [
@@ -135,7 +135,7 @@ def test_the_facts_of_a_sweep(store: Store) -> None:
 
 def newer(store: Store, id: str, top1: Any) -> None:
     """Write a row as a later version of the program may write it."""
-    table = to_table("trials", [row(id=id)]).replace_schema_metadata({"layerwise_schema": "3"})
+    table = to_table("trials", [row(id=id)]).replace_schema_metadata({"layerwise_schema": "4"})
     number = table.schema.get_field_index("top1")
     table = table.set_column(number, "top1", pa.array([top1]))
     sink = pa.BufferOutputStream()
@@ -149,7 +149,7 @@ def test_rows_of_a_newer_version_are_refused(others: list[str], top1: Any, store
     for id in others:
         store.write_row(row(id=id))
     newer(store, ID, top1)
-    message = "was written by a newer layerwise (schema 3, this one knows 2); upgrade layerwise"
+    message = "was written by a newer layerwise (schema 4, this one knows 3); upgrade layerwise"
     with pytest.raises(StoreError) as caught:
         store.table("trials")
     assert str(caught.value) == f"store {store.root} {message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from orchestrator.store.schemas import to_table
 from orchestrator.store.store import Store
 from orchestrator.store.verification import Problem, Verification
 from tests.conftest import Ended
-from tests.stores import blank, to_version_1, write_trial
+from tests.stores import blank, to_version_1, write_others, write_trial
 
 Layerwise = Callable[..., Ended]
 
@@ -27,13 +28,18 @@ def store(tmp_path: Path) -> Store:
     to_version_1(store)
     for number in (1, 2):
         write_trial(store, number)
-    compact(store.trials, everything=False)
+        write_others(store, number)
+    compact(store, everything=False)
     row = store.row(f"{1:016x}")
     assert row
     write_trial(store, 3)
-    store.write_sweep("mine", [blank("sweeps") | {"id": id, "sweep": "mine"}], "name: mine\n")
-    store.write_study_trial(blank("studies") | {"series": id, "number": 1})
-    store.write_derived("measurements", [blank("measurements") | {"trial": id, "id": id}])
+    store.write_sweep(
+        "mine",
+        [blank("sweeps") | {"id": id, "sweep": "mine"}],
+        "name: mine\n",
+        extractions=json.dumps([f"{n:016x}" for n in range(4)]),
+    )
+    write_others(store, 3)
     store.put_progress("f" * 16, "aaaaaaaa", 5, b"snapshot")
     return store
 
@@ -53,7 +59,7 @@ def test_a_sound_store(store: Store, layerwise: Layerwise) -> None:
     before = sorted(Path(store.root).rglob("*"))
     ended = layerwise("verify", "--store", store.root)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "4 trials, 9 files: no problem\n"
+    assert ended.out == "4 trials, 13 files: no problem\n"
     assert sorted(Path(store.root).rglob("*")) == before
 
 
@@ -63,12 +69,18 @@ def test_a_sound_store(store: Store, layerwise: Layerwise) -> None:
         ("rows/*", "`layerwise run` trains again what it held"),
         ("trials/complete/*", "`layerwise run` trains again what it held"),
         ("curves/0*", "`layerwise run` trains again what it held"),
-        ("trials/part-*", "`layerwise run` recovers the trials that are proven to be right"),
-        ("curves/part-*", "`layerwise run` recovers the trials that are proven to be right"),
-        ("classes/part-*", "`layerwise run` recovers the trials that are proven to be right"),
+        ("trials/part-*", "`layerwise run` recovers the rows that are proven to be right"),
+        ("curves/part-*", "`layerwise run` recovers the rows that are proven to be right"),
+        ("classes/part-*", "`layerwise run` recovers the rows that are proven to be right"),
         ("sweeps/*", "`layerwise run` with the sweep's file writes it again"),
-        ("studies/*", "`layerwise run` trains again what it held"),
-        ("measurements/*", "`layerwise run` trains again what it held"),
+        *(
+            (f"{place}", f"`layerwise run` {remedy}")
+            for table in ("studies", "measurements", "extractions")
+            for place, remedy in (
+                (f"rows/{table}-*", "trains again what it held"),
+                (f"{table}/part-*", "recovers the rows that are proven to be right"),
+            )
+        ),
         ("progress/*/*", "`layerwise clean` removes it"),
     ],
 )
@@ -88,7 +100,7 @@ def test_a_flipped_bit(glob: str, remedy: str, store: Store, layerwise: Layerwis
 
 def test_rows_of_a_part_are_compared_with_their_digests(store: Store) -> None:
     """A part that was written with other numbers, and a checksum that is right."""
-    compact(store.trials)
+    compact(store)
     [name] = store.names("trials")
     path = Path(store.path("trials", name))
     arrow = table_files.pq.read_table(path)

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.errors import StoreError
 from orchestrator.execution import run
-from orchestrator.store import names, trial_tables, view
+from orchestrator.store import names, row_tables, view
 from tests.simulation.mutants.declared import Mutants
 
 MUTANTS = Mutants()
@@ -38,13 +38,13 @@ def nothing_is_recovered(trials: Any) -> bool:  # noqa: ARG001
 
 @MUTANTS.mutant(
     "A part whose curves are gone ends every run. Fault of this project until now.",
-    (trial_tables.TrialTables, "_refuse_gone"),
+    (row_tables.RowTables, "_refuse_gone"),
 )
 def gone_curves_are_an_accident(self: Any, table: str, part: Any) -> None: ...
 
 
 @MUTANTS.mutant(
-    "A file that moves while it is read is an error.", (trial_tables.TrialTables, "_steadily")
+    "A file that moves while it is read is an error.", (row_tables.RowTables, "_steadily")
 )
 def read_once(self: Any, read: Any) -> Any:  # noqa: ARG001
     try:

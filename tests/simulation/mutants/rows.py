@@ -18,7 +18,7 @@ def _names_without(what: str) -> Any:
     def name(self: Any) -> str:
         attempt = "0" * 8 if what == "attempt" else self.attempt
         digest = "0" * 16 if what == "digest" else self.digest
-        return f"{self.trial}-{self.outcome}-{attempt}-{digest}.json"
+        return f"{self.id}-{self.outcome}-{attempt}-{digest}.json"
 
     return property(name)
 
@@ -37,7 +37,7 @@ def no_hash_check_of_rows(file: Any, data: bytes, root: str, tables: Any = row_f
         with contextlib.suppress(ValueError):
             record |= json.loads(line)
     record = {table: some for table, some in record.items() if table in tables}
-    return record | ({"trials": {"id": file.trial}} if "trials" not in record else {})
+    return record | ({"trials": {"id": file.id}} if "trials" not in record else {})
 
 
 @MUTANTS.mutant(
@@ -53,7 +53,7 @@ WRITE_COPIES = compaction._Compaction._write
 
 
 @MUTANTS.mutant("The file that names a part is written before the others.", (parts, "write"))
-def part_is_named_too_early(files: Any, tables: Any) -> Any:
+def part_is_named_too_early(files: Any, kind: Any, tables: Any) -> None:
     order: list[tuple[str, bytes]] = []
     real = files.put
 
@@ -63,14 +63,13 @@ def part_is_named_too_early(files: Any, tables: Any) -> Any:
     reading, files.get = files.get, lambda path: dict(order)[path]
     files.put = later
     try:
-        part = WRITE_PART(files, tables)
+        WRITE_PART(files, kind, tables)
     finally:
         del files.put, files.get
     assert reading
     assert real
     for path, data in reversed(order):
         files.put(path, data)
-    return part
 
 
 WRITE_PART = parts.write

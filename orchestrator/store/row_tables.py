@@ -1,4 +1,4 @@
-"""The tables `trials`, `curves` and `classes`: of each trial the row that counts, and its points.
+"""The tables of one kind of rows: of each id the attempt that counts, with its points.
 
 Rows are read from wherever they lie (`view.py`). Of a part, only the columns that are asked for are
 decoded, after every byte was compared with the checksum in its name.
@@ -20,6 +20,7 @@ from orchestrator.states import State
 from orchestrator.store import parts, row_files, table_files
 from orchestrator.store.damage import Damage, DamagedError
 from orchestrator.store.files import Files
+from orchestrator.store.kinds import Kind
 from orchestrator.store.names import AttemptFile, CompactFile, RowFile
 from orchestrator.store.parts import Part
 from orchestrator.store.row_files import TABLES
@@ -29,12 +30,12 @@ from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
 Answer = TypeVar("Answer")
 
 
-class TrialTables:
-    """The tables of trials in one store. Damaged files are named and left out."""
+class RowTables:
+    """The tables of one kind of rows in one store. Damaged files are named and left out."""
 
-    def __init__(self, files: Files, damage: Damage):
-        self.files, self.viewer = files, Viewer(files, damage)
-        self.damage = damage
+    def __init__(self, files: Files, damage: Damage, kind: Kind):
+        self.files, self.damage, self.kind = files, damage, kind
+        self.viewer = Viewer(files, damage, kind)
 
     def look(self) -> View:
         """Return the rows that count now. Raises `StoreError`."""
@@ -74,9 +75,9 @@ class TrialTables:
         return self._steadily(lambda: self._scan(self.look(), table))
 
     def _scan(self, view: View, table: str) -> ds.Dataset:
-        there = [part for part in view.parts if table == "trials" or table in part.others]
+        there = [part for part in view.parts if table in part.files]
         whole = [part for part in there if not view.hidden.get(part.file)]
-        files = {part.file if table == "trials" else part.others[table]: part for part in whole}
+        files = {part.files[table]: part for part in whole}
         paths = {file: self.part_path(table, part) for file, part in files.items()}
         paths = {file: path for file, path in paths.items() if path not in self.damage.reasons}
         fragments = self.viewer.read_all(
@@ -93,15 +94,15 @@ class TrialTables:
 
     def rows(
         self,
-        trials: Collection[str],
-        outcomes: Collection[str],
+        ids: Collection[str],
+        outcomes: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the rows of these trials that have one of these outcomes, by id.
+        """Return the rows with these ids that have one of these outcomes, by the key.
 
-        `columns`, by default all, contain `id` and `outcome`.
+        `columns`, by default all, contain the key, and the outcome if `outcomes` are given.
         """
-        wanted = frozenset(trials)
+        wanted = frozenset(ids)
         if not wanted:
             return []
 
@@ -109,8 +110,11 @@ class TrialTables:
             view = self.viewer.look(wanted)
             if not (view.rows or view.old or view.parts):
                 return []
-            rows: list[dict[str, Any]] = self._read(view, "trials", columns, wanted).to_pylist()
-            return sorted((r for r in rows if r["outcome"] in outcomes), key=lambda row: row["id"])
+            table = self._read(view, self.kind.main, columns, wanted)
+            rows: list[dict[str, Any]] = table.to_pylist()
+            if outcomes is not None:
+                rows = [row for row in rows if row[self.kind.outcome] in outcomes]
+            return sorted(rows, key=lambda row: [row[name] for name in self.kind.key])
 
         return self._steadily(read)
 
@@ -133,9 +137,9 @@ class TrialTables:
         columns: Sequence[str] | None,
         wanted: frozenset[str] | None,
     ) -> pa.Table:
-        """Return the rows that count; with `wanted`, those of these trials in `trials`."""
-        of_rows = [row for row in view.rows if wanted is None or row.trial in wanted]
-        of_old = [row for row in view.old if wanted is None or row.trial in wanted]
+        """Return the rows that count; with `wanted`, those with these ids in the main table."""
+        of_rows = [row for row in view.rows if wanted is None or row.id in wanted]
+        of_old = [row for row in view.old if wanted is None or row.id in wanted]
         tables = [
             self._of_parts(view, table, columns, wanted),
             self.of_row_files(of_rows, table, columns),
@@ -153,16 +157,17 @@ class TrialTables:
         return row_files.to_tables(list(records.values()), {table: columns})[table]
 
     def records(
-        self, rows: Sequence[RowFile], tables: Collection[str] = row_files.TABLES
+        self, rows: Sequence[RowFile], tables: Collection[str] | None = None
     ) -> dict[RowFile, row_files.Record]:
-        """Return these row files. Raises `FileNotFoundError`, `StoreError`."""
+        """Return these tables of these row files. Raises `FileNotFoundError`, `StoreError`."""
+        wanted = self.kind.tables if tables is None else tables
 
         def read(row: RowFile) -> row_files.Record:
             data = self.files.get(row_path(self.files, row))
-            return row_files.decode(row, data, self.files.root, tables)
+            return row_files.decode(row, data, self.files.root, wanted)
 
         paths = {row: row_path(self.files, row) for row in rows}
-        return self.viewer.read_all("trials", paths, read)
+        return self.viewer.read_all(self.kind.main, paths, read)
 
     # Parts --------------------------------------------------------------------------------------
 
@@ -173,7 +178,7 @@ class TrialTables:
         columns: Sequence[str] | None,
         wanted: frozenset[str] | None,
     ) -> pa.Table:
-        several = [part for part in view.parts if table == "trials" or table in part.others]
+        several = [part for part in view.parts if table in part.files]
         paths = {part.file: self.part_path(table, part) for part in several}
         paths = {f: path for f, path in paths.items() if path not in self.damage.reasons}
         by_file = {part.file: part for part in several}
@@ -188,14 +193,12 @@ class TrialTables:
 
     def part_path(self, table: str, part: Part) -> str:
         """Return the path of a part's file of a table that it has rows of."""
-        file = part.file if table == "trials" else part.others[table]
-        return parts.path_of(self.files, table, file)
+        return parts.path_of(self.files, table, part.files[table])
 
     def opened(self, table: str, part: Part) -> parts.Opened:
         """Return a part's file of a table, after a look at every byte. Raises as `parts.opened`."""
-        file = part.file if table == "trials" else part.others[table]
         try:
-            return parts.opened(self.files, table, file)
+            return parts.opened(self.files, table, part.files[table])
         except FileNotFoundError:
             self._refuse_gone(table, part)
             raise
@@ -209,12 +212,12 @@ class TrialTables:
         wanted: frozenset[str] | None,
         opened: parts.Opened,
     ) -> pa.Table:
-        """Return the rows of an open part that count, of all trials or, in `trials`, of these."""
+        """Return the rows of an open part that count; with `wanted`, as `_read` does."""
         names = list(SCHEMAS[table].names if columns is None else columns)
-        if table == "trials":
+        if table == self.kind.main:
             arrow = table_files.conformed(table, opened, names)
             mask = view.mask_of(part, wanted)
-            return arrow if mask is None else _filtered(arrow, mask)
+            return arrow if mask is None else _filtered(arrow, part.rows_of(mask))
         hidden = view.hidden_ids(part)
         needed = [*names, *({"id"} - set(names) if hidden else ())]
         arrow = table_files.conformed(table, opened, needed)
@@ -225,12 +228,17 @@ class TrialTables:
 
     def _refuse_gone(self, table: str, part: Part) -> None:
         """Raise `DamagedError` if a file is gone whose part is there: no compaction moved it."""
-        if table != "trials" and self.files.present([self.part_path("trials", part)]):
+        main = self.kind.main
+        if table != main and self.files.present([self.part_path(main, part)]):
             raise DamagedError("it is gone, and its part is there")
+
+    def verify(self) -> None:
+        """Read every byte of the main files of parts, so that damaged ones are known and named."""
+        self._steadily(lambda: self._verify(self.kind.main, self.look().parts))
 
     def _verify(self, table: str, several: Sequence[Part]) -> None:
         """Compare every byte of the parts' files of a table with their checksums."""
-        files = {part.others.get(table, part.file): part for part in several}
+        files = {part.files[table]: part for part in several}
         paths = {file: self.part_path(table, part) for file, part in files.items()}
         unread = {file: path for file, path in paths.items() if path not in self.damage.reasons}
 
@@ -243,12 +251,12 @@ class TrialTables:
 
         self.viewer.read_all(table, unread, verify)
 
-    # Files of versions before 2 -----------------------------------------------------------------
+    # Files of old versions ----------------------------------------------------------------------
 
     def _of_old(
         self, rows: Sequence[OldRow], table: str, columns: Sequence[str] | None
     ) -> pa.Table:
-        if table == "trials":
+        if table == self.kind.main:
             tables = list(self.old_rows(rows, columns).values())
         else:
             attempts = self.old_attempts(rows).values()
@@ -260,25 +268,29 @@ class TrialTables:
     def old_rows(
         self, rows: Sequence[OldRow], columns: Sequence[str] | None = None
     ) -> dict[OldRow, pa.Table]:
-        """Return the rows of versions before 2, a table each."""
-        names = SCHEMAS["trials"].names if columns is None else list(columns)
-        needed = [*names, *({"id", "outcome"} - set(names))]
+        """Return the rows of old versions, a table for each file."""
+        kind, main = self.kind, self.kind.main
+        names = SCHEMAS[main].names if columns is None else list(columns)
+        needed = [*names, *(name for name in (*kind.key, kind.outcome) if name not in names)]
 
         def read(row: OldRow) -> pa.Table:
             data = self.files.get(old_path(self.files, row))
-            arrow = table_files.decode("trials", data, self.files.root, needed)
-            if arrow.select(["id", "outcome"]).to_pylist() != [
-                {"id": row.trial, "outcome": row.outcome}
-            ]:
+            arrow = table_files.decode(main, data, self.files.root, needed)
+            outcomes = set(arrow[kind.outcome].to_pylist())
+            if (
+                set(kind.ids(arrow).to_pylist()) != {row.id}
+                or (row.outcome and outcomes != {row.outcome})
+                or (len(arrow) > 1 and not kind.has_several)
+            ):
                 raise DamagedError("it holds another row than its name says")
             return arrow.select(names)
 
-        return self.viewer.read_all("trials", {r: old_path(self.files, r) for r in rows}, read)
+        return self.viewer.read_all(main, {r: old_path(self.files, r) for r in rows}, read)
 
     def old_attempts(self, rows: Sequence[OldRow]) -> dict[OldRow, AttemptFile]:
         """Return the names of the files of curves and counts beside these rows."""
         read = self.old_rows(rows, ["id", "attempt"])
-        return {row: AttemptFile(row.trial, t["attempt"][0].as_py()) for row, t in read.items()}
+        return {row: AttemptFile(row.id, t["attempt"][0].as_py()) for row, t in read.items()}
 
     def old_points(
         self, table: str, attempts: Sequence[AttemptFile], columns: Sequence[str] | None = None
@@ -298,7 +310,7 @@ class TrialTables:
     # What is lacking ----------------------------------------------------------------------------
 
     def check(self, trials: Collection[str], *, curves: bool) -> dict[str, str]:
-        """Read the rows of these trials, so that damaged files are known and named.
+        """Read the rows of these trials, so that damaged files are known and named. Of trials only.
 
         Return the complete trials whose curve or class counts are gone, by id, with the path of the
         missing file. With `curves`, these are read too, and damaged ones count as gone.
@@ -306,7 +318,7 @@ class TrialTables:
         return self._steadily(lambda: self._check(self.look(), set(trials), curves=curves))
 
     def _check(self, view: View, trials: set[str], *, curves: bool) -> dict[str, str]:
-        self.records([row for row in view.rows if row.trial in trials], ())
+        self.records([row for row in view.rows if row.id in trials], ())
         self._verify("trials", view.parts)
         lacking: dict[str, str] = {}
         names = {
@@ -323,9 +335,9 @@ class TrialTables:
                     ids = part.index.filter(pc.equal(part.index["outcome"], State.COMPLETE))["id"]
                     gone = trials.intersection(ids.to_pylist()) - set(view.hidden_ids(part))
                     lacking |= dict.fromkeys(gone, self.files.shown(path))
-        complete = [r for r in view.old if r.trial in trials and r.outcome == State.COMPLETE]
-        attempts = self.old_attempts([r for r in view.old if r.trial in trials])
-        wanted = {attempts[row].name: row.trial for row in complete if row in attempts}
+        complete = [r for r in view.old if r.id in trials and r.outcome == State.COMPLETE]
+        attempts = self.old_attempts([r for r in view.old if r.id in trials])
+        wanted = {attempts[row].name: row.id for row in complete if row in attempts}
         for table in ("curves", "classes") if wanted else ():
             there = wanted.keys() & names[table]
             if curves:
