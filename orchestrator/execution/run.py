@@ -131,7 +131,6 @@ class Run:
         if recover(store.row_tables):
             lacking = store.check(plan.trials, curves=True)
         recorded = store.outcomes()
-        store.keep_rows()
         outcomes = {id: x for id, x in recorded.items() if id not in lacking}
         incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
         searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
@@ -168,6 +167,7 @@ class Run:
             complete |= one.complete()
             failed |= {} if retry_failed else one.failed()
             items |= one.items(bench)
+        store.keep_rows()
         frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
         store.damage.set_aside()
         missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}

@@ -97,7 +97,7 @@ def test_a_row_that_was_removed(
     store: Store, asked: Asked, computed: list[str], demo: Synthetic, compacted: bool
 ) -> None:
     if compacted:
-        compact(store.trials)
+        compact(store)
     first = asked(store)
     row = a_row(demo, "transfer")
     removals.write(store.files, [(row["id"], row["attempt"])])
@@ -108,7 +108,7 @@ def test_a_row_that_was_removed(
 
 def test_rows_that_were_compacted(store: Store, asked: Asked, computed: list[str]) -> None:
     first = asked(store)
-    compact(store.trials)
+    compact(store)
     assert asked(store) == first
     assert asked(store) == first
     assert computed == ["demo", "demo"]
@@ -172,7 +172,7 @@ def test_counts_that_are_gone(tmp_path: Path, asked: Asked, computed: list[str])
             sweep.add(Label(treatment="transfer", n=1, frozen=True, **place), 0.5)
     store = Store(tmp_path / "store")
     sweep.write(store)
-    compact(store.trials)
+    compact(store)
     first = asked(store, "one")
     [counts] = (tmp_path / "store/classes").iterdir()
     counts.unlink()

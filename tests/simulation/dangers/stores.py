@@ -130,6 +130,9 @@ def folder_goes(scene: Scene) -> None:
     in_one_run(scene)
 
 
+OF_WRITES = {"stat", "mkdir", "create", "write", "fsync", "rename"}  # after which one goes on
+
+
 def store_goes(scene: Scene) -> None:
     """The folder of the store goes away, as a disk that is unmounted. It is not made again.
 
@@ -141,7 +144,15 @@ def store_goes(scene: Scene) -> None:
         return
     scene.weather = True
     taken: list[Folder] = []
-    at(scene, [420], lambda: taken.append(scene.room.disk.detach(scene.root)))
+    last: dict[object, str] = {}
+
+    def hook(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        is_apart = set(last.values()).isdisjoint(OF_WRITES)
+        if not taken and scene.world.operations >= 360 and is_apart:
+            taken.append(scene.room.disk.detach(scene.root))
+        last[scene.world.current] = what
+
+    scene.world.before = hook
     scene.start()
     scene.until_ended()
     scene.settle()
