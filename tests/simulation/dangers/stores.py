@@ -139,7 +139,7 @@ def store_goes(scene: Scene) -> None:
         return
     scene.weather = True
     taken: list[Folder] = []
-    at(scene, [360], lambda: taken.append(scene.room.disk.detach(scene.root)))
+    at(scene, [364], lambda: taken.append(scene.room.disk.detach(scene.root)))
     scene.start()
     scene.until_ended()
     scene.settle()
