@@ -43,7 +43,7 @@ test: $(VENV)/installed-test docs
 	$(BIN)/typos
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--durations 30 --durations-min 5 --cov --cov-fail-under=96
 
 test-system: $(VENV)/installed-test
