@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from orchestrator.store import parts
+from orchestrator.store import kinds, parts
 from orchestrator.store.leases import Lease
 from orchestrator.store.names import MARKER
 from orchestrator.store.schemas import to_table
@@ -200,7 +200,8 @@ def large(store: Store) -> None:
     trials = to_table("trials", kept)
     digests = pa.array(["0" * 16] * len(kept), pa.string())
     empty_ones = {name: to_table(name, []) for name in ("curves", "classes")}
-    parts.write(store.files, {"trials": trials.append_column(parts.DIGEST, digests), **empty_ones})
+    proven = {"trials": trials.append_column(parts.DIGEST, digests)}
+    parts.write(store.files, kinds.TRIALS, proven | empty_ones)
     lease(store, "demo", running=64, left=9000.0)
 
 

@@ -100,6 +100,8 @@ class _Compaction:
                 self._write(copies)
                 copies = []
         self._write(copies)
+        if view.superseded:
+            self._keep()
         worse = [row for row in view.superseded if isinstance(row, RowFile)]
         self._delete([row_path(self.files, row) for row in worse])
         if self.everything and (old := [r for r in view.superseded if isinstance(r, OldRow)]):
@@ -233,6 +235,15 @@ class _Compaction:
         if values == sorted(values):
             return arrow
         return arrow.combine_chunks().take(pc.sort_indices(ids))  # half the time of chunks
+
+    def _keep(self) -> None:
+        """Let the rows and parts that were seen stay, also after a loss of power.
+
+        Who wrote one may have died before its name was flushed, and others are deleted for it.
+        """
+        for folder in ("rows", *self.kind.tables):
+            self.files.settle(f"{self.files.base}/{folder}")
+        self.files.settle(self.files.base)
 
     def _delete(self, paths: Sequence[str]) -> None:
         """Delete files, those of the main table first: they name the others.

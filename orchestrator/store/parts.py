@@ -37,6 +37,7 @@ Opened: TypeAlias = pq.ParquetFile
 DIGEST = pa.field("digest", pa.string())
 GROUP = {"trials": 4096}  # rows of a row group
 POINTS = 65_536  # the same, of the other tables
+WRITES = 3  # of a file that the store gives back with other bytes
 REMEMBERED = 1000  # parts, whose index this process need not read again
 
 
@@ -114,7 +115,8 @@ def _write(
     """Write a file of a part. Raises `FileNotFoundError` if one of `beside` has gone.
 
     An upload whose answer was lost is repeated. Another compaction may have moved the part, and
-    must not find it again without the files that it names.
+    must not find it again without the files that it names. A file that was not stored as it was
+    written is written again under another name.
     """
     schema = SCHEMAS[table].append(DIGEST) if table in MAIN else SCHEMAS[table]
     if not arrow.schema.equals(schema):
@@ -123,12 +125,14 @@ def _write(
     sink = pa.BufferOutputStream()
     pq.write_table(arrow, sink, compression="zstd", row_group_size=GROUP.get(table, POINTS))
     data = memoryview(sink.getvalue())
-    file = CompactFile(secrets.token_hex(8), digest(data))
-    path = path_of(files, table, file)
-    files.put(path, data, beside)
-    if digest(files.get(path)) != file.digest:
-        raise StoreError(f"{files.shown(path)} was not stored as it was written")
-    return file
+    for _ in range(WRITES):
+        file = CompactFile(secrets.token_hex(8), digest(data))
+        path = path_of(files, table, file)
+        files.put(path, data, beside)
+        if digest(files.get(path)) == file.digest:
+            return file
+        files.delete(path)
+    raise StoreError(f"{files.shown(path)} was not stored as it was written, {WRITES} times")
 
 
 def verify(files: Files, table: str, file: CompactFile) -> None:

@@ -22,6 +22,7 @@ from tests.stores import (
     blank,
     copy_of,
     names,
+    row_file,
     tables,
     to_version_1,
     to_version_2,
@@ -423,9 +424,52 @@ def test_a_part_that_is_not_read_back_deletes_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(folder.files), "get", spoilt)
-        with pytest.raises(StoreError, match=r"was not stored as it was written$"):
+        with pytest.raises(StoreError, match=r"was not stored as it was written, 3 times$"):
             compact(folder)
     assert folder.names("rows") == before
+
+
+def test_a_part_that_is_given_back_damaged_once_is_written_again(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, 0)
+    expected = folder.table("trials")
+    get, spoilt = type(folder.files).get, []
+
+    def spoils_one(files: Any, path: str) -> bytes:
+        data = get(files, path)
+        if "/trials/part-" in path and not spoilt:
+            spoilt.append(path)
+            return data[:-1] + b"x"
+        return data
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder.files), "get", spoils_one)
+        compact(folder)
+    assert len(spoilt) == 1
+    assert folder.names("rows") == []
+    assert not Path(spoilt[0]).exists()
+    assert folder.table("trials") == expected
+
+
+def test_a_part_is_flushed_before_the_rows_that_it_replaces_go(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another compaction wrote it, and may have died before it flushed the name."""
+    path = row_file(folder, write(folder, 0))
+    data = folder.get(path)
+    compact(folder)
+    folder.put(path, data)
+    done: list[tuple[str, str]] = []
+    for name in ("settle", "delete"):
+        monkeypatch.setattr(
+            type(folder.files), name, lambda _, path, name=name: done.append((name, path))
+        )
+    compact(folder)
+    base = folder.files.base
+    flushed = [f"{base}/{name}" for name in ("rows", "trials", "curves", "classes")]
+    assert done[:5] == [("settle", one) for one in (*flushed, base)]
+    assert done[5:] == [("delete", path)]
 
 
 # Requests ---------------------------------------------------------------------------------------

@@ -203,24 +203,26 @@ def power_losses(scene: Scene) -> None:
 def maker_dies(scene: Scene) -> None:
     """Whoever makes the folder of rows dies before it is flushed. Then the power fails."""
     rows = f"{scene.reader.base}rows"
-    _dies_and_power_fails(scene, lambda _: scene.room.disk.find(rows) is not None)
+    _dies_and_power_fails(scene, lambda *_: scene.room.disk.find(rows) is not None)
 
 
 def writer_dies(scene: Scene) -> None:
     """A worker dies before it flushes the name of its row. Its retry reports, then power fails."""
-    _dies_and_power_fails(scene, lambda done: done == ("fsync", f"{scene.reader.base}rows"))
+    moment = ("fsync", f"{scene.reader.base}rows")
+    _dies_and_power_fails(scene, lambda *done: done == moment)
 
 
 def writer_and_driver_die(scene: Scene) -> None:
     """Its driver dies with it, and the next one finds the row."""
     moment = ("fsync", f"{scene.reader.base}rows")
-    _dies_and_power_fails(scene, lambda done: done == moment, with_driver=True)
+    _dies_and_power_fails(scene, lambda *done: done == moment, of_driver=True)
 
 
-def _dies_and_power_fails(
-    scene: Scene, moment: Callable[[tuple[str, str]], bool], *, with_driver: bool = False
-) -> None:
-    """Kill the worker before its first operation (what, path) that is the `moment`.
+Moment = Callable[[str, str], bool]
+
+
+def _dies_and_power_fails(scene: Scene, moment: Moment, *, of_driver: bool = False) -> None:
+    """Kill the worker that is about to do what is the `moment` (what, path), or all of its run.
 
     The power fails as soon as a driver knows of a complete trial.
     """
@@ -229,11 +231,11 @@ def _dies_and_power_fails(
 
     def hook(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
         process = scene.world.current
-        if not killed and scene.is_local and moment((what, path)):
+        if not killed and scene.is_local and moment(what, path):
             killed.append(path)
             for driver in scene.running:
                 for worker in [one for one in driver.workers if one.process is process]:
-                    if with_driver:
+                    if of_driver:
                         driver.kill()  # which ends this process too
                     driver.kill_worker(worker)
         if killed and not lost and any(driver.complete for driver in scene.drivers):
