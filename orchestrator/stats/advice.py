@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from orchestrator.margin import MARGIN
 from orchestrator.stats.intervals import CLASS_AND_SEED, SPLIT, interval, quantile
 from orchestrator.stats.measurements import (
     WITHOUT_LAYERS,
@@ -30,7 +31,6 @@ from orchestrator.stats.measurements import (
 )
 
 LEVEL, POWER = 0.05, 0.8
-MARGIN = 0.01  # fraction of the test images
 MOST_UNITS = 1000
 CANDIDATES = (*WITHOUT_LAYERS, "AnB", "AnB+")  # options of whoever has one source and one target
 

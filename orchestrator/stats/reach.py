@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.margin import MARGIN
 from orchestrator.stats.intervals import quantile
 
 LEVEL = 0.05
-MARGIN = 0.03  # fraction of the test images
 
 
 @dataclass(frozen=True)

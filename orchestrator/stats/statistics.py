@@ -13,7 +13,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.stats.advice import MARGIN, Advice, advice
+from orchestrator.margin import MARGIN
+from orchestrator.stats.advice import Advice, advice
 from orchestrator.stats.class_effects import class_effects
 from orchestrator.stats.comparisons import comparisons
 from orchestrator.stats.completeness import Planned

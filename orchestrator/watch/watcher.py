@@ -54,7 +54,6 @@ class Watcher:
         self.asked = time.monotonic()
         if time.monotonic() - self.looked > 2 * self.every + 1.0:
             with self.changes() as changed, contextlib.suppress(TimeoutError):
-                self._wake()
                 await asyncio.wait_for(changed.wait(), patience)
         return self.seen
 

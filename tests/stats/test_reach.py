@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from orchestrator.stats.reach import MARGIN, Reach, Step, reach
+from orchestrator.margin import MARGIN
+from orchestrator.stats.reach import Reach, Step, reach
 
 
 def row(n: int, loss: float, se: float | None = 0.005, df: int | None = 3, **more: Any) -> Any:
@@ -17,18 +18,18 @@ def row(n: int, loss: float, se: float | None = 0.005, df: int | None = 3, **mor
 
 
 def test_the_sequence_ends_with_the_first_n_that_is_not_shown() -> None:
-    answer = reach([row(3, 0.001), row(1, 0.01), row(2, 0.025)])  # n = 3 is not reached
+    answer = reach([row(3, 0.001), row(1, 0.01), row(2, 0.025)], 0.03)  # n = 3 is not reached
     assert answer
     assert [step.n for step in answer.steps] == [1, 2, 3]
     upper = 0.01 + stats.t.ppf(0.95, 3) * 0.005
     assert answer.steps[0] == Step(1, 0.01, pytest.approx(upper))
-    assert (answer.margin, answer.passed) == (MARGIN, 1)
+    assert (answer.margin, answer.passed) == (0.03, 1)
     assert answer.last == answer.steps[0]
     assert answer.next == answer.steps[1]
 
 
 def test_all_n_or_none_may_pass() -> None:
-    everything = reach([row(1, 0.0), row(2, 0.01)])
+    everything = reach([row(1, 0.0), row(2, 0.01)], margin=0.03)
     assert everything
     assert (everything.passed, everything.next) == (2, None)
     nothing = reach([row(1, 0.03)])
