@@ -35,15 +35,8 @@ OTHERS = ["extractions/part", "measurements/part", "studies/part"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return Store(tmp_path / "store")
-    return Store(request.getfixturevalue("s3").new_bucket())
+def folder(local: Store) -> Store:
+    return local
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

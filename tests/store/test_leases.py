@@ -25,13 +25,6 @@ from tests.small import SMALL
 USED = "0" * 16  # id of a trial of a running sweep
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return Store(tmp_path / "store")
-    return Store(request.getfixturevalue("s3").new_bucket())
-
-
 def test_a_lease_is_renewed_and_given_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the run is doing; a fault in telling that does not end the renewal."""
     monkeypatch.setattr(leases, "RENEWED", 0.001)
