@@ -123,19 +123,21 @@ class Files(ABC):
 
         Temporary and empty files are left out: the store writes no empty file.
         """
-        selector = pafs.FileSelector(folder, allow_not_found=True)
-        infos = self.patiently(
-            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
-        )
-        return names_of(infos)
+        return names_of(self._infos(folder))
 
     def entries(self, folder: str) -> list[Entry]:
         """Return the files in a folder that `names` lists; links to files count as files."""
-        selector = pafs.FileSelector(folder, allow_not_found=True)
-        infos = self.patiently(
-            f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
-        )
+        infos = self._infos(folder)
         return [entry_of(info) for info in infos if info.type == pafs.FileType.File and info.size]
+
+    def _infos(self, folder: str) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(folder, allow_not_found=True)
+        try:
+            return self.patiently(
+                f"list {self.shown(folder)}", lambda: self.fs.get_file_info(selector)
+            )
+        except FileNotFoundError:  # it was made between two looks of pyarrow
+            return []
 
     def _require(self, paths: Sequence[str]) -> None:
         """Raise `FileNotFoundError` unless these are files; `OSError` if that cannot be told."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -200,3 +202,14 @@ def test_a_record_that_goes_while_it_is_read_is_unknown(
     monkeypatch.setattr(store, "sweep_names", lambda: listed)
     with pytest.raises(StoreError, match="keeps changing"):
         store.members("digits")
+
+
+def test_a_folder_that_is_made_during_the_look_at_it_is_empty(local: Store) -> None:
+    """pyarrow opens a folder, does not find it, and then finds it after all."""
+
+    def refused(_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "Cannot list directory")
+
+    local.files.fs = SimpleNamespace(get_file_info=refused)
+    assert local.names("running") == []
+    assert local.files.entries(local.path("running")) == []
