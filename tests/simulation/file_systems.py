@@ -7,6 +7,7 @@ short when its process dies, and a request that seems to fail may have succeeded
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -50,11 +51,12 @@ class Stream:
         return self.data
 
 
-class Reading:
+class Reading(ABC):
     """What both file systems share: they read whole files."""
 
+    @abstractmethod
     def content(self, path: str) -> bytes:
-        raise NotImplementedError
+        """Return the content of a file."""
 
     def open_input_stream(self, path: str) -> Stream:
         return Stream(self.content(path))
@@ -69,11 +71,13 @@ class Reading:
             return self.info(what)
         return [self.info(path) for path in what]
 
+    @abstractmethod
     def info(self, path: str) -> Info:
-        raise NotImplementedError
+        """Describe what is at a path."""
 
+    @abstractmethod
     def listed(self, folder: str, recursive: bool) -> list[Info]:
-        raise NotImplementedError
+        """Describe what is in a folder."""
 
 
 class LocalFileSystem(Reading):

@@ -231,12 +231,13 @@ def test_a_folder_that_cannot_be_used(
     assert (pixels_of(DecodedOnce(pictures)) == pixels_of(pictures)).all()
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 @pytest.mark.parametrize("name", ["flock", "lockf"])
 def test_a_file_system_without_locks(
-    name: str, pictures: Files, monkeypatch: pytest.MonkeyPatch
+    name: str, number: int, pictures: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(decoded, "WAIT", 0.0)
     monkeypatch.setattr(fcntl, name, refused)
