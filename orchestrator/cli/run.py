@@ -219,12 +219,12 @@ def _train(run: Run, progress: RunProgress, out: Console, cluster: Cluster | Non
 
 
 def _say_left(run: Run, out: Console) -> None:
-    if left := run.unusable.left:
+    if left := run.left:
         name = run.plan.sweep.name
         say(out, f"{left} trials of earlier code or data leave the sweep {name}")
     from orchestrator.report.wording import lacking_note
 
-    for note in lacking_note(run.unusable.lacking):
+    for note in lacking_note(run.lacking):
         say(out, note)
 
 

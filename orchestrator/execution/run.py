@@ -8,42 +8,27 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import StoreError
-from orchestrator.execution import extraction, measurement
 from orchestrator.execution.assignment import Report, Work
-from orchestrator.execution.derived import DerivedRun
-from orchestrator.execution.frontier import Attempt, Frontier, GivenUp, Node
-from orchestrator.execution.items import Bench, Item, TrialItem, Unit, WeightsItem
+from orchestrator.execution.frontier import Attempt, GivenUp
+from orchestrator.execution.items import Item, Unit
+from orchestrator.execution.opening import Opening, attempts_of, look
 from orchestrator.execution.pack import PackAssignment
 from orchestrator.execution.progress import Progress
-from orchestrator.execution.study_items import items_of
-from orchestrator.execution.study_run import StudyRun, open_searches
 from orchestrator.execution.succession import leaving
 from orchestrator.plan.extraction import extractions_of
 from orchestrator.plan.measurement import measurements_of
-from orchestrator.plan.packs import most_lanes, packs_of
+from orchestrator.plan.packs import most_lanes
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.trial import Trial
 from orchestrator.states import OUTCOMES, Ending, State
 from orchestrator.store.compaction import LOOSE, compact
-from orchestrator.store.recovery import recover
 from orchestrator.store.store import Store
 from orchestrator.sweep.schema import Resources
 from trainers.checkpoint import CheckpointError
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """Results in the store that a run does not take over."""
-
-    left: int = 0
-    """Number of recorded trials of earlier code or data, which leave the sweep."""
-    lacking: Mapping[str, str] = field(default_factory=dict)
-    """Missing files of complete trials, which are trained again, by the trial's name."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +61,15 @@ class Job:
 class Run:
     """The work items of a sweep that the store lacks, handed out until all of them have ended."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        trials: Mapping[str, Trial],
-        items: Mapping[str, Item],
-        frontier: Frontier,
-        bench: Bench,
-        progress: Progress,
-        unusable: Unusable | None = None,
-    ):
+    def __init__(self, plan: Plan, found: Opening, progress: Progress, left: int = 0):
         """Join the parts of a run. Writes nothing; `Run.open` makes a run from a plan."""
-        self.plan, self.trials, self.items = plan, trials, items
-        self.frontier, self.bench, self.progress = frontier, bench, progress
-        self.store = bench.store
+        self.plan, self.trials, self.items = plan, found.trials, found.items
+        self.frontier, self.bench, self.progress = found.frontier(), found.bench, progress
+        self.store = found.bench.store
+        self.lacking = found.lacking
+        """Missing files of complete trials, which are trained again, by the trial's name."""
+        self.left = left
+        """Number of recorded trials of earlier code or data, which leave the sweep."""
         self.already = self.tally()["complete"]
         self.store_failure = ""
         """Reason why the store cannot be used. The run then hands out nothing more."""
@@ -100,7 +80,6 @@ class Run:
         self.begun: set[str] = set()
         """Items that progress shows as running."""
         self.most_lanes = most_lanes(plan)
-        self.unusable = unusable or Unusable()
         self.rows_written = 0
         """Row files of this run since the last compaction."""
 
@@ -126,56 +105,10 @@ class Run:
         """
         left = 0 if replace else leaving(plan, store)
         store.make()
-        bench, wanted = Bench(plan.sweep, store), plan.wanted(only)
-        lacking = store.check(plan.trials, curves=True)
-        if recover(store.row_tables):
-            lacking = store.check(plan.trials, curves=True)
-        recorded = store.outcomes()
-        outcomes = {id: x for id, x in recorded.items() if id not in lacking}
-        incomplete = {id for id in wanted if outcomes.get(id) != State.COMPLETE}
-        searches = open_searches(plan, bench, incomplete, every=search) if plan.studies else []
-        search_bases = {base.id for one in searches for base in one.bases}
-        chosen = wanted | search_bases
-        trials = {id: t for id, t in plan.trials.items() if id in chosen}
-        complete = {id for id in trials if outcomes.get(id) == State.COMPLETE}
-        derived = [
-            DerivedRun(kind, plan, store, trials, complete, retry_failed=retry_failed)
-            for kind in (measurement.KIND, extraction.KIND)
-        ]
-        for one in derived:
-            lacking |= one.lacking
-            complete -= one.lacking.keys()
-        failed = {} if retry_failed else _failures(store, trials, outcomes)
-        unsettled = trials.keys() - complete - failed.keys()
-        bases = search_bases | {parent for id in unsettled for parent in trials[id].parents}
-        bases |= {id for one in derived for id in one.networks & plan.weights.keys()}
-        bench.checkpoints = _checkpoints(store, bases & complete)
-        complete -= bases - bench.checkpoints.keys()  # those are trained again
-        for one in derived:
-            bench.checkpoints = one.checkpoints | bench.checkpoints
-        copied = _copied_weights(plan, store, bases)
-        bench.checkpoints |= copied
-        complete |= copied.keys()
-        for search_run in searches:
-            complete |= search_run.complete()
-            failed |= search_run.failed()
-        again = {id for id in trials if recorded.get(id) == State.COMPLETE} - complete
-        bench.replaced = _attempts(store, again)
-        is_open = bool(unsettled or searches or any(one.is_open for one in derived))
-        items = _items(plan, trials, searches, bench, bases, is_open=is_open)
-        for one in derived:
-            complete |= one.complete()
-            failed |= {} if retry_failed else one.failed()
-            items |= one.items(bench)
-        store.keep_rows()
-        frontier = Frontier({id: item.node for id, item in items.items()}, complete, failed)
-        store.damage.set_aside()
-        missing = {t.name: lacking[id] for id, t in trials.items() if id in lacking}
-        unusable = Unusable(left, missing)
-        run = cls(plan, trials, items, frontier, bench, progress, unusable)
+        found = look(plan, store, only=only, retry_failed=retry_failed, search=search)
+        run = cls(plan, found, progress, left)
         run._record_sweep()
-        skipped = {id for id, outcome in outcomes.items() if outcome == State.SKIPPED}
-        run._give_up([g for g in frontier.take_given_up() if g.item not in skipped])
+        run._give_up([g for g in run.frontier.take_given_up() if g.item not in found.skipped])
         run._tidy()
         return run
 
@@ -348,7 +281,7 @@ class Run:
         with contextlib.suppress(CheckpointError):
             self.store.get_checkpoint(base, checkpoint)
             return
-        self.bench.replaced |= _attempts(self.store, {base})
+        self.bench.replaced |= attempts_of(self.store, {base})
         self.frontier.redo(base)
         self.progress.again(self.items[base])
 
@@ -373,80 +306,3 @@ class Run:
         if self.plan.sweep.keep == "none":
             for id in (*self.trials, *self.plan.weights):
                 self.store.drop_checkpoints(id)
-
-
-def _copied_weights(plan: Plan, store: Store, parents: Collection[str]) -> dict[str, str]:
-    """SHA-256 of the files of weights among `parents` that the store holds, by id."""
-    copied = {}
-    for id, weights in plan.weights.items():
-        with contextlib.suppress(CheckpointError):
-            if id in parents:
-                store.get_checkpoint(id, weights.sha256)
-                copied[id] = weights.sha256
-    return copied
-
-
-def _failures(store: Store, trials: Collection[str], outcomes: Mapping[str, str]) -> dict[str, str]:
-    """Reasons of the trials that failed in an earlier run, by id."""
-    ids = [id for id in trials if outcomes.get(id) == State.FAILED]
-    return {row["id"]: row["error_message"] for row in store.rows(ids, State.FAILED)}
-
-
-def _attempts(store: Store, trials: Collection[str]) -> dict[str, str]:
-    """Return the attempt of the row of each of these trials, by its id."""
-    if not trials:
-        return {}
-    rows = store.table("trials", ["id", "attempt"]).to_pylist()
-    return {row["id"]: row["attempt"] for row in rows if row["id"] in trials}
-
-
-def _checkpoints(store: Store, bases: Collection[str]) -> dict[str, str]:
-    """SHA-256 of the checkpoints of complete bases, without those that are gone or damaged."""
-    checkpoints: dict[str, str] = {}
-    for id, sha256 in sorted(store.checkpoints(bases).items()):
-        try:
-            store.get_checkpoint(id, sha256)
-        except CheckpointError:
-            continue
-        checkpoints[id] = sha256
-    return checkpoints
-
-
-def _items(
-    plan: Plan,
-    trials: Mapping[str, Trial],
-    searches: Collection[StudyRun],
-    bench: Bench,
-    parents: Collection[str],
-    *,
-    is_open: bool,
-) -> dict[str, Item]:
-    """The items of a run by id, parents first: weights, bases of searches, searches, trials.
-
-    `parents` are the ids that open trials copy from. A trial that is complete waits for no file.
-    Unless something is open, nothing is handed out: costs and packs would decide nothing.
-    """
-    by_study = {one.study.id: one for one in searches}
-    packs = packs_of(plan) if is_open else {}
-
-    def of_trial(trial: Trial) -> TrialItem:
-        study = by_study.get(trial.training.schedule_from or "")
-        needs = [parent for parent in trial.parents if parent in trials or parent in items]
-        needs += [study.study.id] if study else []
-        cost = plan.flops(trial) if is_open else 0.0
-        return TrialItem(
-            trial,
-            Node(tuple(needs), cost, trial.request, pack=packs.get(trial.id)),
-            bench,
-            schedule=study.schedule_of(trial) if study else None,
-        )
-
-    items: dict[str, Item] = {
-        id: WeightsItem(weights, Node((), 0.0, Resources()), bench)
-        for id, weights in plan.weights.items()
-        if id in parents
-    }
-    items |= {b.id: of_trial(trials[b.id]) for s in searches for b in s.bases}
-    for one in searches:
-        items |= items_of(one)
-    return items | {id: of_trial(trial) for id, trial in trials.items() if id not in items}

@@ -26,7 +26,7 @@ def explanation(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     """Return why a trial of a plan is in the store or not, as JSON values."""
     from trainers.canonical import to_json
 
-    row, lacking = store.row(trial.id), store.check([trial.id])
+    row, lacking = store.row(trial.id), store.check([trial.id]).lacking
     mine = flat(to_json(trial.training))
     return {
         "id": trial.id,

@@ -101,7 +101,7 @@ def write_report(
     page["methods"] = methods_of(sweep, statistics, record)
     members = statistics.members.select(["id", "name"]).to_pylist()
     names = {row["id"]: row["name"] for row in members}
-    lacking = store.check(names)
+    lacking = store.check(names).lacking
     page["notes"] += lacking_note({names[id]: path for id, path in lacking.items()})
     page["figures"] = {
         name: [

@@ -34,8 +34,9 @@ class Status:
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Status:
         """Return the state of a plan in a store. Raises `StoreError`, `SweepError`."""
-        lacking = store.check(plan.trials)
-        outcomes = {id: x for id, x in store.outcomes().items() if id not in lacking}
+        checked = store.check(plan.trials)
+        lacking = dict(checked.lacking)
+        outcomes = {id: x for id, x in checked.outcomes.items() if id not in lacking}
         settled = {id for id in plan.trials if outcomes.get(id) in (State.COMPLETE, State.FAILED)}
         bases = {base for id in plan.trials.keys() - settled for base in plan.trials[id].parents}
         lacking |= store.check_weights([base for base in bases if base in settled])

@@ -7,9 +7,9 @@ decoded, after every byte was compared with the checksum in its name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,15 @@ from orchestrator.store.schemas import SCHEMAS
 from orchestrator.store.view import OldRow, View, Viewer, old_path, row_path
 
 Answer = TypeVar("Answer")
+
+
+class Checked(NamedTuple):
+    """What a look at every byte of some trials' rows has found."""
+
+    outcomes: Mapping[str, str]
+    """Their outcomes, by id."""
+    lacking: Mapping[str, str]
+    """Complete ones whose curve or class counts are gone, by id, with the path of that file."""
 
 
 class RowTables:
@@ -309,15 +318,14 @@ class RowTables:
 
     # What is lacking ----------------------------------------------------------------------------
 
-    def check(self, trials: Collection[str], *, curves: bool) -> dict[str, str]:
+    def check(self, trials: Collection[str], *, curves: bool) -> Checked:
         """Read the rows of these trials, so that damaged files are known and named. Of trials only.
 
-        Return the complete trials whose curve or class counts are gone, by id, with the path of the
-        missing file. With `curves`, these are read too, and damaged ones count as gone.
+        With `curves`, curves and class counts are read too, and damaged ones count as gone.
         """
         return self._steadily(lambda: self._check(self.look(), set(trials), curves=curves))
 
-    def _check(self, view: View, trials: set[str], *, curves: bool) -> dict[str, str]:
+    def _check(self, view: View, trials: set[str], *, curves: bool) -> Checked:
         self.records([row for row in view.rows if row.id in trials], ())
         self._verify("trials", view.parts)
         lacking: dict[str, str] = {}
@@ -346,7 +354,8 @@ class RowTables:
             sound = {name for name in there if f"{base}/{name}" not in self.damage.reasons}
             for name in sorted(wanted.keys() - sound):
                 lacking.setdefault(wanted[name], self.files.shown(f"{base}/{name}"))
-        return lacking
+        outcomes = view.outcomes()
+        return Checked({id: x for id, x in outcomes.items() if id in trials}, lacking)
 
 
 def _filtered(arrow: pa.Table, mask: pa.BooleanArray) -> pa.Table:

@@ -55,7 +55,7 @@ from orchestrator.store.names import (
 from orchestrator.store.node_cache import NodeCache
 from orchestrator.store.ownership import claim
 from orchestrator.store.row_files import Attempt
-from orchestrator.store.row_tables import RowTables
+from orchestrator.store.row_tables import Checked, RowTables
 from orchestrator.store.schemas import SCHEMAS, to_table
 from trainers.checkpoint import CheckpointError, checksum, read_meta, verify
 from trainers.spelling import hint
@@ -251,11 +251,11 @@ class Store:
             return None
         return rows and checksum(f"{sweep} {record} {rows}".encode())
 
-    def check(self, trials: Collection[str], *, curves: bool = False) -> dict[str, str]:
+    def check(self, trials: Collection[str], *, curves: bool = False) -> Checked:
         """Read the rows of these trials, so that damaged ones are known and named.
 
-        Return the complete trials whose curve or class counts are gone, by id, with the path of the
-        missing file. With `curves`, those files are read too, and damaged ones count as gone.
+        With `curves`, curves and class counts are read too, and damaged ones count as gone. Raises
+        `StoreError`.
         """
         return self.trials.check(trials, curves=curves)
 
@@ -272,7 +272,7 @@ class Store:
         }
 
     def check_weights(self, bases: Iterable[str | None]) -> dict[str, str]:
-        """Return the complete ones of these trials whose checkpoint is gone, as `check` does."""
+        """Return the complete ones of these trials whose checkpoint is gone, with its path."""
         lacking: dict[str, str] = {}
         for id, sha256 in self.checkpoints(list(dict.fromkeys(filter(None, bases)))).items():
             name = WeightsFile(sha256).name

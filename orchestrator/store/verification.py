@@ -82,7 +82,7 @@ class Verification:
         self._count(len(view.rows) + len(view.old))
         ids = [row.id for row in view.old] if tables.kind.points else []
         if ids:
-            for id, path in self.store.check(ids, curves=True).items():
+            for id, path in self.store.check(ids, curves=True).lacking.items():
                 flaw = f"the curve or the class counts of trial {id} are gone"
                 yield Problem(path, flaw, AGAIN)
 

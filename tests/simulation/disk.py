@@ -115,6 +115,14 @@ class Disk:
             self.folders[place] = one
             below += [(f"{place}/{n}", x) for n, x in one.entries.items() if isinstance(x, Folder)]
 
+    def give(self, path: str, data: bytes) -> None:
+        """Give a file this content for good, and make it if it is not there."""
+        folder, name = self.parent(path)
+        file = folder.entries.setdefault(name, File(self.world.time))
+        assert isinstance(file, File)
+        file.data = file.durable = data
+        folder.durable[name] = file
+
     # For the simulated modules -------------------------------------------------------------------
 
     def find(self, path: str) -> File | Folder | None:

@@ -215,7 +215,7 @@ def spoil(scene: Scene, path: str, how: str = "") -> None:
 
 
 def put(scene: Scene, path: str, new: bytes | None) -> None:
-    """Give a file another content, on purpose; None removes it."""
+    """Give a file a content, on purpose; None removes it."""
     world = scene.world
     scene.reader.spoilt.add(path)
     scene.reader.spoilt_once.add(path)
@@ -226,8 +226,7 @@ def put(scene: Scene, path: str, new: bytes | None) -> None:
         if new is None:
             scene.room.disk.unlink(path)
         else:
-            file = scene.room.disk.file(path)
-            file.data = file.durable = new
+            scene.room.disk.give(path, new)
     elif new is None:
         scene.room.objects.remove(path)
     else:

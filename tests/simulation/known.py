@@ -40,6 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
         others.cleaned_while_frozen,
         others.read_meanwhile,
         damage.damaged_rows,
+        damage.damaged_while_it_opens,
         damage.damaged_group,
         damage.damaged_between_runs,
         damage.record_goes,

@@ -145,7 +145,7 @@ class Scene:
         outcomes = Store(self.root).outcomes()
         return len(outcomes) == TRIALS and set(outcomes.values()) == {State.COMPLETE}
 
-    def carry_out(self, drivers: int = 1, runs: int = 80) -> None:
+    def carry_out(self, drivers: int = 1, runs: int = 300) -> None:
         """Give the command again and again until the sweep is complete; then once more."""
         for _ in range(runs):
             for _ in range(drivers):
@@ -212,7 +212,7 @@ def scene(seed: int | str, kind: str, lanes: int = 1) -> Iterator[Scene]:
     made = Scene(world, room, kind, lanes)
     plan(lanes)  # on the real disk
     made_trainers = trainers(world, made.steps, made.failing)
-    world.after = made.reader.look
+    world.after = made.reader.look_at
     with quiet(), simulated(room, made_trainers):
         try:
             yield made

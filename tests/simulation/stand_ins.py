@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from orchestrator.execution import pack, rows, run, worker
+from orchestrator.execution import assignment, pack, rows, run, worker
 from orchestrator.store import (
     compaction,
     files,
@@ -409,6 +409,9 @@ def replacements(room: Room, trainers: Trainers) -> list[tuple[Any, str, Any]]:
         (rows, "datetime", Datetime(world)),
         (rows, "os", system),
         (rows, "socket", socket),
+        (rows, "versions", lambda: "{}"),  # else the commit would decide how long a row is
+        (rows, "git_commit", lambda: None),
+        (assignment, "git_commit", lambda: None),
         (worker, "secrets", tokens),
         (worker, "time", time),
         (worker.Training.__init__, "__defaults__", (True, time.perf_counter, None)),

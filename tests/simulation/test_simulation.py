@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution import provenance
 from tests.simulation import known, mutants, scenarios
 from tests.simulation.scene import undisturbed
 from tests.simulation.training import LANES
@@ -56,7 +55,6 @@ def test_the_command_replays_a_seed() -> None:
     )
     *trace, size, problems = done.stdout.splitlines()
     here: list[str] = []
-    provenance.git_commit.cache_clear()  # a test may have asked for it in another folder
     scenarios.at_random(3, trace=here.append)
     assert trace == here  # although another process has other hashes of strings
     assert size.startswith("seed 3 (s3, packs): ")

@@ -56,7 +56,7 @@ def test_all_rows_are_in_one_part_afterwards(version: int, store: Store) -> None
     assert names(store) == sorted(COMPACT + OTHERS)
     assert tables(store) == before
     assert Store(store.root).outcomes() == outcomes
-    assert store.check(list(outcomes), curves=True) == {}
+    assert store.check(list(outcomes), curves=True).lacking == {}
     assert compact(store) == Compacted()
     for table, key in KEYS.items():  # as other programs read them
         [path] = [store.path(table, name) for name in store.names(table)]
@@ -190,7 +190,7 @@ def test_a_trial_of_version_1_whose_curve_is_gone_stays_as_it_is(folder: Store) 
     compact(folder)
     assert folder.names("trials", "complete") == [f"{ids[0]}.parquet"]
     assert sorted(Store(folder.root).outcomes()) == ids
-    assert folder.check(ids).keys() == {ids[0]}
+    assert folder.check(ids).lacking.keys() == {ids[0]}
     write(folder, 0, attempt="bbbbbbbb", minute=1)  # trained again
     compact(folder)
     assert names(folder) == COMPACT

@@ -51,7 +51,7 @@ def test_a_damaged_row_of_version_1_is_named_once_and_left_out(
     assert local.row(ID) is None
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{path} is damaged and left out: it ")
-    assert Store(local.root).check([ID, "f" * 16]).keys() == {"f" * 16}
+    assert Store(local.root).check([ID, "f" * 16]).lacking.keys() == {"f" * 16}
     data = local.get(path)
     local.damage.set_aside()
     aside = local.path("damaged", "trials", "complete", f"{ID}.parquet")
@@ -93,7 +93,7 @@ def test_a_worse_row_counts_where_the_better_one_is_damaged(store: Store) -> Non
     store.write_row(row(attempt="bbbbbbbb"))
     better = next(name for name in store.names("rows") if "complete" in name)
     replace(store, store.path("rows", better), b"{}")
-    assert store.check([ID]) == {}
+    assert store.check([ID]).lacking == {}
     assert store.outcomes() == {ID: "failed"}
     assert store.table("trials", ["outcome"]).to_pylist() == [{"outcome": "failed"}]
 
@@ -118,8 +118,8 @@ def test_other_damaged_tables(store: Store) -> None:
     assert store.table("curves").num_rows == store.table("sweeps").num_rows == 0
     assert store.table("classes").num_rows == 1
     gone = store.files.shown(store.path("curves", f"{ID}-aaaaaaaa.parquet"))
-    assert Store(store.root).check([ID]) == {}
-    assert store.check([ID], curves=True) == {ID: gone}
+    assert Store(store.root).check([ID]).lacking == {}
+    assert store.check([ID], curves=True).lacking == {ID: gone}
     assert store.sweep_record("mine") == SweepRecord()
     with pytest.raises(StoreError, match=r"^the record of sweep mine in .* is damaged; "):
         store.members("mine")

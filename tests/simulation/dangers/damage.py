@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.states import State
+from orchestrator.store.names import RowFile
 from orchestrator.store.store import Store
 from tests.simulation import faults
 from tests.simulation.scene import Scene, plan
@@ -102,6 +104,34 @@ def damaged_rows(scene: Scene) -> None:
     scene.world.before = harm
     scene.carry_out()
     require(scene, bool(harmed), "no row was damaged")
+
+
+def damaged_while_it_opens(scene: Scene) -> None:
+    """A run has read the rows that are there. One is damaged then, and half of another appears.
+
+    The run trains both trials: a row of which it has read no more than the name does not count.
+    """
+    harmed: list[str] = []
+
+    def kill(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        if len(faults.paths_in(scene, "rows/")) > 4:
+            faults.kill_driver(scene)
+
+    def harm(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
+        if what == "list" and path.endswith("/studies") and not harmed:
+            harmed.extend(faults.paths_in(scene, "rows/"))
+            lacking = next(id for id in plan().trials if id not in "".join(harmed))
+            half = RowFile(lacking, State.COMPLETE, "0" * 8, "0" * 16)
+            faults.spoil(scene, harmed[-1], "changed")
+            faults.put(scene, f"{scene.reader.base}rows/{half.name}", b"half a row")
+
+    scene.world.before = kill
+    scene.start()
+    scene.until_ended()
+    scene.world.before = harm
+    scene.carry_out()
+    require(scene, bool(harmed), "no row was damaged")
+    require(scene, scene.started == 3, f"{scene.started - 2} commands were needed after it")
 
 
 def damaged_cache(scene: Scene) -> None:

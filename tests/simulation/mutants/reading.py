@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.errors import StoreError
-from orchestrator.execution import run
+from orchestrator.execution import opening
 from orchestrator.store import names, row_tables, view
 from tests.simulation.mutants.declared import Mutants
 
@@ -31,7 +31,7 @@ def parts_are_listed_once(self: Any, only: Any = None) -> Any:
     return self._choose(rows, old, listed, removed, only)
 
 
-@MUTANTS.mutant("A damaged part is set aside with all its rows.", (run, "recover"))
+@MUTANTS.mutant("A damaged part is set aside with all its rows.", (opening, "recover"))
 def nothing_is_recovered(trials: Any) -> bool:  # noqa: ARG001
     return False
 
