@@ -2,6 +2,7 @@
 
 python -m tests.simulation --seed 7            # replay one seed, with every operation
 python -m tests.simulation --faults 100000     # random faults, until there were so many
+python -m tests.simulation --faults 100000 --each 100   # likewise, 100 in each sweep and not 30
 python -m tests.simulation --faults 100000 --record tests/simulation/records.json
                                                # likewise, on from the last seed in the record
 python -m tests.simulation --crashes           # a crash at every write of a sweep
@@ -11,6 +12,7 @@ python -m tests.simulation --mutants           # the protocol, broken on purpose
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import os
@@ -24,7 +26,7 @@ from pathlib import Path
 from orchestrator.execution.provenance import layerwise_commit
 from tests.simulation import records, scenarios
 from tests.simulation.records import Record
-from tests.simulation.scenarios import Outcome
+from tests.simulation.scenarios import EACH, Outcome
 from tests.simulation.training import LANES
 
 RECORDED = 100  # sweeps after which the record of a run is written again
@@ -39,7 +41,8 @@ def main() -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--seed", type=int, help="replay one seed")
-    parser.add_argument("--faults", type=int, help="faults in all, in sweeps of 30")
+    parser.add_argument("--faults", type=int, help="faults in all")
+    parser.add_argument("--each", type=int, default=EACH, help="faults in each sweep; 30")
     parser.add_argument("--first", type=int, help="first seed; 0, or the one after the record")
     parser.add_argument("--record", type=Path, help="file to which the run is added as it goes")
     parser.add_argument("--processes", type=int, default=1, help="processes for --faults")
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="crash at every so many writes")
     asked = parser.parse_args()
     if asked.seed is not None:
-        one = scenarios.at_random(asked.seed, trace=print)
+        one = scenarios.at_random(asked.seed, faults=asked.each, trace=print)
         print(f"{one.label}: {one.faults} faults, {one.operations} operations")
         print("\n".join(one.problems) or "no problem")
         sys.exit(bool(one.problems))
@@ -67,12 +70,21 @@ def main() -> None:
                         flush=True,
                     )
     if asked.faults:
-        wrong += at_random(asked.first, asked.faults, asked.processes, asked.record)
+        wrong += at_random(
+            asked.first, asked.faults, asked.processes, asked.record, each=asked.each
+        )
     print(f"{wrong} sweeps with problems, {_cpu_seconds() - begun:.0f} s of CPU")
     sys.exit(bool(wrong))
 
 
-def at_random(first: int | None, faults: int, processes: int, file: Path | None = None) -> int:
+def at_random(
+    first: int | None,
+    faults: int,
+    processes: int,
+    file: Path | None = None,
+    *,
+    each: int = EACH,
+) -> int:
     """Carry out sweeps with random faults. Return the number of those with problems.
 
     With `file`, they are recorded every `RECORDED` sweeps, so that the run may be stopped at any
@@ -83,7 +95,7 @@ def at_random(first: int | None, faults: int, processes: int, file: Path | None 
     done = wrong = sweeps = 0
     begun, kinds = time.monotonic(), Counter[str]()
     commit, cpu_seconds = layerwise_commit() or "unknown", 0.0
-    for one in _sweeps(first, processes):
+    for one in _sweeps(first, processes, each):
         wrong += told(one)
         kinds.update(one.kinds)
         cpu_seconds += one.cpu_seconds
@@ -101,6 +113,7 @@ def at_random(first: int | None, faults: int, processes: int, file: Path | None 
                 commit=commit,
                 first=first,
                 last=first + sweeps - 1,
+                each=each,
                 sweeps=sweeps,
                 faults=done,
                 wrong=wrong,
@@ -113,13 +126,14 @@ def at_random(first: int | None, faults: int, processes: int, file: Path | None 
     return wrong
 
 
-def _sweeps(first: int, processes: int) -> Iterator[Outcome]:
+def _sweeps(first: int, processes: int, each: int) -> Iterator[Outcome]:
     """Yield the sweeps of all seeds from `first` on, in their order."""
+    sweep = functools.partial(scenarios.at_random, faults=each)
     if processes < 2:
-        yield from map(scenarios.at_random, itertools.count(first))
+        yield from map(sweep, itertools.count(first))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for start in itertools.count(first, BATCH):
-            yield from pool.imap(scenarios.at_random, range(start, start + BATCH), chunksize=5)
+            yield from pool.imap(sweep, range(start, start + BATCH), chunksize=5)
 
 
 def _cpu_seconds() -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.scenarios import EACH
 from trainers import whole_file
 
 FILE = Path(__file__).with_name("records.json")
@@ -23,6 +24,8 @@ class Record:
     first: int
     """First seed."""
     last: int
+    each: int = EACH
+    """Faults in a sweep, by which its seed is replayed."""
     sweeps: int
     faults: int
     wrong: int

@@ -12,6 +12,7 @@ from tests.simulation.scene import TRIALS, Scene, outcome_of
 from tests.simulation.training import LANES, STEPS
 
 Trace = Callable[[str], None]
+EACH = 30  # random faults in a sweep
 GAP = 22.0  # operations between two random faults, on average
 
 
@@ -29,7 +30,7 @@ class Outcome:
 
 
 def at_random(
-    seed: int, kind: str | None = None, faults: int = 30, trace: Trace | None = None
+    seed: int, kind: str | None = None, faults: int = EACH, trace: Trace | None = None
 ) -> Outcome:
     """Carry out a sweep under random faults. The seed alone decides what happens.
 
@@ -74,7 +75,7 @@ def at_random(
 
     problems, scene = outcome_of(seed, kind, act, lanes)
     return Outcome(
-        label=f"seed {seed} ({kind}{', packs' if lanes > 1 else ''})",
+        label=f"seed {seed}{'' if faults == EACH else f' --each {faults}'} ({kind}{', packs' if lanes > 1 else ''})",
         problems=problems,
         faults=scene.faults.total(),
         operations=scene.world.operations,
