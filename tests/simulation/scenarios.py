@@ -74,8 +74,9 @@ def at_random(
         scene.carry_out()
 
     problems, scene = outcome_of(seed, kind, act, lanes)
+    each = "" if faults == EACH else f" --each {faults}"
     return Outcome(
-        label=f"seed {seed}{'' if faults == EACH else f' --each {faults}'} ({kind}{', packs' if lanes > 1 else ''})",
+        label=f"seed {seed}{each} ({kind}{', packs' if lanes > 1 else ''})",
         problems=problems,
         faults=scene.faults.total(),
         operations=scene.world.operations,
