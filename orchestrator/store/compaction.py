@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from orchestrator.errors import StoreError
 from orchestrator.states import OUTCOMES, State
 from orchestrator.store import kinds, parts, removals, row_files
 from orchestrator.store.damage import DamagedError
+from orchestrator.store.kinds import Kind
 from orchestrator.store.names import AttemptFile, RowFile
 from orchestrator.store.parts import DIGEST, Part
 from orchestrator.store.row_tables import RowTables
@@ -69,13 +70,20 @@ def compact(store: Store, *, everything: bool = True) -> Compacted:
     With `everything`, each id has one attempt in one part afterwards, and few parts are small.
     Otherwise parts are joined when several of them are about as large, as during a run.
     """
-    done = Compacted()
+    done, rows = Compacted(), store.names("rows")
     for tables in store.row_tables:
-        _compact(tables, everything, done)
+        if _has_files(store, tables.kind, rows):
+            _compact(tables, everything, done)
     if store.names(removals.FOLDER):
         there = [tables.look().attempts().values() for tables in store.row_tables]
         removals.tidy(store.files, {key for ids in there for keys in ids for key in keys})
     return done
+
+
+def _has_files(store: Store, kind: Kind, rows: Iterable[str]) -> bool:
+    """Return whether a row file is of this kind, or a part or an old file of it is there."""
+    loose = (file for name in rows if (file := RowFile.parse(name)))
+    return any(file.table == kind.main for file in loose) or bool(store.names(kind.main))
 
 
 def _compact(tables: RowTables, everything: bool, done: Compacted) -> None:

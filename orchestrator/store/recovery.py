@@ -55,13 +55,14 @@ def recover(several: Sequence[RowTables]) -> bool:
 def _damaged(tables: RowTables) -> Iterator[Named]:
     """Yield the files of each part with a file that is known as damaged."""
     files, kind, reasons = tables.files, tables.kind, tables.damage.reasons
-    if not kind.points:
+    names = files.names(f"{files.base}/{kind.main}")
+    there = [file for name in names if (file := CompactFile.parse(name))]
+    if there and not kind.points:
         tables.verify()
-    for name in files.names(f"{files.base}/{kind.main}"):
-        if file := CompactFile.parse(name):
-            named = {kind.main: file, **_others(files, kind, file)}
-            if any(parts.path_of(files, t, part) in reasons for t, part in named.items()):
-                yield named
+    for file in there:
+        named = {kind.main: file, **_others(files, kind, file)}
+        if any(parts.path_of(files, t, part) in reasons for t, part in named.items()):
+            yield named
 
 
 def _others(files: Files, kind: Kind, file: CompactFile) -> Named:
