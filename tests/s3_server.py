@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import threading
@@ -35,6 +36,7 @@ class S3Server:
         self.asked: list[str] = []  # requests such as "GET /bucket/key"
         self.refuse: Callable[[str], bool] = lambda _: False  # requests that get a 503
         self.deny: Callable[[str], bool] = lambda _: False  # requests that get a 403
+        self.lock = threading.Lock()
         self.app = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self._serve, threaded=True)
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -44,16 +46,17 @@ class S3Server:
         query = "?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else ""
         asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
         self.asked.append(asked)
+        if length := int(environ.get("CONTENT_LENGTH") or 0):
+            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
         for asks, status, error in (
             (self.refuse, "503 Slow Down", SLOW_DOWN),
             (self.deny, "403 Forbidden", ACCESS_DENIED),
         ):
             if asks(asked):
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(status, [("Content-Type", "application/xml")])
                 return [error]
-        answer: Iterable[bytes] = self.app(environ, start)
-        return answer
+        with self.lock:  # moto answers with 500 if a deletion meets a listing
+            return list(self.app(environ, start))
 
     def stop(self) -> None:
         self.server.shutdown()
