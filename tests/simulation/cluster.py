@@ -81,6 +81,8 @@ class Driver:
         """Reason why the command ended before its run."""
         self.complete: set[str] = set()
         """Trials that it found complete, or was told to be."""
+        self.counting: tuple[str, ...] = ()
+        """Items of the job whose end is being noted. It may die meanwhile."""
         self.deaths: dict[str, int] = {}
         self.raises: dict[str, int] = {}
         self.process = world.spawn(name, self.main)
@@ -173,9 +175,11 @@ class Driver:
             for item in worker.items:
                 worker.reports.setdefault(item, Report(item, what, message))
         self.workers.remove(worker)
+        self.counting = worker.items
         for item in worker.items:
             self.count(worker, item)
         run.end(worker.job, worker.reports)
+        self.counting = ()
         reports = [worker.reports[item] for item in worker.items]
         self.complete |= {one.trial for one in reports if one.ending is Ending.COMPLETE}
 
@@ -203,6 +207,8 @@ class Driver:
         problems = []
         states = self.run.frontier.state if self.run else {}
         for item, state in states.items():
+            if item in self.counting:
+                continue
             deaths, raises = self.deaths.get(item, 0), self.raises.get(item, 0)
             if (deaths > WORKER_DEATHS or raises > MEMORY_RAISES) != (state is State.LOST):
                 counts = f"{deaths} deaths of its worker, and {raises} without memory"
