@@ -380,9 +380,10 @@ class Store:
             return table_files.decode("sweeps", self.get(path), self.root, columns)
 
         paths = {path: path for path in self.damage.without(files)}
-        tables = list(self.trials.viewer.read_all("sweeps", paths, read).values())
+        if tables := list(self.trials.viewer.read_all("sweeps", paths, read).values()):
+            return pa.concat_tables(tables)
         empty = SCHEMAS["sweeps"].empty_table()
-        return pa.concat_tables(tables or [empty if columns is None else empty.select(columns)])
+        return empty if columns is None else empty.select(columns)
 
     # checkpoints -----------------------------------------------------------------------------
 
