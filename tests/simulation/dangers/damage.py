@@ -111,18 +111,24 @@ def damaged_while_it_opens(scene: Scene) -> None:
 
     The run trains both trials: a row of which it has read no more than the name does not count.
     """
+    parents = {parent for trial in plan().trials.values() for parent in trial.parents}
     harmed: list[str] = []
 
+    def rows(of_parents: bool) -> list[str]:
+        names = faults.paths_in(scene, "rows/")
+        return [name for name in names if any(id in name for id in parents) is of_parents]
+
     def kill(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
-        if len(faults.paths_in(scene, "rows/")) > 4:
+        if rows(of_parents=True) and rows(of_parents=False):  # its weights are looked at later
             faults.kill_driver(scene)
 
     def harm(what: str, path: str, changes: bool) -> None:  # noqa: ARG001
         if what == "list" and path.endswith("/studies") and not harmed:
-            harmed.extend(faults.paths_in(scene, "rows/"))
-            lacking = next(id for id in plan().trials if id not in "".join(harmed))
+            harmed.append(rows(of_parents=False)[0])
+            there = "".join(faults.paths_in(scene, "rows/"))
+            lacking = next(id for id in plan().trials if id not in there)
             half = RowFile(lacking, State.COMPLETE, "0" * 8, "0" * 16)
-            faults.spoil(scene, harmed[-1], "changed")
+            faults.spoil(scene, harmed[0], "changed")
             faults.put(scene, f"{scene.reader.base}rows/{half.name}", b"half a row")
 
     scene.world.before = kill
