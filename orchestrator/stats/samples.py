@@ -32,7 +32,7 @@ class Sample:
     """Numbers of cells of one group."""
 
     splits: np.ndarray
-    """Integer label of the split of each number; so are targets and seeds."""
+    """The split of each number, as an integer. Targets and seeds are given in the same way."""
     targets: np.ndarray
     seeds: np.ndarray
     numbers: np.ndarray | Sequence[Number]
@@ -111,9 +111,9 @@ class Samples:
         layers = {n for _, _, n in self.rows if n > 0}
         if minuend in WITHOUT_LAYERS and subtrahend in WITHOUT_LAYERS:
             layers = {0}
-        groups = sorted({group for group, _, _ in self.rows}, key=lambda group: group.order)
+        groups = dict.fromkeys(group for group, _, _ in self.rows)
         samples = {}
-        for group in groups:
+        for group in sorted(groups, key=lambda group: group.order):
             for n in sorted(layers):
                 sides = [
                     self.rows.get((group, name, 0 if name in WITHOUT_LAYERS else n))

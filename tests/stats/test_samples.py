@@ -58,9 +58,10 @@ def network(
 
 @st.composite
 def measured(draw: st.DrawFn) -> list[Measured]:
-    """Networks in some places, several in one at times; `natural` ones with class parts."""
+    """Networks in some places, up to three in one; `natural` ones with class parts."""
     networks: list[Measured] = []
-    for division, split, target, seed, (arm, n) in draw(st.lists(PLACES, max_size=60)):
+    places = st.lists(st.tuples(PLACES, st.integers(0, 2)), max_size=60, unique=True)
+    for (division, split, target, seed, (arm, n)), _ in draw(places):
         x = network(len(networks), division, split, target, seed, arm, n)
         value: Number = draw(ACCURACY)
         if division == "natural" and draw(st.integers(0, 4)):
