@@ -131,6 +131,9 @@ def selected(planned: Plan, only: str | None) -> set[str] | None:
 
 def open_store(place: str, must_exist: bool = False) -> Store:
     """Open the store at `place`. Raises `LayerwiseError` if it must exist and does not."""
+    from orchestrator.cli.surroundings import do_without_pandas
+
+    do_without_pandas()
     from orchestrator.store.store import Store
 
     store = Store(place)

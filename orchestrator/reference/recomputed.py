@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.reference import published as reference
 from orchestrator.reference.published import METRIC, NATURAL_MANMADE
 from orchestrator.stats.effects import effects, levels
+from orchestrator.stats.samples import Samples
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.schemas import SCHEMAS
 
@@ -104,12 +105,13 @@ def figure3() -> dict[str, Rows]:
             and x.arm in ("base", arm)
             and target in (None, x.target)
         ]
+        samples = Samples(chosen)
         below = {
             row["n"]: row["estimate"]
-            for row in effects(chosen).to_pylist()
+            for row in effects(samples).to_pylist()
             if (row["effect"], row["at_chance"]) == (BELOW[arm], "included")
         }
-        for row in levels(chosen).to_pylist():
+        for row in levels(samples).to_pylist():
             n = row["n"]
             values = {"value": row["value"], "minus_base": below.get(n, 0.0)}
             chance = sum(x.at_chance for x, _ in chosen if x.n == n)

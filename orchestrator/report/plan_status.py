@@ -177,11 +177,11 @@ def design_notes(plan: Plan) -> list[str]:
         "transfers are at chance unless source and target have the same classes"
         for n in sorted(whole)
     ]
-    enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
     for (kind, splits), multiple in few_splits(labels).items():
         noun = "draws" if kind == "draws" else "splits"
         note = "one split: differences get no interval"
         if multiple is not None:
+            enough = detectable(1.0, Design(splits=ENOUGH, directions=1, seeds=1))
             note = (
                 f"{splits} {noun} detect a difference at one n (power {POWER:.0%}, two-sided "
                 f"{LEVEL:.0%}) from {multiple:.1f} times the deviation between splits on; "

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from orchestrator.remembered import recalled, remember, surroundings
 from orchestrator.report.wording import count, left_out
 from orchestrator.states import State
@@ -72,9 +74,9 @@ def _question(store: Store, sweep: str, metric: str) -> str | None:
 
 def _at_chance(statistics: Statistics) -> list[str]:
     """Return a warning if networks of the sweep never left chance."""
-    rows = statistics.scores.select(["outcome", "at_chance"]).to_pylist()
-    learned = [not row["at_chance"] for row in rows if row["outcome"] == State.COMPLETE]
-    chance = len(learned) - sum(learned)
+    scores = statistics.scores
+    complete = scores.filter(pc.equal(scores["outcome"], State.COMPLETE.value))
+    chance = pc.sum(complete["at_chance"]).as_py()
     if not chance:
         return []
-    return [f"{chance} of {count(len(learned), 'network')} never left chance: see the report"]
+    return [f"{chance} of {count(len(complete), 'network')} never left chance: see the report"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,6 @@ from orchestrator.stats.measurements import (
     ONE_CLASS,
     Group,
     Network,
-    Value,
     arm,
     division_of,
 )
@@ -55,13 +55,16 @@ class Planned:
         mixed = {_population(group) for group in targets if group.metric in ONE_CLASS}
         return cls(places, {k: v for k, v in targets.items() if _population(k) in mixed})
 
-    def counts(self, group: Group, arms: Sequence[Arm], values: Sequence[Value]) -> dict[str, int]:
-        """Return the columns `COMPLETENESS` of values that compare these arms."""
+    def counts(
+        self, group: Group, arms: Sequence[Arm], entered: AbstractSet[Place]
+    ) -> dict[str, int]:
+        """Return the columns `COMPLETENESS` of these arms, compared at the places `entered`."""
         by_arm = self.places.get(_population(group), {})
         planned = set[Place].intersection(*(by_arm.get(x, set()) for x in arms))
         if group in self.scored:
             planned = {x for x in planned if x[1] in self.scored[group]}
-        entered = {(x.cell.split, x.cell.target, x.cell.seed) for x in values}
+        if planned <= entered:
+            return {"n_half": 0, "n_missing": 0}
         targets, with_value = _targets(planned), _targets(entered)
         half = [s for s, some in with_value.items() if len(some) == 1 < len(targets.get(s, ()))]
         return {"n_half": len(half), "n_missing": len(planned - entered)}

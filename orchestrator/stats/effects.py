@@ -23,13 +23,13 @@ from orchestrator.stats.measurements import (
     DIFFERENCES,
     WITHOUT_LAYERS,
     Group,
-    Measured,
     Network,
     Value,
     by_cell,
     differences,
     estimate,
 )
+from orchestrator.stats.samples import Samples
 from orchestrator.store.schemas import INT, REAL, TEXT, Column
 
 
@@ -109,44 +109,43 @@ UNKNOWN = Planned()
 FIRST_LAYERS = (1, 3, 5)  # Table 1 aggregates from these to the last layer that can be copied
 
 
-def effects(measured: Sequence[Measured], planned: Planned = UNKNOWN) -> pa.Table:
+def effects(samples: Samples, planned: Planned = UNKNOWN) -> pa.Table:
     """Return one row per group, effect and n, with and without networks at chance: `EFFECTS`."""
     rows: list[dict[str, Any]] = []
-    some_at_chance = any(x.at_chance for x, _ in measured)
+    some_at_chance = any(x.at_chance for x, _ in samples.measured)
     for at_chance in ("included", "excluded"):
         if at_chance == "excluded" and not some_at_chance:
             rows += [row | {"at_chance": at_chance} for row in rows]
             break
-        cells = by_cell(x for x in measured if at_chance == "included" or not x[0].at_chance)
+        if at_chance == "excluded":
+            samples = Samples(x for x in samples.measured if not x[0].at_chance)
         for effect, (minuend, subtrahend) in DIFFERENCES.items():
-            values_by_place = differences(cells, minuend, subtrahend)
-            layers = Counter(group for group, _ in values_by_place)
-            for (group, n), values in values_by_place.items():
-                mean, bounds = interval(values, layers[group])
+            compared = samples.differences(minuend, subtrahend)
+            layers = Counter(group for group, _ in compared)
+            for (group, n), (sample, places) in compared.items():
+                mean, bounds = interval(sample, layers[group])
                 arms = [(x, 0 if x in WITHOUT_LAYERS else n) for x in (minuend, subtrahend)]
                 rows.append(
                     group._asdict()
                     | {"effect": effect, "n": n, "estimate": mean}
                     | bounds
-                    | planned.counts(group, arms, values)
+                    | planned.counts(group, arms, places)
                     | {"at_chance": at_chance}
                 )
     rows.sort(key=lambda row: group_of(row).order)
     return pa.Table.from_pylist(rows, schema=EFFECTS)
 
 
-def levels(measured: Sequence[Measured], planned: Planned = UNKNOWN) -> pa.Table:
+def levels(samples: Samples, planned: Planned = UNKNOWN) -> pa.Table:
     """Return the mean of the metric per group, arm and n: `LEVELS`."""
-    places: dict[tuple[Group, str, int], list[Value]] = defaultdict(list)
-    for x, number in measured:
-        places[x.cell.group, x.arm, x.n].append(Value(x.cell, number, frozenset([x.id])))
-    layers = Counter((group, name) for group, name, _ in places)
+    by_level = samples.levels()
+    layers = Counter((group, name) for group, name, _ in by_level)
     rows = []
-    for (group, name, n), values in places.items():
-        mean, bounds = interval(values, layers[group, name])
+    for (group, name, n), (sample, places) in by_level.items():
+        mean, bounds = interval(sample, layers[group, name])
         top1 = mean if group.metric == "top1" else None
         numbers = {"arm": name, "n": n, "value": mean, "top1": top1} | bounds
-        counts = planned.counts(group, [(name, n)], values)
+        counts = planned.counts(group, [(name, n)], places)
         rows.append(group._asdict() | numbers | counts)
     return pa.Table.from_pylist(rows, schema=LEVELS)
 

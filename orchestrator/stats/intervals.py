@@ -23,10 +23,10 @@ from orchestrator.stats.measurements import (
     Network,
     Value,
     division_of,
-    estimate,
     is_direction,
     is_sample,
 )
+from orchestrator.stats.samples import Sample
 from orchestrator.store.schemas import INT, REAL, TEXT, Column
 
 CONFIDENCE = 0.95
@@ -55,21 +55,19 @@ INTERVAL: list[Column] = [
 ]
 
 
-def interval(values: Sequence[Value], family: int) -> tuple[float, dict[str, Any]]:
+def interval(values: Sequence[Value] | Sample, family: int) -> tuple[float, dict[str, Any]]:
     """Return the mean over splits and the columns `INTERVAL`.
 
     Values with class parts get an interval over classes and seeds, others Student's t over splits.
     `family` is the number of comparisons for which the simultaneous bounds hold together.
     """
-    tree: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for x in values:
-        tree[x.cell.split][x.cell.target].append(estimate(x.value))
-    splits = [np.mean([np.mean(seeds) for seeds in targets.values()]) for targets in tree.values()]
+    sample = values if isinstance(values, Sample) else Sample.of(values)
+    splits = sample.split_means()
     mean, count = float(np.mean(splits)), len(splits)
-    by_class = all(np.ndim(x.value) for x in values)
+    by_class = all(np.ndim(x) for x in sample.numbers)
     se: float | None = None
     bounds: list[Bounds] = [(None, None), (None, None)]
-    if by_class and (parts := _parts(values)):
+    if by_class and (parts := _parts(sample)):
         se = math.sqrt(parts.seeds + parts.classes)
         bounds = [_around(mean, _half_width(parts, k)) for k in (1, family)]
     elif not by_class and count > 1:
@@ -85,15 +83,15 @@ def interval(values: Sequence[Value], family: int) -> tuple[float, dict[str, Any
         "high_simultaneous": high_all,
         "confidence": CONFIDENCE,
         "n_splits": count,
-        "n_seeds": len({x.cell.seed for x in values}),
-        "n_networks": len(frozenset().union(*(x.trials for x in values))),
-        "unit": CLASS_AND_SEED if by_class else _sampled(values),
+        "n_seeds": len(np.unique(sample.seeds)),
+        "n_networks": sample.n_networks,
+        "unit": CLASS_AND_SEED if by_class else _sampled(sample.division),
     }
 
 
-def _sampled(values: Sequence[Value]) -> str:
+def _sampled(division: str) -> str:
     """Return the unit of values that are compared over splits."""
-    return DRAW if is_direction(values[0].cell.division) else SPLIT
+    return DRAW if is_direction(division) else SPLIT
 
 
 def single_splits(members: pa.Table) -> set[Place]:
@@ -171,18 +169,18 @@ class _Parts(NamedTuple):
     classes_df: int
 
 
-def _parts(values: Sequence[Value]) -> _Parts | None:
+def _parts(sample: Sample) -> _Parts | None:
     """Return the variance of the mean over targets and seeds; None below two seeds or classes.
 
     All seeds see the same classes. So the deviation between seeds holds the noise of a class in one
     seed, and the covariance of classes between two seeds holds what seeds share. Neither is counted
     twice. Both directions of a seed share bases: they deviate together.
     """
-    targets: dict[str, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for x in values:
-        targets[x.cell.target][x.cell.seed].append(x.value)
+    targets: dict[int, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for target, seed, number in zip(sample.targets, sample.seeds, sample.numbers, strict=True):
+        targets[target][seed].append(number)
     deviations: dict[int, float] = defaultdict(float)
-    fewest, shared, classes_df = len({x.cell.seed for x in values}), 0.0, 0
+    fewest, shared, classes_df = len(np.unique(sample.seeds)), 0.0, 0
     for seeds in targets.values():
         numbers = np.stack([np.mean(same, axis=0) for same in seeds.values()])
         count, size = len(numbers), numbers.shape[1] - 1

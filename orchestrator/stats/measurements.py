@@ -236,13 +236,13 @@ def measurements(members: pa.Table, trials: pa.Table, metric: str | None = None)
         for name in ([metric] if metric else _metrics(row))
         if (value := _value(row, name)) is not None
     ]
-    orders: dict[Group, tuple[Any, ...]] = {}
+    orders = {cell: cell.group.order for cell in {x.cell for x in networks}}
+    ranks = {order: rank for rank, order in enumerate(sorted(set(orders.values())))}
+    groups = {cell: ranks[order] for cell, order in orders.items()}
     arms = {name: number for number, name in enumerate(ARMS)}
 
     def place(x: Network) -> tuple[Any, ...]:
-        group = x.cell.group
-        order = orders.get(group) or orders.setdefault(group, group.order)
-        return order, arms[x.arm], x.n, x.split, x.target, x.seed
+        return groups[x.cell], arms[x.arm], x.n, x.split, x.target, x.seed
 
     return sorted(networks, key=place)
 

@@ -31,6 +31,7 @@ from orchestrator.stats.measurements import (
 )
 from orchestrator.stats.overtaking import overtaking
 from orchestrator.stats.predictions import predictions
+from orchestrator.stats.samples import Samples
 from orchestrator.stats.search_gain import held_out
 from orchestrator.store.schemas import with_results
 from orchestrator.store.store import Store
@@ -145,11 +146,14 @@ class Statistics:
     def unpaired(self) -> frozenset[str]:
         """Ids of the networks that are compared with nothing, since their base is incomplete."""
         place = ("sweep", "split", "target", "seed")
+        members = self.members.filter(pc.equal(self.members["treatment"], "base"))
         gone = {
             tuple(row[name] for name in place)
-            for row in self.members.select([*place, "id", "treatment"]).to_pylist()
-            if row["treatment"] == "base" and row["id"] in self.incomplete
+            for row in members.select([*place, "id"]).to_pylist()
+            if row["id"] in self.incomplete
         }
+        if not gone:
+            return frozenset()
         bases = {x.cell for x in self.networks if x.arm == "base"}
         return frozenset(
             x.id
@@ -176,9 +180,14 @@ class Statistics:
         return with_classes(self.networks, self.members, classes)
 
     @cached_property
+    def samples(self) -> Samples:
+        """The numbers of the networks as arrays."""
+        return Samples(self.measured)
+
+    @cached_property
     def effects(self) -> pa.Table:
         """Differences between arms: `EFFECTS`."""
-        return effects(self.measured, self.planned)
+        return effects(self.samples, self.planned)
 
     @cached_property
     def decomposition(self) -> pa.Table:
@@ -193,7 +202,7 @@ class Statistics:
     @cached_property
     def levels(self) -> pa.Table:
         """Mean of the metric by arm and n: `LEVELS`."""
-        return levels(self.measured, self.planned)
+        return levels(self.samples, self.planned)
 
     @cached_property
     def table1(self) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pwd
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -98,3 +99,21 @@ def test_what_steers_a_terminal_is_shown(
     err = layerwise("plan", "mine.yaml", "--set", "re\x1b[31mcipe.x=1")[2]
     assert err
     assert "\x1b" not in err
+
+
+WITHOUT_PANDAS = """
+import sys
+from orchestrator.cli.arguments import open_store
+open_store(sys.argv[1]).outcomes()
+import pyarrow as pa
+table = pa.table({"a": [1, None]})
+assert "pandas" not in sys.modules
+assert list(table.to_pandas()["a"].isna()) == [False, True]
+import pandas as pd
+assert pa.Table.from_pandas(pd.DataFrame({"a": [1, None]})).num_rows == 2
+"""
+
+
+def test_a_command_does_not_import_pandas(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", WITHOUT_PANDAS, str(tmp_path)]
+    assert subprocess.run(words, check=False, capture_output=True, text=True).stderr == ""
