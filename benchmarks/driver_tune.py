@@ -115,7 +115,9 @@ def measured(slots: int, trials: int, lanes: int = 1, *, shared: bool = True) ->
 
 HEAD = (
     "| slots | trials | lanes | workers | driver ms per trial | trials per second, at most "
-    "| shortest trial s | start CPU s | end CPU s | memory GiB |\n" + "|---" * 10 + "|"
+    "| passed here | shortest trial s | start CPU s | end CPU s | memory GiB |\n"
+    + "|---" * 11
+    + "|"
 )
 
 
@@ -123,7 +125,8 @@ def line(slots: int, trials: int, lanes: int, workers: str, one: Figures) -> str
     """Return a run as a line of a Markdown table."""
     return (
         f"| {slots} | {trials} | {lanes} | {workers} | {one.trial:.2f} | {1e3 / one.trial:.0f} "
-        f"| {slots * one.trial / 1e3:.2f} | {one.start:.1f} | {one.end:.1f} | {one.memory:.2f} |"
+        f"| {one.rate:.0f} | {slots * one.trial / 1e3:.2f} | {one.start:.1f} | {one.end:.1f} "
+        f"| {one.memory:.2f} |"
     )
 
 

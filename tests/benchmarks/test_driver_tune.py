@@ -11,7 +11,7 @@ from benchmarks.driver_tune import Figures
 def test_a_line_derives_what_one_driver_can_carry() -> None:
     one = Figures(trial=12.5, rate=50.0, start=20.04, end=6.06, memory=0.456)
     assert driver_tune.line(1000, 3000, 1, driver_tune.SHARED, one) == (
-        "| 1000 | 3000 | 1 | one process | 12.50 | 80 | 12.50 | 20.0 | 6.1 | 0.46 |"
+        "| 1000 | 3000 | 1 | one process | 12.50 | 80 | 50 | 12.50 | 20.0 | 6.1 | 0.46 |"
     )
     columns = driver_tune.HEAD.splitlines()[0].count("|")
     assert driver_tune.line(1, 3, 1, "", one).count("|") == columns
