@@ -2,7 +2,6 @@
 
     python -m benchmarks.driver                         # 100,000 trials on 1,000 slots
     python -m benchmarks.driver --trials 1000 10000     # growth with the size of a run
-    python -m benchmarks.driver --drivers 2             # two drivers share one store
 
 Trials come from `sweeps/digits.yaml` with more seeds. The driver's own code is real: planning,
 opening the run in an empty store, the frontier, the assignments as they travel to workers, the

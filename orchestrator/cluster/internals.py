@@ -191,8 +191,9 @@ def trials_for_idle_workers(controller: Any) -> Iterator[Any]:
     if not idle.num_cached_objects:
         return
     actor_of = controller._trial_to_actor
-    for trial in controller.get_live_trials():
-        if trial.status == trial.PENDING and idle.has_cached_object(trial.placement_group_factory):
-            if trial in actor_of and actors.is_actor_started(actor_of[trial]):
-                continue
-            yield trial
+    # By request, since a comparison takes 10 µs, and as many trials wait as there are slots.
+    for request, trials in controller._resources_to_pending_trials.items():
+        if trials and idle.has_cached_object(request):
+            for trial in trials:
+                if not (trial in actor_of and actors.is_actor_started(actor_of[trial])):
+                    yield trial

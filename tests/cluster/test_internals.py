@@ -35,7 +35,12 @@ def test_private_names_are_there() -> None:
         assert parameters[0] == "self"
         assert parameters[2:] == ["exception"]
     made = inspect.getsource(tune_controller.TuneController.__init__)
-    for attribute in ("_actor_cache", "_actor_manager", "_trial_to_actor"):
+    for attribute in (
+        "_actor_cache",
+        "_actor_manager",
+        "_resources_to_pending_trials",
+        "_trial_to_actor",
+    ):
         assert f"self.{attribute}" in made
     assert isinstance(inspect.getattr_static(Trial, "pickled_error_file"), property)
     assert list(inspect.signature(RayActorManager.is_actor_started).parameters)[1:]
@@ -111,3 +116,28 @@ def test_idle_workers_are_kept_while_all_trials_ask_for_the_same(
     requests: list[str], keeps_idle: bool, kept: list[str]
 ) -> None:
     assert kept_after(*requests, keeps_idle=keeps_idle) == kept
+
+
+def test_trials_for_idle_workers_are_pending_ones_whose_own_worker_has_not_started() -> None:
+    """Each request is looked up once: Tune compares requests slowly, and slots are many."""
+    looked_up: list[str] = []
+    idle = SimpleNamespace(num_cached_objects=1)
+    idle.has_cached_object = lambda request: looked_up.append(request) or request == SMALL
+    started = {"worker of b"}
+    controller = SimpleNamespace(
+        _actor_cache=idle,
+        _actor_manager=SimpleNamespace(is_actor_started=started.__contains__),
+        _trial_to_actor={"a": "worker of a", "b": "worker of b"},
+        _resources_to_pending_trials={SMALL: {"a", "b", "c"}, LARGE: {"d", "e"}, "none": set()},
+    )
+    assert set(internals.trials_for_idle_workers(controller)) == {"a", "c"}
+    assert looked_up == [SMALL, LARGE]
+    idle.num_cached_objects = 0
+    assert list(internals.trials_for_idle_workers(controller)) == []
+
+
+def test_tune_keeps_pending_trials_by_request() -> None:
+    """All pending trials are there, but for some that are about to run on an idle worker."""
+    for method in ("add_trial", "_set_trial_status"):
+        source = inspect.getsource(getattr(tune_controller.TuneController, method))
+        assert "_resources_to_pending_trials[trial.placement_group_factory].add(trial)" in source

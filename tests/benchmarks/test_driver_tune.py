@@ -1,0 +1,39 @@
+"""The driver with Tune, by workers in one process and by real ones: figures, and that all end."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import driver_tune
+from benchmarks.driver_tune import Figures
+
+
+def test_a_line_derives_what_one_driver_can_carry() -> None:
+    one = Figures(trial=12.5, rate=50.0, start=20.04, end=6.06, memory=0.456)
+    assert driver_tune.line(1000, 3000, 1, driver_tune.SHARED, one) == (
+        "| 1000 | 3000 | 1 | one process | 12.50 | 80 | 50 | 12.50 | 20.0 | 6.1 | 0.46 |"
+    )
+    columns = driver_tune.HEAD.splitlines()[0].count("|")
+    assert driver_tune.line(1, 3, 1, "", one).count("|") == columns
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--trials", "2000"], ["--slots", "0"], ["--slots", "8", "--trials", "23"]]
+)
+def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        driver_tune.options(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
+def test_all_trials_of_a_small_run_end(shared: bool) -> None:
+    one = driver_tune.measured(2, 20, shared=shared)
+    assert min(one.trial, one.rate, one.start, one.end, one.memory) > 0
+
+
+@pytest.mark.slow
+def test_packs_end() -> None:
+    assert driver_tune.measured(2, 40, lanes=4).trial > 0
