@@ -255,7 +255,7 @@ class Reader:
                 *path.removeprefix(self.base).rpartition("/")[::2], data
             )
             for path, data in pairs
-            if path.startswith(tuple(tops)) and not is_half(path)
+            if path.startswith(tuple(tops)) and not is_half(path) and data  # an empty file is none
         }
         wrong = {name: flaw for name, flaw in flaws.items() if flaw and "/skipped/" not in name}
         return [f"{name} {flaw}, at the end" for name, flaw in wrong.items()]
