@@ -1,4 +1,4 @@
-"""The driver with Tune, by workers in one process and by real ones: figures, and that all end."""
+"""The driver with Tune, by workers in one process: figures, and that all trials end."""
 
 from __future__ import annotations
 
@@ -28,12 +28,6 @@ def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, False])
-def test_all_trials_of_a_small_run_end(shared: bool) -> None:
-    one = driver_tune.measured(2, 20, shared=shared)
+def test_all_trials_of_a_small_run_in_packs_end() -> None:
+    one = driver_tune.measured(2, 40, lanes=4)
     assert min(one.trial, one.rate, one.start, one.end, one.memory) > 0
-
-
-@pytest.mark.slow
-def test_packs_end() -> None:
-    assert driver_tune.measured(2, 40, lanes=4).trial > 0
