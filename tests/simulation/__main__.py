@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -128,12 +129,26 @@ def at_random(
 
 def _sweeps(first: int, processes: int, each: int) -> Iterator[Outcome]:
     """Yield the sweeps of all seeds from `first` on, in their order."""
-    sweep = functools.partial(scenarios.at_random, faults=each)
+    sweep = functools.partial(_sweep, each=each)
     if processes < 2:
         yield from map(sweep, itertools.count(first))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for start in itertools.count(first, BATCH):
             yield from pool.imap(sweep, range(start, start + BATCH), chunksize=5)
+
+
+def _sweep(seed: int, each: int) -> Outcome:
+    """Carry out a sweep, of which the garbage is collected before the next one.
+
+    A collection would otherwise look at all answers that are remembered, again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        return scenarios.at_random(seed, faults=each)
+    finally:
+        gc.enable()
 
 
 def _cpu_seconds() -> float:

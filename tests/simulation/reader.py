@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 RESULTS = result_columns("trials")
+DECIDING = ("rows/", "trials/", "removed/")  # files by which it is decided which rows count
 
 
 class Reader:
@@ -65,6 +66,29 @@ class Reader:
         self.digests: dict[str, set[str]] = {}
         """Digests of the complete rows that were ever written, by trial."""
         self.problems: list[str] = []
+        self._decided: tuple[dict[str, bytes], dict[str, str]] = {}, {}
+        """Files that decide which rows count, as they were at the last look, and what it found."""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the names and contents of the files in the store."""
+        start = len(self.base)
+        if self.scene.is_local:
+            for path, file in self.scene.room.disk.files(self.base.rstrip("/")):
+                yield path[start:], file.data
+        else:
+            for key, (data, _) in self.scene.room.objects.objects.items():
+                yield key[start:], data
+
+    def outcomes(self) -> dict[str, str]:
+        """Return the outcome of each trial that has a row, as every reader sees it.
+
+        The store is looked at again only if something has changed. Nobody acts meanwhile.
+        """
+        deciding = {name: data for name, data in self.files() if name.startswith(DECIDING)}
+        if deciding != self._decided[0]:
+            with self._outside():
+                self._decided = deciding, Store(self.scene.root).outcomes()
+        return self._decided[1]
 
     def content(self, path: str) -> bytes | None:
         """Return what is at a path now."""
@@ -202,12 +226,11 @@ class Reader:
         """Read the store as every reader does, and miss nothing that was there."""
         if self.scene.is_hasty and self.scene.world.writes % 20:
             return
-        with self._outside():
-            outcomes = Store(self.scene.root).outcomes()
-            complete = {id for id, outcome in outcomes.items() if outcome == State.COMPLETE}
-            for id in sorted(self.rows.keys() - complete - self.excused):
-                self.wrong(f"the row of {id} went away")
-            if self.scene.world.writes % 60 == 0 or (is_new and not self.scene.is_hasty):
+        complete = {id for id, outcome in self.outcomes().items() if outcome == State.COMPLETE}
+        for id in sorted(self.rows.keys() - complete - self.excused):
+            self.wrong(f"the row of {id} went away")
+        if self.scene.world.writes % 60 == 0 or (is_new and not self.scene.is_hasty):
+            with self._outside():
                 self._tables()
 
     def _tables(self) -> None:
@@ -243,27 +266,19 @@ class Reader:
 
     def damaged(self) -> list[str]:
         """Return the files of tables that are not whole. The notice to old versions is no row."""
-        folders = ("rows", "trials", "sweeps")
-        tops = [f"{self.base}{folder}/" for folder in folders]
-        if self.scene.is_local:
-            pairs = [(p, f.data) for p, f in self.scene.room.disk.files(self.base.rstrip("/"))]
-        else:
-            objects = self.scene.room.objects.objects
-            pairs = [(key, data) for key, (data, _) in objects.items()]
         flaws = {
-            path.removeprefix(self.base): flaw_of(
-                *path.removeprefix(self.base).rpartition("/")[::2], data
-            )
-            for path, data in pairs
-            if path.startswith(tuple(tops)) and not is_half(path) and data  # an empty file is none
+            name: flaw_of(*name.rpartition("/")[::2], data)
+            for name, data in self.files()
+            if name.startswith(("rows/", "trials/", "sweeps/"))
+            and not is_half(name)
+            and data  # an empty file is none
         }
         wrong = {name: flaw for name, flaw in flaws.items() if flaw and "/skipped/" not in name}
         return [f"{name} {flaw}, at the end" for name, flaw in wrong.items()]
 
     def look_for_acknowledged(self) -> None:
         """Look for the rows of which a driver was told."""
-        with self._outside():
-            outcomes = Store(self.scene.root).outcomes()
+        outcomes = self.outcomes()
         for id in sorted(self.acknowledged - self.excused):
             if outcomes.get(id) != State.COMPLETE:
                 self.wrong(f"the row of {id} is not there, and a driver was told of it")
@@ -274,8 +289,7 @@ class Reader:
         self.held.clear()
         self.holders.clear()
         self.spoilt |= self.spoilt_once
-        with self._outside():
-            outcomes = Store(self.scene.root).outcomes()
+        outcomes = self.outcomes()
         self.rows = {id: row for id, row in self.rows.items() if id in outcomes}
         for path, _ in self.scene.room.disk.files(self.base.rstrip("/")):
             if not is_half(path):

@@ -142,7 +142,7 @@ class Scene:
 
     def is_complete(self) -> bool:
         """Return whether every trial has a row of its end."""
-        outcomes = Store(self.root).outcomes()
+        outcomes = self.reader.outcomes()
         return len(outcomes) == TRIALS and set(outcomes.values()) == {State.COMPLETE}
 
     def carry_out(self, drivers: int = 1, runs: int = 300) -> None:
