@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.stats.measurements import Network
 from orchestrator.stats.statistics import Statistics
 from orchestrator.store.schemas import SCHEMAS, first_labels, to_table
 from orchestrator.store.store import Store
@@ -37,6 +38,25 @@ DIGITS = {
     ("random", True): (-1.2, -8.8, -26.5, -36.9, -54.9, -51.1, -52.1),
 }
 BASE, BASE_LONG = 87.5, 91.0
+
+NETWORK = Network(  # of which a test replaces what it is about
+    sweep="x",
+    id="x",
+    name="x",
+    condition=None,
+    division="random",
+    images_per_class=None,
+    split="s0",
+    target="B",
+    seed=0,
+    arm="AnB",
+    n=1,
+    classes=5,
+    metric="top1",
+    value=0.5,
+    val_top1=0.5,
+    at_chance=False,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -197,16 +197,6 @@ def test_options(arguments: list[str], splits: int, repeat: int) -> None:
     assert chosen.cpus >= 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--full", "--splits", "2"], ["--repeat", "0"], ["--splits", "x"], ["--fast"]]
-)
-def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        versus_tune.options(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
-
-
 def test_a_program_that_fails_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versus_tune, "PROGRAMS", ("no such",))
     monkeypatch.setattr(versus_tune, "command", lambda *_: ["sh", "-c", "echo a reason; exit 3"])
@@ -280,16 +270,6 @@ def test_caffenet_is_measured_at_a_tiny_size(
     assert "| float32 | contiguous | graph | full | CUDA graphs need a CUDA GPU |" in out
 
 
-@pytest.mark.parametrize("arguments", [["--batch", "0"], ["--frozen", "8"], ["--engines", "fast"]])
-def test_wrong_options_of_caffenet(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        caffenet.options(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
-
-
 # Images into the trainer ------------------------------------------------------------------------
 
 
@@ -331,14 +311,6 @@ def test_the_loader_gives_what_the_trainer_gives(tmp_path: Path) -> None:
     assert ours.dtype == theirs.dtype == torch.float32
     assert abs(float(ours.mean()) - float(theirs.mean())) < 5
     assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.1)
-
-
-@pytest.mark.parametrize("arguments", [["--repeat", "0"], ["--images", "8", "--batch", "9"]])
-def test_wrong_options_of_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        images_in.options(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
 
 
 # Searches ---------------------------------------------------------------------------------------

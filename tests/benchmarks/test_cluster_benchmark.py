@@ -183,16 +183,6 @@ def test_tables() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--only", "nothing"], ["--full", "--trials", "5"], ["--slots", "0"]]
-)
-def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cluster.options(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_a_small_grid_without_a_barrier_on_a_real_ray(tmp_path: Path) -> None:
     """Workers that wait for the bases are not replaced."""

@@ -17,16 +17,6 @@ def test_a_line_derives_what_one_driver_can_carry() -> None:
     assert driver_tune.line(1, 3, 1, "", one).count("|") == columns
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--trials", "2000"], ["--slots", "0"], ["--slots", "8", "--trials", "23"]]
-)
-def test_wrong_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        driver_tune.options(arguments)
-    assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_all_trials_of_a_small_run_in_packs_end() -> None:
     one = driver_tune.measured(2, 40, lanes=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from orchestrator.report import by_cost, charts
 from orchestrator.report.by_cost import accuracy_by_cost
 from orchestrator.report.charts import Panel
 from orchestrator.stats.measurements import Network
+from tests.synthetic import NETWORK
 
 PLAIN, STAGED, FITTED = (
     json.dumps({"fine_tune.recipe.fresh_first": first, "recipe.classifier": "none"})
@@ -23,24 +25,8 @@ PLAIN, STAGED, FITTED = (
 def network(
     id: str, arm: str, condition: str | None, n: int, value: float, images: int | None = None
 ) -> Network:
-    return Network(
-        sweep="x",
-        id=id,
-        name=id,
-        condition=condition,
-        division="random",
-        images_per_class=images,
-        split="s0",
-        target="A",
-        seed=0,
-        arm=arm,
-        n=n,
-        classes=5,
-        metric="top1",
-        value=value,
-        val_top1=value,
-        at_chance=False,
-    )
+    own = {"arm": arm, "n": n, "value": value, "val_top1": value, "images_per_class": images}
+    return replace(NETWORK, id=id, name=id, condition=condition, target="A", **own)
 
 
 NETWORKS = [

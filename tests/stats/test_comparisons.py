@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.stats.comparisons import comparisons
-from orchestrator.stats.measurements import Network
 from orchestrator.store.schemas import to_table
-from tests.synthetic import blank
+from tests.synthetic import NETWORK, blank
 
 PARENTS = {"A": None, "B": None, "B1": "B", "A1": "A", "A1 s1": "A"}
 PLACES = {"A": ("base", 0), "B": ("base", 0), "B1": ("BnB", 1), "A1": ("AnB", 1)}
 
 
-def network(id: str, arm: str, n: int, split: str = "s0") -> Network:
-    return Network(
-        sweep="x",
-        id=id,
-        name=id,
-        condition=None,
-        division="random",
-        images_per_class=None,
-        split=split,
-        target="B",
-        seed=0,
-        arm=arm,
-        n=n,
-        classes=5,
-        metric="top1",
-        value=0.5,
-        val_top1=0.5,
-        at_chance=False,
-    )
-
-
-NETWORKS = [network(id, *place) for id, place in PLACES.items()]
-NETWORKS.append(network("A1 s1", "AnB", 1, "s1"))
+NETWORKS = [replace(NETWORK, id=id, name=id, arm=arm, n=n) for id, (arm, n) in PLACES.items()]
+NETWORKS.append(replace(NETWORK, id="A1 s1", name="A1 s1", split="s1"))
 
 
 def row(measure: str, trial: str, quantity: str, value: float, **columns: Any) -> dict[str, Any]:

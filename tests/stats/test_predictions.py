@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from orchestrator.stats.measurements import Network
 from orchestrator.stats.predictions import STATIC, predictions, tau
 from orchestrator.store.schemas import to_table
-from tests.synthetic import blank
+from tests.synthetic import NETWORK, blank
 from trainers.canonical import digest
 
 ACCURACY = {1: 0.9, 2: 0.7, 3: 0.8, 4: 0.5}  # by n; one pair of neighbours is out of order
@@ -22,24 +23,9 @@ TASKS = {name: {"classes": [i]} for i, name in enumerate(("s0", "s1", "s2", "s3"
 def network(
     split: str, n: int, value: float, arm: str = "AnB", division: str = "random", target: str = "B"
 ) -> Network:
-    return Network(
-        sweep="x",
-        id=f"{division} {split} {n} {arm}",
-        name=f"{split} {n}",
-        condition=None,
-        division=division,
-        images_per_class=None,
-        split=split,
-        target=target,
-        seed=0,
-        arm=arm,
-        n=n,
-        classes=5,
-        metric="top1",
-        value=value,
-        val_top1=value,
-        at_chance=False,
-    )
+    id = f"{division} {split} {n} {arm}"
+    own = {"id": id, "name": f"{split} {n}", "arm": arm, "n": n, "value": value, "val_top1": value}
+    return replace(NETWORK, division=division, split=split, target=target, **own)
 
 
 def tables(

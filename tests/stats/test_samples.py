@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -14,7 +15,6 @@ from orchestrator.stats.measurements import (
     DIFFERENCES,
     Cell,
     Measured,
-    Network,
     Number,
     Value,
     by_cell,
@@ -22,6 +22,7 @@ from orchestrator.stats.measurements import (
     estimate,
 )
 from orchestrator.stats.samples import Sample, Samples
+from tests.synthetic import NETWORK
 
 ACCURACY = st.floats(0, 1).map(lambda x: round(x, 4))
 PLACES = st.tuples(
@@ -33,36 +34,14 @@ PLACES = st.tuples(
 )
 
 
-def network(
-    number: int, division: str, split: str, target: str, seed: int, arm: str, n: int
-) -> Network:
-    return Network(
-        sweep="demo",
-        id=f"{number:04x}",
-        name="",
-        condition=None,
-        division=division,
-        images_per_class=None,
-        split=split,
-        target=target,
-        seed=seed,
-        arm=arm,
-        n=n,
-        classes=2,
-        metric="top1",
-        value=0.0,
-        val_top1=None,
-        at_chance=False,
-    )
-
-
 @st.composite
 def measured(draw: st.DrawFn) -> list[Measured]:
     """Networks in some places, up to three in one; `natural` ones with class parts."""
     networks: list[Measured] = []
     places = st.lists(st.tuples(PLACES, st.integers(0, 2)), max_size=60, unique=True)
     for (division, split, target, seed, (arm, n)), _ in draw(places):
-        x = network(len(networks), division, split, target, seed, arm, n)
+        place = {"division": division, "split": split, "target": target, "seed": seed}
+        x = replace(NETWORK, id=f"{len(networks):04x}", arm=arm, n=n, **place)
         value: Number = draw(ACCURACY)
         if division == "natural" and draw(st.integers(0, 4)):
             value = np.array([value, *draw(st.tuples(ACCURACY, ACCURACY))])
