@@ -2,7 +2,7 @@
 # make test          lint, types, import directions, documentation, tests with coverage
 # make docs          build the documentation into build/site
 # make test-system   tests of the ways into a cluster; Debian, as root, with namespaces
-# make chaos         kill, freeze and damage a cluster at random moments for 40 minutes
+# make chaos         kill, freeze and damage a cluster at random moments for 50 minutes
 # make bench         this program beside plain Ray Tune
 # make lock          choose the versions of all dependencies again, after a change of setup.cfg
 # Each target creates .venv if needed, and can be repeated at once.

@@ -1,6 +1,6 @@
 """Sweeps under faults at random moments: their results, and the cost of the faults.
 
-    make chaos                                              # 40 minutes
+    make chaos                                              # 50 minutes
     make chaos CHAOS="--only 'worker killed' --faults 5"    # one kind of fault
     make chaos CHAOS="--seed 7 --json chaos.json"
 
