@@ -29,6 +29,7 @@ from orchestrator.report.wording import VERBS_OF_UNITS, duration, per_minute, pe
 from orchestrator.states import Ending, State
 
 LINE_SECONDS = 10.0  # least time between two lines outside of a terminal
+TOGETHER = 1.0  # seconds in which the trials of a pack end
 BAR_WIDTH = 110  # columns of a terminal from which on a bar is drawn
 BAR_ROOM = 52  # columns of the bar and its title
 
@@ -74,6 +75,9 @@ class RunProgress:
         self.accuracies: list[float] = []
         self.time_left = TimeLeft(())
         self.first: float | None = None
+        """When the first item ended."""
+        self.early = 0
+        """Trials that ended together with it, as those of a pack do: they say nothing of a rate."""
         self.line_due = 0.0
         self.bar: Progress | None = None
         self.task: Any = None
@@ -144,6 +148,7 @@ class RunProgress:
             self.new += 1
             self.accuracies += [] if accuracy is None else [accuracy]
         self.first = now if self.first is None else self.first
+        self.early = self.new if now < self.first + TOGETHER else self.early
         self._show()
 
     def given_up(self, item: Item, state: State, reason: str) -> None:
@@ -188,9 +193,8 @@ class RunProgress:
         if self.accuracies:
             mean = sum(self.accuracies) / len(self.accuracies)
             parts.append(f"mean accuracy {percent(mean)} %")
-        elapsed = self.clock() - self.first if self.first is not None else 0.0
-        if elapsed and self.new > 1:
-            parts.append(per_minute(self.new - 1, elapsed))
+        if self.first is not None and self.new > self.early:
+            parts.append(per_minute(self.new - self.early, self.clock() - self.first))
         return parts
 
     def state(self) -> str:

@@ -91,6 +91,23 @@ def test_work_without_dependencies_is_spread_over_the_slots(clock: Clock) -> Non
     assert "1:10 left" in progress.state()
 
 
+def test_trials_that_end_together_say_nothing_of_the_rate(clock: Clock) -> None:
+    """Those of a pack end within a moment."""
+    progress = RunProgress(Console(file=io.StringIO(), width=120), clock)
+    items = [item(str(number), 1) for number in range(9)]
+    progress.begin(items)
+    for one in items[:4]:
+        progress.started(one)
+        clock.now += 0.01
+        progress.ended(one, Ending.COMPLETE, "")
+    assert "per minute" not in progress.state()
+    clock.now = 30.01
+    for one in items[4:6]:
+        progress.started(one)
+        progress.ended(one, Ending.COMPLETE, "")
+    assert "4 per minute" in progress.state()
+
+
 def test_a_narrow_terminal_shows_the_count(clock: Clock) -> None:
     out = io.StringIO()
     progress = RunProgress(Console(file=out, force_terminal=True, width=60), clock)
