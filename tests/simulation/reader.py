@@ -140,13 +140,15 @@ class Reader:
     def _torn(self, name: str, row: RowFile | None, data: bytes) -> None:
         """Forget a row that an upload cut short has replaced.
 
-        The upload was repeated because its answer was lost, and its worker died before a report.
-        Who reads lines misses nothing of a row that lacks only its last byte, their end.
+        The upload was repeated because its answer was lost, and its worker died meanwhile. If that
+        worker had been frozen, another one may have found and reported the row before. Who reads
+        lines misses nothing of a row that lacks only its last byte, their end.
         """
         if row and not flaw_of("rows", row.name, data + b"\n"):
             self.digests.setdefault(row.id, set()).add(row.digest)
         if row and self.holders[row.id] <= (name in self.held):
             self.rows.pop(row.id, None)
+            self.excused |= {row.id} if name in self.held else set()
         self._hold(name, NOTHING)
 
     def wrong(self, problem: str) -> None:
