@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,20 @@ def at_random(
         cpu_seconds=time.process_time() - began,
         kinds=dict(scene.faults),
     )
+
+
+def one_of_many(seed: int, faults: int) -> Outcome:
+    """Carry out a sweep as `at_random` does, with one collection of garbage, before it.
+
+    Collections would otherwise look at all answers that are remembered, again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        return at_random(seed, faults=faults)
+    finally:
+        gc.enable()
 
 
 CRASHES = ("process", "everything")

@@ -11,7 +11,7 @@ import pytest
 from tests.processes import environment
 
 
-@pytest.mark.parametrize(("each", "faults"), [(30, 20_000), (100, 80_000)])
+@pytest.mark.parametrize(("each", "faults"), [(30, 20_000), (300, 80_000)])
 def test_random_faults_lose_nothing(each: int, faults: int) -> None:
     """Other processes carry them out, unmeasured: coverage would take half as much time again."""
     line = [sys.executable, "-m", "tests.simulation", "--first", "0", "--processes", "2"]
