@@ -208,7 +208,7 @@ LOCKS: dict[str, Process | None] = {}
 
 def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callable[..., Any]:
     """Return a pure function that keeps its answers by `key`. An error of damage is an answer."""
-    answers: OrderedDict[Any, tuple[Any, DamagedError | None]] = OrderedDict()
+    answers: OrderedDict[Any, tuple[Any, tuple[Any, ...] | None]] = OrderedDict()
 
     def remembered(*arguments: Any, **options: Any) -> Any:
         question = key(*arguments, **options)
@@ -217,13 +217,13 @@ def remembering(function: Callable[..., Any], key: Callable[..., Any]) -> Callab
         else:
             try:
                 answers[question] = function(*arguments, **options), None
-            except DamagedError as error:
-                answers[question] = None, error
+            except DamagedError as error:  # which refers to frames, and so to the whole room
+                answers[question] = None, error.args
             if len(answers) > MOST_ANSWERS:
                 answers.popitem(last=False)
-        answer, error = answers[question]
-        if error is not None:
-            raise DamagedError(*error.args)
+        answer, damage = answers[question]
+        if damage is not None:
+            raise DamagedError(*damage)
         return answer
 
     return remembered
