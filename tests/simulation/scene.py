@@ -145,7 +145,7 @@ class Scene:
         outcomes = self.reader.outcomes()
         return len(outcomes) == TRIALS and set(outcomes.values()) == {State.COMPLETE}
 
-    def carry_out(self, drivers: int = 1, runs: int = 300) -> None:
+    def carry_out(self, drivers: int = 1, runs: int = 1000) -> None:
         """Give the command again and again until the sweep is complete; then once more."""
         for _ in range(runs):
             for _ in range(drivers):
