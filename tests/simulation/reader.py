@@ -57,6 +57,8 @@ class Reader:
         """Trials by the files that their present rows name."""
         self.excused: set[str] = set()
         """Trials whose rows a fault damaged at some time."""
+        self.halved: set[str] = set()
+        """Trials whose whole row an upload cut short has replaced, until they have one again."""
         self.acknowledged: set[str] = set()
         """Trials of which a driver knows that they are complete."""
         self.held: dict[str, Held] = {}
@@ -148,7 +150,7 @@ class Reader:
             self.digests.setdefault(row.id, set()).add(row.digest)
         if row and self.holders[row.id] <= (name in self.held):
             self.rows.pop(row.id, None)
-            self.excused |= {row.id} if name in self.held else set()
+            self.halved |= {row.id} if name in self.held else set()
         self._hold(name, NOTHING)
 
     def wrong(self, problem: str) -> None:
@@ -183,6 +185,7 @@ class Reader:
     def _row(self, file: RowFile, data: bytes) -> None:
         """Look at the row of a complete trial, and at the weights that it names."""
         row, results = contents(file, data)
+        self.halved.discard(file.id)
         self.digests.setdefault(file.id, set()).add(file.digest)
         if self.rows.setdefault(file.id, results) != results:
             self.wrong(f"the row of {file.id} changed")
@@ -281,7 +284,7 @@ class Reader:
     def look_for_acknowledged(self) -> None:
         """Look for the rows of which a driver was told."""
         outcomes = self.outcomes()
-        for id in sorted(self.acknowledged - self.excused):
+        for id in sorted(self.acknowledged - self.excused - self.halved):
             if outcomes.get(id) != State.COMPLETE:
                 self.wrong(f"the row of {id} is not there, and a driver was told of it")
 

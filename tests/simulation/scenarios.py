@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.scene import TRIALS, Scene, outcome_of
+from tests.simulation.scene import RUNS, TRIALS, Scene, outcome_of
 from tests.simulation.training import LANES, STEPS
 
 Trace = Callable[[str], None]
@@ -72,7 +72,7 @@ def at_random(
                 scene.faults[name] -= not happened
 
         world.before = before
-        scene.carry_out()
+        scene.carry_out(runs=max(RUNS, 3 * faults))
 
     problems, scene = outcome_of(seed, kind, act, lanes)
     each = "" if faults == EACH else f" --each {faults}"

@@ -41,6 +41,7 @@ resources: {default: {memory_gb: 1}}
 lanes: LANES
 """
 TRIALS = 24
+RUNS = 300  # commands that complete a sweep at the latest
 ROOTS = {"folder": "/disk/store", "s3": "s3://bucket/store"}
 Tables = dict[str, pa.Table]
 KEYS = {"trials": ["id"], "curves": ["id", "step"], "classes": ["id", "subset", "class_index"]}
@@ -145,7 +146,7 @@ class Scene:
         outcomes = self.reader.outcomes()
         return len(outcomes) == TRIALS and set(outcomes.values()) == {State.COMPLETE}
 
-    def carry_out(self, drivers: int = 1, runs: int = 1000) -> None:
+    def carry_out(self, drivers: int = 1, runs: int = RUNS) -> None:
         """Give the command again and again until the sweep is complete; then once more."""
         for _ in range(runs):
             for _ in range(drivers):
